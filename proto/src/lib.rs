@@ -1,1 +1,25 @@
-//! stub
+//! Wire format and state machines of Ringway, without I/O.
+//!
+//! Here: keys, the session handshake, frames, sealed objects, the open of a stream, end-to-end
+//! records, limits and reasons. Not here: sockets, clocks, threads, random sources.
+//!
+//! Bytes and [`time::Now`] go in, bytes and deadlines come out. The crate is `no_std` with `alloc`,
+//! so the compiler keeps it that way; randomness is handed in by the caller.
+//! Source: PROTOCOL.md.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod dialect;
+pub mod frame;
+pub mod key;
+pub mod limits;
+pub mod nonce;
+pub mod reason;
+pub mod time;
+
+mod bytes;

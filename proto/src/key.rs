@@ -1,0 +1,282 @@
+//! Keys and addresses of parties.
+//!
+//! Here: ed25519 keys, their X25519 images, signatures, text forms. Not here: sessions, directories.
+//!
+//! A public key is the address of a party. Keys of different dialects never compare equal.
+//! Source: PROTOCOL.md section 1; RFC 7748 section 4.1 for the map between the curves.
+
+use core::fmt;
+use core::str::FromStr;
+
+use curve25519_dalek::edwards::CompressedEdwardsY;
+use curve25519_dalek::scalar::clamp_integer;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::dialect::Dialect;
+use crate::reason::Reason;
+
+/// Bytes of a native public key.
+pub const NATIVE_KEY_LEN: usize = 32;
+
+/// Bytes of the longest public key of any dialect (a compressed secp256k1 point).
+pub const KEY_LEN_MAX: usize = 33;
+
+/// Bytes of a signature.
+pub const SIGNATURE_LEN: usize = 64;
+
+/// The public key of a party, which is its address.
+///
+/// It may hold bytes that are no point of the curve: a directory compares keys, it does not compute
+/// with them. [`PublicKey::to_x25519`] and [`verify`] refuse such keys.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey {
+    dialect: Dialect,
+    /// The key, then zeros.
+    bytes: [u8; KEY_LEN_MAX],
+}
+
+impl PublicKey {
+    /// Returns the native key with these bytes.
+    #[inline]
+    #[must_use]
+    pub const fn native(key: [u8; NATIVE_KEY_LEN]) -> Self {
+        let mut bytes = [0; KEY_LEN_MAX];
+        let (head, _) = bytes.split_at_mut(NATIVE_KEY_LEN);
+        head.copy_from_slice(&key);
+        Self {
+            dialect: Dialect::Native,
+            bytes,
+        }
+    }
+
+    /// Returns the key's bytes, as long as its dialect says.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.dialect.key_len()]
+    }
+
+    /// Returns the dialect the key belongs to.
+    #[inline]
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Returns the Noise static key of a native key (Edwards to Montgomery).
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::PeerNotAPoint`] and [`KeyError::PeerSmallOrder`]: refuse the party.
+    pub fn to_x25519(&self) -> Result<[u8; 32], KeyError> {
+        let point = CompressedEdwardsY(self.native_bytes()?)
+            .decompress()
+            .ok_or(KeyError::PeerNotAPoint)?;
+        if point.is_small_order() {
+            return Err(KeyError::PeerSmallOrder);
+        }
+        Ok(point.to_montgomery().to_bytes())
+    }
+
+    /// Returns the 32 bytes of a native key.
+    pub(crate) fn native_bytes(&self) -> Result<[u8; NATIVE_KEY_LEN], KeyError> {
+        self.as_bytes()
+            .try_into()
+            .map_err(|_| KeyError::LocalDialect)
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    /// Reads 64 lower-case hex digits.
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != NATIVE_KEY_LEN || !rest.is_empty() {
+            return Err(KeyError::TextLength);
+        }
+        let mut key = [0; NATIVE_KEY_LEN];
+        for (byte, [high, low]) in key.iter_mut().zip(pairs) {
+            *byte = (hex_digit(*high)? << 4) | hex_digit(*low)?;
+        }
+        Ok(Self::native(key))
+    }
+}
+
+/// The secret of a party: an ed25519 seed. Wiped when dropped, never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct SecretKey {
+    seed: [u8; 32],
+}
+
+impl SecretKey {
+    /// Returns the secret key with this seed; the seed must be uniformly random.
+    #[must_use]
+    pub const fn from_seed(seed: [u8; 32]) -> Self {
+        Self { seed }
+    }
+
+    /// Returns the seed, to be stored.
+    #[must_use]
+    pub const fn seed(&self) -> &[u8; 32] {
+        &self.seed
+    }
+
+    /// Returns the public key. Costs one scalar multiplication.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey::native(
+            SigningKey::from_bytes(&self.seed)
+                .verifying_key()
+                .to_bytes(),
+        )
+    }
+
+    /// Returns the Noise static secret: the clamped scalar that ed25519 derives from the seed.
+    #[must_use]
+    pub fn x25519(&self) -> Zeroizing<[u8; 32]> {
+        let scalar = Zeroizing::new(SigningKey::from_bytes(&self.seed).to_scalar_bytes());
+        Zeroizing::new(clamp_integer(*scalar))
+    }
+
+    /// Signs `message`. Costs two scalar multiplications, one of them for the public key.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_LEN] {
+        SigningKey::from_bytes(&self.seed).sign(message).to_bytes()
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(..)")
+    }
+}
+
+/// Verifies a signature strictly: no small-order key, no small-order or non-canonical signature.
+///
+/// # Errors
+///
+/// [`KeyError::PeerNotAPoint`] when the key is none, [`KeyError::PeerSignature`] when the signature is
+/// not this key's over this message.
+pub fn verify(
+    key: &PublicKey,
+    message: &[u8],
+    signature: &[u8; SIGNATURE_LEN],
+) -> Result<(), KeyError> {
+    let key =
+        VerifyingKey::from_bytes(&key.native_bytes()?).map_err(|_| KeyError::PeerNotAPoint)?;
+    key.verify_strict(message, &Signature::from_bytes(signature))
+        .map_err(|_| KeyError::PeerSignature)
+}
+
+/// Where a stream starts or ends: a party and a port of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// The party.
+    pub key: PublicKey,
+    /// Its port; below [`crate::limits::EPHEMERAL_PORT_MIN`] for services.
+    pub port: u16,
+}
+
+impl Address {
+    /// Returns the address of `port` at `key`.
+    #[inline]
+    #[must_use]
+    pub const fn new(key: PublicKey, port: u16) -> Self {
+        Self { key, port }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.key, self.port)
+    }
+}
+
+impl FromStr for Address {
+    type Err = KeyError;
+
+    /// Reads `<key>:<port>`, the port in decimal without sign or leading zeros.
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let (key, port) = text.split_once(':').ok_or(KeyError::TextPort)?;
+        let is_canonical =
+            port == "0" || (!port.starts_with('0') && port.bytes().all(|b| b.is_ascii_digit()));
+        if !is_canonical {
+            return Err(KeyError::TextPort);
+        }
+        let port = port.parse().map_err(|_| KeyError::TextPort)?;
+        Ok(Self {
+            key: key.parse()?,
+            port,
+        })
+    }
+}
+
+/// Why a key, an address or a signature is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The key belongs to a dialect that this computation is not for.
+    #[error("key of another dialect")]
+    LocalDialect,
+    /// The bytes are no point of the curve.
+    #[error("public key is no point of the curve")]
+    PeerNotAPoint,
+    /// The signature does not verify.
+    #[error("signature does not verify")]
+    PeerSignature,
+    /// The point has small order: a secret shared with it would be known to all.
+    #[error("public key has small order")]
+    PeerSmallOrder,
+    /// A character is no lower-case hex digit.
+    #[error("public key text has a character that is no lower-case hex digit")]
+    TextDigit,
+    /// The text is not 64 characters long.
+    #[error("public key text is not 64 characters long")]
+    TextLength,
+    /// The address has no port between 0 and 65535 behind a colon.
+    #[error("address does not end in a colon and a port")]
+    TextPort,
+}
+
+impl KeyError {
+    /// Returns the reason a party with such a key is refused with.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::PeerSignature => Reason::BadSignature,
+            Self::LocalDialect
+            | Self::PeerNotAPoint
+            | Self::PeerSmallOrder
+            | Self::TextDigit
+            | Self::TextLength
+            | Self::TextPort => Reason::BadHandshake,
+        }
+    }
+}
+
+const fn hex_digit(digit: u8) -> Result<u8, KeyError> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(KeyError::TextDigit),
+    }
+}
+
+const _: () = assert!(size_of::<PublicKey>() <= 34);

@@ -1,0 +1,262 @@
+//! Every bound of the protocol and of the relay, and the sums that follow from them.
+//!
+//! Here: numbers with meaning, unit, reason, cost and source. Not here: the host's limits (the tuning
+//! crate derives them from these) and what an operator may change (configuration takes these as
+//! defaults).
+//!
+//! Units: bytes where the name says nothing else, `Duration` for times.
+
+use core::time::Duration;
+
+use crate::frame::HEADER_LEN;
+use crate::key::{NATIVE_KEY_LEN, SIGNATURE_LEN};
+
+// ---- Streams -------------------------------------------------------------------------------------
+
+/// Bytes a side may send on a new stream before the first window update.
+///
+/// yamux fixes it: both sides assume it without asking. It bounds what one direction of one stream
+/// makes a relay hold.
+/// Source: hashicorp/yamux spec.md; PROTOCOL.md section 3.
+pub const WINDOW_INITIAL: u32 = 262_144;
+
+/// Largest receive window a stream grows to, in bytes.
+///
+/// 16 MiB carry 1 Gbit/s over 134 ms. A reader that stops costs the relay up to this much a stream
+/// until [`SESSION_QUEUE_MAX`] cuts it off; a relay also refuses a window that was granted beyond it.
+/// Source: PERFORMANCE.md; quinn and h2 grow to the same order.
+pub const WINDOW_MAX: u32 = 16 * MIB;
+
+/// Most open streams of one session.
+///
+/// Each costs a slot of the stream table and up to a window; legitimate peers stay under 100.
+/// Source: PROTOCOL.md section 3.
+pub const STREAMS_MAX: u32 = 2_048;
+
+/// First port of the ephemeral range; those below are for services.
+///
+/// Source: PROTOCOL.md section 4; RFC 6335 section 6.
+pub const EPHEMERAL_PORT_MIN: u16 = 49_152;
+
+// ---- Handshake and open --------------------------------------------------------------------------
+
+/// Longest time from TCP accept to an established session.
+///
+/// A pending handshake pins one descriptor, one slot and one receive buffer. Legitimate handshakes
+/// end in under 1 s; 20 s let dead peers hold four times as much as 5 s do.
+/// Source: FEATURES.md A7.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest Noise message of the handshake, without its length prefix.
+///
+/// Message 3 with a relay's announcement is the largest; 1,024 leave 900 bytes to extensions. A
+/// pending handshake holds at most this much unread.
+/// Source: PROTOCOL.md section 2.
+pub const HANDSHAKE_MESSAGE_MAX: usize = 1_024;
+
+/// Most bytes kept that a peer sent right behind its handshake, before the session is admitted.
+///
+/// Enough for a few hundred opens in one flight; beyond it the socket is simply not read. Costs this
+/// much a pending handshake at worst.
+/// Source: FEATURES.md A14.
+pub const PIPELINED_MAX: usize = 65_536;
+
+/// Longest time from a stream's first frame to its complete open request.
+///
+/// The request is one frame of under 500 bytes; a stream without it pins a slot of the table.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time from an open request to the destination's answer, all relays tried included.
+///
+/// Source: FEATURES.md A7 (30 s kept dead destinations' streams three times as long).
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest difference between the timestamp of an open request and the destination's clock.
+///
+/// Wide enough for hosts without time synchronisation, narrow enough that an old request is useless.
+pub const OPEN_TIMESTAMP_SKEW_MAX: Duration = Duration::from_secs(120);
+
+/// Longest Noise KK message in an open object.
+///
+/// Both messages are 48 bytes without payload; the rest is room for one.
+/// Source: PROTOCOL.md section 4.
+pub const OPEN_NOISE_MAX: usize = 256;
+
+/// Bytes of an open request around its Noise message: head, two addresses, length, signature.
+pub const OPEN_REQUEST_FIXED: usize = 12 + 2 * (NATIVE_KEY_LEN + 2) + 2 + SIGNATURE_LEN;
+
+/// Bytes of an open response around its Noise message: head, request hash, length, signature.
+pub const OPEN_RESPONSE_FIXED: usize = 4 + 32 + 2 + SIGNATURE_LEN;
+
+/// Longest open request.
+pub const OPEN_REQUEST_MAX: usize = OPEN_REQUEST_FIXED + OPEN_NOISE_MAX;
+
+/// Longest open response.
+pub const OPEN_RESPONSE_MAX: usize = OPEN_RESPONSE_FIXED + OPEN_NOISE_MAX;
+
+/// Bytes of a verdict.
+pub const VERDICT_LEN: usize = 8;
+
+// ---- Sealed objects ------------------------------------------------------------------------------
+
+/// Bytes that sealing adds: length prefix, explicit nonce, tag.
+pub const SEALED_OVERHEAD: usize = 2 + 8 + 16;
+
+/// Longest plain object that is sealed.
+pub const SEALED_PLAIN_MAX: usize = max(max(OPEN_REQUEST_MAX, OPEN_RESPONSE_MAX), VERDICT_LEN);
+
+/// Longest sealed object on the wire, its length prefix included.
+///
+/// A stream that is being opened holds at most this much.
+pub const SEALED_OBJECT_MAX: usize = SEALED_OVERHEAD + SEALED_PLAIN_MAX;
+
+/// Nonces the replay window remembers.
+///
+/// Objects of one direction arrive in order over TCP, so any window would do for honest peers; 1,024
+/// bits are 128 bytes a session and leave room for a dialect that seals out of order.
+/// Source: PROTOCOL.md section 4; FEATURES.md A8.
+pub const NONCE_WINDOW_BITS: u64 = 1_024;
+
+// ---- Records, peer to peer -----------------------------------------------------------------------
+
+/// Longest ciphertext of a record, tag included, length prefix not: what its u16 can say.
+pub const RECORD_MAX: usize = 65_535;
+
+/// Bytes of a record's length prefix.
+pub const RECORD_PREFIX: usize = 2;
+
+/// Bytes of a record's tag.
+pub const RECORD_TAG: usize = 16;
+
+/// Longest payload of a record.
+pub const RECORD_PAYLOAD_MAX: usize = RECORD_MAX - RECORD_TAG;
+
+/// Payload of the records a peer writes unless told otherwise.
+///
+/// The receiver can open a record only when it is whole: 16 KiB cost 0.1 % in tags and delay the
+/// first byte by 130 us at 1 Gbit/s.
+/// Source: PROTOCOL.md section 5; the same number as TLS.
+pub const RECORD_PAYLOAD_DEFAULT: usize = 16_384;
+
+// ---- Liveness ------------------------------------------------------------------------------------
+
+/// Silence after which a side sends a ping.
+///
+/// Below the 60 s after which common NATs forget a connection.
+/// Source: FEATURES.md A11.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Unanswered pings after which a session ends with reason 209.
+///
+/// Source: FEATURES.md A11.
+pub const KEEPALIVE_MISSED_MAX: u32 = 3;
+
+/// Time without a byte in either direction after which a bridge is reset.
+///
+/// Source: FEATURES.md A11.
+pub const BRIDGE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Longest wait for the last bytes (a verdict, a go away) to leave before a socket is reset.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest time a session's socket may take no byte while bytes wait for it; then reason 208.
+///
+/// Covers a few TCP retransmissions with back-off; a receiver that stalls longer holds its share of
+/// [`SESSION_QUEUE_MAX`] for nothing.
+pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+// ---- Forwarding and memory -----------------------------------------------------------------------
+
+/// Bytes of one chunk of a session's out-buffer.
+///
+/// Holds some 30 copied frames of up to [`COPY_THRESHOLD`]; a session with anything queued owns at
+/// least one.
+pub const CHUNK_BYTES: usize = 32_768;
+
+/// Ranges shorter than this are copied to the out-buffer, longer ones are sent by reference.
+///
+/// Source: ARCHITECTURE.md "The life of a byte" (measured crossover between 1 and 4 KiB).
+pub const COPY_THRESHOLD: usize = 1_024;
+
+/// Most bytes of one gather send.
+///
+/// One send is in flight a session: what is in it delays a control frame by 2 ms at 1 Gbit/s.
+pub const BATCH_BYTES_MAX: usize = 262_144;
+
+/// Most segments of one gather send; the kernel takes up to 1,024 (`UIO_MAXIOV`) and walks them all.
+pub const BATCH_SEGMENTS_MAX: usize = 64;
+
+/// Most bytes a session's egress may hold by reference in the buffers of the ring.
+///
+/// Past it the waiting bytes are moved to memory of the session, so that a slow consumer cannot
+/// starve the others of receive buffers.
+/// Source: ARCHITECTURE.md "The life of a byte", step 5.
+pub const SESSION_REFERENCED_MAX: u32 = 262_144;
+
+/// Most bytes that wait for one session, in whatever memory; past it streams get reason 208.
+///
+/// Two streams of [`WINDOW_MAX`].
+/// Source: FEATURES.md A10.
+pub const SESSION_QUEUE_MAX: u32 = 32 * MIB;
+
+/// Most bytes that wait for all sessions of one shard.
+///
+/// Source: FEATURES.md A10.
+pub const SHARD_QUEUE_MAX: u64 = 1_024 * MIB as u64;
+
+/// Bytes a stream may send before the next one of the same session has its turn.
+///
+/// One default record with its header: a bulk stream delays a keystroke by one record.
+/// Source: PERFORMANCE.md P14; Shreedhar and Varghese, "Efficient fair queuing using DRR".
+pub const DRR_QUANTUM: u32 = 16_384;
+
+/// Most completions a data thread handles before it submits again.
+///
+/// At 1 us each it bounds the wait of a finished send by a quarter of a millisecond.
+pub const TURN_QUANTUM: u32 = 256;
+
+// ---- Sums ----------------------------------------------------------------------------------------
+
+/// Longest first flight of a stream: the frame that opens it and the data frame with the request.
+pub const OPEN_FLIGHT_MAX: usize = 2 * HEADER_LEN + SEALED_OBJECT_MAX;
+
+/// Longest wait from the last byte of a dead peer to the end of its session.
+pub const KEEPALIVE_TIMEOUT: Duration =
+    Duration::from_secs(KEEPALIVE_INTERVAL.as_secs() * (KEEPALIVE_MISSED_MAX as u64 + 1));
+
+/// Most bytes a pending handshake makes a relay hold: one unread message and what came behind it.
+pub const HANDSHAKE_BYTES_MAX: usize = 2 + HANDSHAKE_MESSAGE_MAX + PIPELINED_MAX;
+
+const MIB: u32 = 1_048_576;
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+// The offsets that PROTOCOL.md section 4 prints.
+const _: () = assert!(OPEN_REQUEST_FIXED == 82 + SIGNATURE_LEN);
+const _: () = assert!(OPEN_RESPONSE_FIXED == 38 + SIGNATURE_LEN);
+// A sealed object covers the biggest open object, and its u16 length can say it.
+const _: () = assert!(SEALED_OBJECT_MAX >= SEALED_OVERHEAD + OPEN_REQUEST_MAX);
+const _: () = assert!(SEALED_OBJECT_MAX >= SEALED_OVERHEAD + OPEN_RESPONSE_MAX);
+const _: () = assert!(SEALED_OBJECT_MAX - 2 <= u16::MAX as usize);
+// An open fits in the window both sides assume, in the bytes kept behind a handshake, and in a batch.
+const _: () = assert!(SEALED_OBJECT_MAX < WINDOW_INITIAL as usize);
+const _: () = assert!(OPEN_FLIGHT_MAX <= PIPELINED_MAX);
+const _: () = assert!(OPEN_FLIGHT_MAX <= BATCH_BYTES_MAX);
+// A KK message (ephemeral key and tag) fits in an open object.
+const _: () = assert!(OPEN_NOISE_MAX >= 32 + 16);
+// Message 3 without extensions: sealed static key, role, ed25519 key, extension length, tag.
+const _: () = assert!(HANDSHAKE_MESSAGE_MAX >= 48 + 1 + NATIVE_KEY_LEN + 2 + 16);
+const _: () = assert!(RECORD_PAYLOAD_DEFAULT <= RECORD_PAYLOAD_MAX);
+const _: () = assert!(NONCE_WINDOW_BITS.is_multiple_of(64));
+// A copied range fits in a chunk with its header, a chunk in a batch.
+const _: () = assert!(COPY_THRESHOLD + HEADER_LEN <= CHUNK_BYTES);
+const _: () = assert!(CHUNK_BYTES <= BATCH_BYTES_MAX);
+// A full window can wait for a session; every session's share fits in the shard's.
+const _: () = assert!(WINDOW_INITIAL <= WINDOW_MAX && WINDOW_MAX <= SESSION_QUEUE_MAX);
+const _: () = assert!(SESSION_REFERENCED_MAX <= SESSION_QUEUE_MAX);
+const _: () = assert!(SESSION_QUEUE_MAX as u64 <= SHARD_QUEUE_MAX);
+// A dead peer is found before its bridges would have been called idle.
+const _: () = assert!(KEEPALIVE_TIMEOUT.as_secs() < BRIDGE_IDLE_TIMEOUT.as_secs());
+const _: () = assert!(OPEN_TIMEOUT.as_secs() <= DIAL_TIMEOUT.as_secs());
