@@ -5,6 +5,12 @@
 //!
 //! Source: PROTOCOL.md, first table.
 
+use alloc::vec::Vec;
+
+use crate::key::Address;
+use crate::open::{OpenError, OpenRequest, OpenResponse};
+use crate::reason::Reason;
+
 /// A family of keys, handshake and open objects that travels over the same frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -23,4 +29,132 @@ impl Dialect {
             Self::Native => 32,
         }
     }
+
+    /// Decodes what a relay needs of a plain open request. The signature is not verified.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; the stream is refused with its reason.
+    pub fn decode_request(self, plain: &[u8]) -> Result<RequestHead, OpenError> {
+        match self {
+            Self::Native => {
+                let OpenRequest {
+                    forwarded,
+                    timestamp_ns,
+                    source,
+                    destination,
+                    noise: _,
+                } = OpenRequest::decode(plain)?;
+                Ok(RequestHead {
+                    source,
+                    destination,
+                    forwarded,
+                    timestamp_ns,
+                })
+            }
+        }
+    }
+
+    /// Verifies the source's signature on a plain open request.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; the stream is refused with its reason.
+    pub fn verify_request(self, plain: &[u8]) -> Result<(), OpenError> {
+        match self {
+            Self::Native => OpenRequest::verify(plain),
+        }
+    }
+
+    /// Returns the hash that names a plain open request, whether it was forwarded or not.
+    #[must_use]
+    pub fn request_hash(self, plain: &[u8]) -> RequestHash {
+        match self {
+            Self::Native => OpenRequest::hash(plain),
+        }
+    }
+
+    /// Decodes what a relay needs of a plain open response. The signature is not verified.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; the stream is reset.
+    pub fn decode_response(self, plain: &[u8]) -> Result<ResponseHead, OpenError> {
+        match self {
+            Self::Native => {
+                let OpenResponse {
+                    reason_code,
+                    request_hash,
+                    noise: _,
+                } = OpenResponse::decode(plain)?;
+                Ok(ResponseHead {
+                    reason_code,
+                    request_hash,
+                })
+            }
+        }
+    }
+
+    /// Returns the plain open response with which a relay refuses a request.
+    #[must_use]
+    pub fn encode_refusal(self, request: &RequestHash, reason: Reason) -> Vec<u8> {
+        match self {
+            Self::Native => OpenResponse::encode_refusal(*request, reason),
+        }
+    }
+
+    /// Sets the forwarded mark of a plain open request; its signature stays valid.
+    ///
+    /// # Panics
+    ///
+    /// When `plain` is no request that decoded.
+    pub fn mark_forwarded(self, plain: &mut [u8]) {
+        match self {
+            Self::Native => OpenRequest::mark_forwarded(plain),
+        }
+    }
+
+    /// Returns whether the stream ids that one side opens strictly increase.
+    #[inline]
+    #[must_use]
+    pub const fn stream_ids_are_monotonic(self) -> bool {
+        match self {
+            Self::Native => true,
+        }
+    }
 }
+
+/// What a relay reads of an open request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Who asks.
+    pub source: Address,
+    /// Who is asked.
+    pub destination: Address,
+    /// Whether a relay forwarded it; then no relay forwards it again.
+    pub forwarded: bool,
+    /// When it was made, nanoseconds since 1970.
+    pub timestamp_ns: u64,
+}
+
+/// What a relay reads of an open response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// 0 for accepted, else a [`Reason`]'s number; a number of a newer version is not an error.
+    pub reason_code: u16,
+    /// Which request it answers.
+    pub request_hash: RequestHash,
+}
+
+impl ResponseHead {
+    /// Returns whether the open was accepted.
+    #[inline]
+    #[must_use]
+    pub const fn is_accepted(&self) -> bool {
+        self.reason_code == Reason::Accepted.code()
+    }
+}
+
+/// The name of an open request: the hash of its bytes with the forwarded mark taken as unset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestHash(pub [u8; 32]);

@@ -19,7 +19,10 @@ pub mod frame;
 pub mod key;
 pub mod limits;
 pub mod nonce;
+pub mod open;
 pub mod reason;
+pub mod sealed;
 pub mod time;
+pub mod verdict;
 
 mod bytes;
