@@ -16,13 +16,17 @@ extern crate std;
 
 pub mod dialect;
 pub mod frame;
+pub mod handshake;
 pub mod key;
+pub mod kk;
 pub mod limits;
 pub mod nonce;
 pub mod open;
 pub mod reason;
+pub mod record;
 pub mod sealed;
 pub mod time;
 pub mod verdict;
 
 mod bytes;
+mod noise;
