@@ -213,7 +213,7 @@ impl Initiator {
         let setup = Setup {
             pattern: XK,
             prologue: PROLOGUE,
-            secret: &*secret.x25519(),
+            secret: &secret.x25519(),
             remote: Some(&relay.to_x25519()?),
             random,
         };

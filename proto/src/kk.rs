@@ -147,7 +147,7 @@ fn setup(
     let setup = Setup {
         pattern: KK,
         prologue: PROLOGUE,
-        secret: &*secret.x25519(),
+        secret: &secret.x25519(),
         remote: Some(&remote.to_x25519()?),
         random,
     };

@@ -127,10 +127,8 @@ impl CryptoResolver for HandedIn {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        match choice {
-            DHChoice::Curve25519 => Some(Box::<X25519>::default()),
-            _ => None,
-        }
+        let DHChoice::Curve25519 = choice else { return None };
+        Some(Box::<X25519>::default())
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
