@@ -1,0 +1,374 @@
+//! Documents compared with the code they describe.
+//!
+//! Here: hex examples, the tables of reasons, limits and metrics. Not here: links and titles
+//! (`tidy.rs`), the meaning of the golden vectors (proto's own tests).
+//!
+//! With `RINGWAY_BLESS=1` the tests write the generated parts instead of comparing them:
+//! `RINGWAY_BLESS=1 cargo test --test documents`, then read the difference before committing it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringway_proto::limits;
+use ringway_proto::reason::Reason;
+
+/// Names and values of constants of `ringway_proto::limits`.
+macro_rules! values {
+    ($($name:ident)+) => {
+        vec![$((stringify!($name), Value::value(limits::$name)),)+]
+    };
+}
+
+/// Every constant of `proto/src/limits.rs`, in its order. A test below says when one is missing.
+fn limit_values() -> Vec<(&'static str, String)> {
+    values![
+        WINDOW_INITIAL
+        WINDOW_MAX
+        STREAMS_MAX
+        EPHEMERAL_PORT_MIN
+        HANDSHAKE_TIMEOUT
+        HANDSHAKE_MESSAGE_MAX
+        PIPELINED_MAX
+        OPEN_TIMEOUT
+        DIAL_TIMEOUT
+        OPEN_TIMESTAMP_SKEW_MAX
+        OPEN_NOISE_MAX
+        OPEN_REQUEST_FIXED
+        OPEN_RESPONSE_FIXED
+        OPEN_REQUEST_MAX
+        OPEN_RESPONSE_MAX
+        VERDICT_LEN
+        SEALED_OVERHEAD
+        SEALED_PLAIN_MAX
+        SEALED_OBJECT_MAX
+        NONCE_WINDOW_BITS
+        RECORD_MAX
+        RECORD_PREFIX
+        RECORD_TAG
+        RECORD_PAYLOAD_MAX
+        RECORD_PAYLOAD_DEFAULT
+        KEEPALIVE_INTERVAL
+        KEEPALIVE_MISSED_MAX
+        BRIDGE_IDLE_TIMEOUT
+        LINGER_TIMEOUT
+        SEND_STALL_TIMEOUT
+        CHUNK_BYTES
+        COPY_THRESHOLD
+        BATCH_BYTES_MAX
+        BATCH_SEGMENTS_MAX
+        SESSION_REFERENCED_MAX
+        SESSION_QUEUE_MAX
+        SHARD_QUEUE_MAX
+        DRR_QUANTUM
+        TURN_QUANTUM
+        OPEN_FLIGHT_MAX
+        KEEPALIVE_TIMEOUT
+        HANDSHAKE_BYTES_MAX
+    ]
+}
+
+#[test]
+fn hex_examples_are_the_golden_vectors() {
+    let path = root().join("docs/protocol.md");
+    let (text, problems, count) = with_hex_examples(&read(&path));
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+    assert!(
+        count >= 5,
+        "only {count} hex examples in docs/protocol.md: the parser lost them"
+    );
+    compare_or_bless(&path, &text);
+}
+
+#[test]
+fn reasons_are_the_ones_of_the_code() {
+    let rows: Vec<String> = Reason::ALL
+        .iter()
+        .map(|reason| {
+            format!(
+                "| {} | `{}` | {} |",
+                reason.code(),
+                reason.label(),
+                reason.text()
+            )
+        })
+        .collect();
+    let path = root().join("docs/protocol.md");
+    let text = with_rows(&read(&path), "<!-- reasons:", &rows);
+    compare_or_bless(&path, &text);
+}
+
+#[test]
+fn limits_are_the_ones_of_the_code() {
+    let values = limit_values();
+    let source = read(&root().join("proto/src/limits.rs"));
+    let documented = documented_constants(&source);
+    let listed: BTreeSet<&str> = values.iter().map(|(name, _)| *name).collect();
+    for (name, meaning) in &documented {
+        assert!(
+            listed.contains(name.as_str()),
+            "{name}: add it to limit_values in {}",
+            file!()
+        );
+        assert!(!meaning.is_empty(), "{name}: has no doc comment");
+    }
+    let rows: Vec<String> = documented
+        .iter()
+        .filter_map(|(name, meaning)| {
+            let (_, value) = values.iter().find(|(listed, _)| listed == name)?;
+            Some(format!("| `{name}` | {value} | {meaning} |"))
+        })
+        .collect();
+    let path = root().join("docs/limits.md");
+    let text = with_rows(&read(&path), "<!-- limits:", &rows);
+    compare_or_bless(&path, &text);
+}
+
+#[test]
+fn metrics_are_the_ones_of_the_code() {
+    let code = metric_names(&read_below(&root().join("src/control")), '"');
+    let document = metric_names(&read(&root().join("docs/metrics.md")), '`');
+    assert!(
+        !code.is_empty(),
+        "no metric names in src/control: the parser lost them"
+    );
+    let missing: Vec<_> = code.difference(&document).collect();
+    let stale: Vec<_> = document.difference(&code).collect();
+    assert!(missing.is_empty(), "docs/metrics.md lacks {missing:?}");
+    assert!(
+        stale.is_empty(),
+        "docs/metrics.md describes {stale:?}, which no code exports"
+    );
+}
+
+#[test]
+fn minimum_rust_version_is_the_same_everywhere() {
+    let manifest: toml::Table =
+        toml::from_str(&read(&root().join("Cargo.toml"))).unwrap_or_default();
+    let version = manifest
+        .get("workspace")
+        .and_then(|workspace| workspace.get("package")?.get("rust-version")?.as_str())
+        .unwrap_or_default();
+    assert!(
+        !version.is_empty(),
+        "Cargo.toml has no workspace.package.rust-version"
+    );
+    for name in ["README.md", "clippy.toml", "CONTRIBUTING.md"] {
+        let text = read(&root().join(name));
+        assert!(text.contains(version), "{name}: does not say {version}");
+    }
+}
+
+/// A value as the tables of the documents show it.
+trait Value {
+    fn value(self) -> String;
+}
+
+macro_rules! value_of_integers {
+    ($($integer:ty)+) => {
+        $(impl Value for $integer {
+            fn value(self) -> String {
+                grouped(&self.to_string())
+            }
+        })+
+    };
+}
+
+value_of_integers!(u16 u32 u64 usize);
+
+impl Value for Duration {
+    fn value(self) -> String {
+        format!("{} s", grouped(&self.as_secs().to_string()))
+    }
+}
+
+/// Puts a comma between groups of three digits.
+fn grouped(digits: &str) -> String {
+    let mut out = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Returns the public constants of a source file with the first paragraph of their comments.
+fn documented_constants(source: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut meaning = String::new();
+    let mut is_first_paragraph = true;
+    for line in source.lines() {
+        if let Some(comment) = line.strip_prefix("///") {
+            is_first_paragraph &= !comment.trim().is_empty();
+            if is_first_paragraph {
+                meaning.push_str(comment);
+            }
+            continue;
+        }
+        if let Some((name, _)) = line
+            .strip_prefix("pub const ")
+            .and_then(|l| l.split_once(':'))
+        {
+            let text = meaning.trim().replace("[`", "`").replace("`]", "`");
+            found.push((name.to_owned(), text));
+        }
+        meaning.clear();
+        is_first_paragraph = true;
+    }
+    found
+}
+
+/// Returns the document with each fenced block `hex NAME` filled from `proto/testdata/NAME.hex`.
+fn with_hex_examples(document: &str) -> (String, Vec<String>, usize) {
+    let mut out = String::new();
+    let mut problems = Vec::new();
+    let mut count = 0;
+    let mut is_example = false;
+    for line in document.lines() {
+        if let Some(name) = line.strip_prefix("```hex ") {
+            is_example = true;
+            count += 1;
+            out.push_str(line);
+            out.push('\n');
+            match golden(name) {
+                Ok(bytes) => out.push_str(&rows_of_hex(&bytes)),
+                Err(problem) => problems.push(problem),
+            }
+            continue;
+        }
+        is_example &= line != "```";
+        if !is_example {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    (out, problems, count)
+}
+
+/// Reads a golden vector: hex digits, blanks between them and `#` comments left out.
+fn golden(name: &str) -> Result<Vec<u8>, String> {
+    let path = root().join("proto/testdata").join(format!("{name}.hex"));
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let digits: Vec<u8> = text
+        .lines()
+        .flat_map(|line| line.split('#').next().unwrap_or(line).bytes())
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let bytes: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    match bytes {
+        Some(bytes) if rest.is_empty() && !bytes.is_empty() => Ok(bytes),
+        _ => Err(format!(
+            "{}: is not a whole number of hex pairs",
+            path.display()
+        )),
+    }
+}
+
+fn rows_of_hex(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for row in bytes.chunks(16) {
+        let pairs: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
+        out.push_str(&pairs.join(" "));
+        out.push('\n');
+    }
+    out
+}
+
+/// Replaces the rows of the table between the line that starts with `marker` and `<!-- end -->`.
+fn with_rows(document: &str, marker: &str, rows: &[String]) -> String {
+    let mut out = String::new();
+    // Lines of the generated part seen so far, the marker included; 0 outside of it.
+    let mut inside = 0_u32;
+    let mut is_found = false;
+    for line in document.lines() {
+        if line.starts_with(marker) {
+            inside = 1;
+            is_found = true;
+        } else if line == "<!-- end -->" && inside > 0 {
+            inside = 0;
+            for row in rows {
+                out.push_str(row);
+                out.push('\n');
+            }
+        } else if inside > 0 {
+            inside += 1;
+        }
+        // Of the table, its head and the line below the head stay.
+        if inside <= 3 {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    assert!(is_found, "no line starts with {marker}");
+    out
+}
+
+/// Returns the words `ringway_...` that stand right behind `quote`.
+fn metric_names(text: &str, quote: char) -> BTreeSet<String> {
+    text.match_indices(&format!("{quote}ringway_"))
+        .map(|(at, _)| {
+            let name = text[at + 1..].chars();
+            name.take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_')
+                .collect()
+        })
+        .collect()
+}
+
+/// Writes the document when asked to, else fails when it differs.
+fn compare_or_bless(path: &Path, wanted: &str) {
+    let have = read(path);
+    if have == wanted {
+        return;
+    }
+    if std::env::var_os("RINGWAY_BLESS").is_some() {
+        // Another test of this file may own another part of the same document.
+        if let Err(error) = fs::write(path, wanted) {
+            panic!("{}: {error}", path.display());
+        }
+        return;
+    }
+    let first = have
+        .lines()
+        .zip(wanted.lines())
+        .find(|(have, wanted)| have != wanted);
+    panic!(
+        "{}: differs from the code, first here (have, wanted): {first:#?}\n\
+         write it with: RINGWAY_BLESS=1 cargo test --test documents -- --test-threads 1",
+        path.display()
+    );
+}
+
+fn read_below(directory: &Path) -> String {
+    let mut text = String::new();
+    let mut waiting: Vec<PathBuf> = vec![directory.to_owned()];
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            waiting.extend(
+                fs::read_dir(&path)
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|e| e.path()),
+            );
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&read(&path));
+        }
+    }
+    text
+}
+
+/// Returns a file's text; a missing one is empty, and the tests then say what they miss in it.
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
