@@ -1,0 +1,782 @@
+//! One `io_uring` ring with sockets in it: accept, connect, receive, send, close, wake.
+//!
+//! Here: the whole of what the data plane asks of the kernel, behind a safe interface; this module's
+//! files hold the only unsafe code of the workspace. Not here: what the bytes mean. The shard's data
+//! thread drives a ring, and so does the load generator.
+//!
+//! # Driving a ring
+//!
+//! A [`Ring`] belongs to the thread that made it. Ask for things with [`Ring::listen`],
+//! [`Ring::connect`], [`Ring::receive`], [`Ring::send`], [`Ring::close`]; nothing happens before the
+//! next [`Ring::turn`], which submits everything at once, waits if told to, and appends what happened
+//! to a vector of [`Completion`]s that the caller keeps and reuses.
+//!
+//! ```no_run
+//! use ringway_shards::batch::Batch;
+//! use ringway_shards::lease::Lease;
+//! use ringway_shards::ring::{Completion, ConnectOptions, Ring, RingConfig, Wait};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut ring = Ring::new(&RingConfig { sockets_max: 64, ..RingConfig::default() })?;
+//! ring.connect("127.0.0.1:4000".parse()?, &ConnectOptions::default(), 7)?;
+//! let mut completions = Vec::new();
+//! loop {
+//!     ring.turn(Wait::Forever, &mut completions)?;
+//!     for completion in completions.drain(..) {
+//!         match completion {
+//!             Completion::Connected { slot, token: _ } => {
+//!                 ring.receive(slot); // once; it stays armed until `ReceiveEnded`
+//!                 let mut batch = Batch::new();
+//!                 batch.push_owned(b"hello".to_vec());
+//!                 ring.send(slot, batch); // one at a time a slot: the next after `Sent`
+//!             }
+//!             Completion::Received { slot, lease } => {
+//!                 println!("{} bytes", lease.len());
+//!                 ring.close(slot); // `Closed` follows, and nothing of this socket after it
+//!             }
+//!             Completion::Closed { slot: _ } => return Ok(()),
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! For each slot the order is: `Accepted` or `Connected`; `Received`, `ReceiveEnded`, `Sent` in any
+//! number; `Closed`. A slot number is used again only after its `Closed`. Leases may be kept as long as
+//! needed, on any thread; a ring whose memory is all held receives nothing until some comes back.
+//!
+//! Invariant: `opened = closed + open` ([`RingNumbers`]) at any time.
+//! Source: URING.md.
+
+mod accept;
+mod buffers;
+mod config;
+mod connects;
+mod files;
+mod op;
+mod sends;
+mod setup;
+mod socket;
+mod wake;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringway_proto::limits::TURN_QUANTUM;
+use rustix::io::Errno;
+use rustix::process::Resource;
+
+use crate::batch::Batch;
+
+pub use self::buffers::BufferNumbers;
+pub use self::buffers::RingLease;
+pub use self::config::RingConfig;
+pub use self::config::RingError;
+pub use self::config::RingNumbers;
+pub use self::setup::Wait;
+pub use self::socket::ConnectOptions;
+pub use self::socket::ListenError;
+pub use self::socket::ListenOptions;
+pub use self::socket::Listener;
+pub use self::wake::RingHandle;
+pub use self::wake::Waker;
+
+use self::accept::Accepting;
+use self::buffers::Buffers;
+use self::connects::Connects;
+use self::files::Phase;
+use self::files::Receive;
+use self::files::Slots;
+use self::files::Successor;
+use self::op::Kind;
+use self::op::Plain;
+use self::op::Tag;
+use self::sends::Sends;
+use self::setup::Cqe;
+use self::setup::Kernel;
+use self::setup::REAP_MAX;
+
+/// Place of a socket in the ring's file table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// What a turn found.
+#[derive(Debug)]
+pub enum Completion {
+    /// A client connected to the listener. Call [`Ring::receive`] to hear from it.
+    Accepted {
+        /// Its socket.
+        slot: Slot,
+    },
+    /// Accepting failed once; the ring goes on by itself.
+    AcceptFailed {
+        /// What the kernel said. `ENFILE`: the table is full, and the client was dropped.
+        errno: i32,
+    },
+    /// The socket is closed and nothing of it is in flight. Last word on this use of the slot.
+    Closed {
+        /// The slot.
+        slot: Slot,
+    },
+    /// An outbound connection stands.
+    Connected {
+        /// Its socket.
+        slot: Slot,
+        /// As given to [`Ring::connect`].
+        token: u64,
+    },
+    /// An outbound connection failed. No slot is held for it.
+    ConnectFailed {
+        /// As given to [`Ring::connect`].
+        token: u64,
+        /// What the kernel said.
+        errno: i32,
+    },
+    /// Bytes arrived.
+    Received {
+        /// The socket.
+        slot: Slot,
+        /// The bytes.
+        lease: RingLease,
+    },
+    /// No more bytes will arrive.
+    ReceiveEnded {
+        /// The socket.
+        slot: Slot,
+        /// Why.
+        end: ReceiveEnd,
+    },
+    /// A send ended; the batch comes back as it was given.
+    Sent {
+        /// The socket.
+        slot: Slot,
+        /// What was to be sent, not advanced.
+        batch: Batch<RingLease>,
+        /// Bytes sent, or an errno. Fewer bytes than the batch holds: an error came in between, and
+        /// the next send will meet it.
+        result: Result<u32, i32>,
+    },
+    /// Another ring or thread woke this one.
+    Woken,
+}
+
+/// Why receiving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiveEnd {
+    /// The peer closed its side.
+    Eof,
+    /// The kernel reported this errno.
+    Error(i32),
+}
+
+/// One ring and its sockets. See the module's page for how to drive it.
+pub struct Ring {
+    // Dropped in this order: the kernel's side first, then the memory it was lent.
+    kernel: Kernel,
+    buffers: Buffers,
+    sends: Sends,
+    connects: Connects,
+    slots: Slots,
+    accepting: Accepting,
+    waker: Waker,
+    handle: RingHandle,
+    is_wake_armed: bool,
+    /// Slots whose receive waits for a block.
+    starved: VecDeque<u32>,
+    /// Slots whose close completed while operations were in flight; looked at in the next turn.
+    lingering: Vec<u32>,
+    numbers: RingNumbers,
+}
+
+impl Ring {
+    /// Makes a ring for the calling thread.
+    ///
+    /// # Errors
+    /// See [`RingError`]; each says how to fix it.
+    pub fn new(config: &RingConfig) -> Result<Self, RingError> {
+        let limit = rustix::process::getrlimit(Resource::Nofile)
+            .current
+            .unwrap_or(u64::MAX);
+        let want = u64::from(config.sockets_max);
+        if want > limit {
+            return Err(RingError::FileLimit { want, have: limit });
+        }
+        let kernel = Kernel::new(config.entries)?;
+        kernel
+            .submitter()
+            .register_files_sparse(config.sockets_max)
+            .map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::MFILE) => RingError::FileLimit { want, have: limit },
+                Some(Errno::NOMEM) => RingError::Memory,
+                _ => RingError::local("registering the file table", error),
+            })?;
+        let bytes = [config.block_bytes, config.block_bytes_plain];
+        let buffers = Buffers::new(
+            &kernel,
+            config.blocks,
+            bytes,
+            config.blocks_max,
+            config.incremental,
+        )?;
+        let waker = Waker::new().map_err(|error| RingError::local("eventfd", error))?;
+        let handle = kernel
+            .duplicate()
+            .map_err(|error| RingError::local("dup", error))?;
+        Ok(Self {
+            kernel,
+            buffers,
+            sends: Sends::new(),
+            connects: Connects::new(),
+            slots: Slots::new(config.sockets_max),
+            accepting: Accepting::default(),
+            waker,
+            handle: RingHandle::new(handle),
+            is_wake_armed: false,
+            starved: VecDeque::new(),
+            lingering: Vec::new(),
+            numbers: RingNumbers::default(),
+        })
+    }
+
+    /// Accepts connections of `listener` from the next turn on. A ring has one listener at most.
+    pub fn listen(&mut self, listener: Listener) {
+        self.unlisten();
+        self.accepting.listen(listener);
+    }
+
+    /// Stops accepting and closes the listener: the kernel refuses further connections to it.
+    pub fn unlisten(&mut self) {
+        self.accepting.unlisten(&mut self.kernel);
+    }
+
+    /// Stops accepting; connections wait in the backlog. Those accepted before the kernel has seen
+    /// this are still reported.
+    pub fn pause_accept(&mut self) {
+        self.accepting.pause(&mut self.kernel);
+    }
+
+    /// Accepts again after [`Ring::pause_accept`].
+    pub const fn resume_accept(&mut self) {
+        self.accepting.resume();
+    }
+
+    /// Connects to `target`. `Connected` or `ConnectFailed` with `token` follows.
+    ///
+    /// # Errors
+    /// When the socket could not be made; then nothing follows.
+    pub fn connect(
+        &mut self,
+        target: SocketAddr,
+        options: &ConnectOptions,
+        token: u64,
+    ) -> io::Result<()> {
+        let socket = socket::outbound(target, options)?;
+        self.connects
+            .install(&mut self.kernel, socket, target.into(), token);
+        Ok(())
+    }
+
+    /// Starts receiving on a socket; it goes on until `ReceiveEnded` or `Closed`.
+    pub fn receive(&mut self, slot: Slot) {
+        let Some(state) = self.slots.of_mut(slot.0) else {
+            return;
+        };
+        if state.phase != Phase::Open || state.receive != Receive::Idle {
+            return;
+        }
+        state.receive = Receive::Armed;
+        self.kernel.push(Plain::Receive {
+            slot: slot.0,
+            generation: state.generation,
+        });
+    }
+
+    /// Sends a batch; `Sent` follows.
+    ///
+    /// # Panics
+    /// When a send is in flight on the slot already: two gather sends could interleave their bytes.
+    pub fn send(&mut self, slot: Slot, batch: Batch<RingLease>) {
+        let Some(state) = self.slots.of_mut(slot.0) else {
+            return;
+        };
+        if state.phase != Phase::Open {
+            return;
+        }
+        assert!(state.send.is_none(), "one send at a time on a socket");
+        let tag = self
+            .sends
+            .start(&mut self.kernel, slot.0, state.generation, batch);
+        state.send = Some(tag.index);
+    }
+
+    /// Cancels what is in flight on a socket and closes it; `Closed` follows when both are done. A
+    /// socket with bytes in flight is reset.
+    pub fn close(&mut self, slot: Slot) {
+        let Some(state) = self.slots.of_mut(slot.0) else {
+            return;
+        };
+        if state.phase != Phase::Open {
+            return;
+        }
+        state.phase = Phase::Closing;
+        // A close alone does not end a multishot receive, which keeps the socket: the peer would see
+        // it open for ever (URING.md E).
+        let close = Plain::Close {
+            slot: slot.0,
+            generation: state.generation,
+        };
+        match state.tags(slot.0) {
+            [None, None] => self.kernel.push(close),
+            [Some(tag), None] | [None, Some(tag)] => {
+                self.kernel.push_linked(&[Plain::Cancel { tag }, close]);
+            }
+            [Some(receive), Some(send)] => self.kernel.push_linked(&[
+                Plain::Cancel { tag: receive },
+                Plain::Cancel { tag: send },
+                close,
+            ]),
+        }
+    }
+
+    /// Wakes another ring with the next turn of this one.
+    pub fn wake(&mut self, target: &RingHandle) {
+        self.kernel.push(Plain::Message { ring: target.fd() });
+    }
+
+    /// Submits what was asked for, waits as told, and appends what happened to `completions`: at most
+    /// a quantum, the rest with the next turn.
+    ///
+    /// # Errors
+    /// When the ring itself fails, which leaves it useless.
+    pub fn turn(&mut self, wait: Wait, completions: &mut Vec<Completion>) -> Result<(), RingError> {
+        self.numbers.turns += 1;
+        self.prepare();
+        let wait = self.bounded(wait);
+        self.kernel.enter(wait)?;
+        let mut cqes = [Cqe::default(); REAP_MAX];
+        let mut handled = 0;
+        while handled < TURN_QUANTUM {
+            let count = self.kernel.reap(&mut cqes);
+            for cqe in &cqes[..count] {
+                self.complete(*cqe, completions);
+            }
+            handled = handled.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+            if count < REAP_MAX {
+                break;
+            }
+        }
+        self.numbers.completions += u64::from(handled);
+        Ok(())
+    }
+
+    /// Returns whether a turn without waiting would find something. Costs no system call.
+    pub fn has_work(&mut self) -> bool {
+        self.kernel.has_work()
+    }
+
+    /// Returns what other rings need to wake this one.
+    #[must_use]
+    pub fn handle(&self) -> RingHandle {
+        self.handle.clone()
+    }
+
+    /// Returns what ordinary threads need to wake this ring.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Returns the address of the listener.
+    #[must_use]
+    pub fn listen_address(&self) -> Option<SocketAddr> {
+        self.accepting.address()
+    }
+
+    /// Returns the slots of the file table.
+    #[must_use]
+    pub fn sockets_max(&self) -> u32 {
+        self.slots.capacity()
+    }
+
+    /// Returns the open sockets.
+    pub fn open_slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.slots.open_slots().map(Slot)
+    }
+
+    /// Returns the counters and gauges.
+    pub fn numbers(&mut self) -> RingNumbers {
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        RingNumbers {
+            sockets_opened: self.slots.opened(),
+            sockets_closed: self.slots.closed(),
+            sockets_current: self.slots.opened() - self.slots.closed(),
+            sends_current: count(self.sends.count()),
+            connects_current: count(self.connects.count()),
+            completions_overflowed: u64::from(self.kernel.overflows_count()),
+            starved_current: count(self.starved.len()),
+            buffers: self.buffers.numbers(),
+            ..self.numbers
+        }
+    }
+
+    /// Re-arms what has ended by itself.
+    fn prepare(&mut self) {
+        if self.buffers.recycle() {
+            self.feed_starved();
+        }
+        if !self.is_wake_armed {
+            self.is_wake_armed = true;
+            self.kernel.push(Plain::WatchWake {
+                eventfd: self.waker.fd(),
+            });
+        }
+        self.accepting.arm(&mut self.kernel);
+        self.chase();
+    }
+
+    fn feed_starved(&mut self) {
+        while let Some(slot) = self.starved.pop_front() {
+            let Some(state) = self.slots.of_mut(slot) else {
+                continue;
+            };
+            if state.phase == Phase::Open && state.receive == Receive::Starved {
+                state.receive = Receive::Armed;
+                let generation = state.generation;
+                self.kernel.push(Plain::Receive { slot, generation });
+            }
+        }
+    }
+
+    /// Cancels once more what outlived the close of its socket. The linked cancel normally ends it;
+    /// this covers a link torn by a full queue, which would leak the socket.
+    fn chase(&mut self) {
+        for slot in self.lingering.drain(..) {
+            let Some(state) = self.slots.of_mut(slot) else {
+                continue;
+            };
+            if state.phase != Phase::Closing || state.is_chased {
+                continue;
+            }
+            state.is_chased = true;
+            self.numbers.closes_chased += 1;
+            for tag in state.tags(slot).into_iter().flatten() {
+                self.kernel.push(Plain::Cancel { tag });
+            }
+        }
+    }
+
+    /// Shortens a wait that nobody would end.
+    fn bounded(&self, wait: Wait) -> Wait {
+        let limit = if !self.starved.is_empty() {
+            // The block may be held by another shard, which does not say when it lets go.
+            STARVED_POLL
+        } else if let Some(limit) = self.accepting.wait_max() {
+            limit
+        } else {
+            return wait;
+        };
+        match wait {
+            Wait::Forever => Wait::For(limit),
+            Wait::For(duration) => Wait::For(duration.min(limit)),
+            Wait::No => Wait::No,
+        }
+    }
+
+    fn complete(&mut self, cqe: Cqe, completions: &mut Vec<Completion>) {
+        let Some(tag) = Tag::decode(cqe.user_data) else {
+            self.numbers.completions_stale += 1;
+            return;
+        };
+        match tag.kind {
+            Kind::Accept => self.on_accept(tag, cqe, completions),
+            // Reported only when it found nothing to cancel, which is no news.
+            Kind::Cancel => {}
+            Kind::Close => self.on_close(tag, completions),
+            Kind::Connect => self.on_connect(tag, cqe, completions),
+            Kind::Install => self.on_install(tag, cqe, completions),
+            Kind::Receive => self.on_receive(tag, cqe, completions),
+            Kind::Send => self.on_send(tag, cqe, completions),
+            Kind::Wake => {
+                self.numbers.wakes += 1;
+                if tag.generation == 1 && !io_uring::cqueue::more(cqe.flags) {
+                    self.is_wake_armed = false;
+                }
+                completions.push(Completion::Woken);
+            }
+        }
+    }
+
+    fn on_accept(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
+        if !io_uring::cqueue::more(cqe.flags) {
+            self.accepting.ended(tag);
+        }
+        if let Ok(slot) = u32::try_from(cqe.result) {
+            self.move_in(slot, Successor::Accepted, completions);
+            return;
+        }
+        let errno = errno_of(cqe.result);
+        let has_sockets = self.slots.opened() > self.slots.closed();
+        if self
+            .accepting
+            .failed(Errno::from_raw_os_error(errno), has_sockets)
+        {
+            self.numbers.accepts_failed += 1;
+            completions.push(Completion::AcceptFailed { errno });
+        }
+    }
+
+    fn on_install(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
+        // The kernel reports how many it installed, or an errno.
+        if cqe.result == 1
+            && let Some(slot) = self.connects.installed(tag.index)
+        {
+            self.move_in(slot, Successor::Installed(tag.index), completions);
+            return;
+        }
+        if let Some(op) = self.connects.finish(tag.index) {
+            let errno = match errno_of(cqe.result) {
+                0 => Errno::NFILE.raw_os_error(),
+                errno => errno,
+            };
+            completions.push(Completion::ConnectFailed {
+                token: op.token,
+                errno,
+            });
+        }
+    }
+
+    fn on_connect(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
+        let Some(op) = self.connects.finish(tag.index) else {
+            return;
+        };
+        let Some(slot) = op.slot else { return };
+        if cqe.result == 0 {
+            if let Some(state) = self.slots.of_mut(slot) {
+                state.is_announced = true;
+            }
+            completions.push(Completion::Connected {
+                slot: Slot(slot),
+                token: op.token,
+            });
+        } else {
+            self.close(Slot(slot));
+            let errno = errno_of(cqe.result);
+            completions.push(Completion::ConnectFailed {
+                token: op.token,
+                errno,
+            });
+        }
+    }
+
+    /// Moves a socket into the slot the kernel chose for it, now or when its predecessor is quiet.
+    fn move_in(&mut self, slot: u32, who: Successor, completions: &mut Vec<Completion>) {
+        let Some(state) = self.slots.of_mut(slot) else {
+            return;
+        };
+        if state.phase != Phase::Free {
+            assert!(
+                state.phase == Phase::Closing,
+                "the kernel filled a slot that is in use"
+            );
+            assert!(state.successor.is_none(), "the kernel filled a slot twice");
+            state.successor = Some(who);
+            return;
+        }
+        self.slots.occupy(slot);
+        match who {
+            Successor::Accepted => {
+                if let Some(state) = self.slots.of_mut(slot) {
+                    state.is_announced = true;
+                }
+                completions.push(Completion::Accepted { slot: Slot(slot) });
+            }
+            Successor::Installed(index) => {
+                let generation = self.slots.of(slot).map_or(0, |state| state.generation);
+                self.connects.start(&mut self.kernel, index, generation);
+            }
+        }
+    }
+
+    fn on_close(&mut self, tag: Tag, completions: &mut Vec<Completion>) {
+        let slot = tag.index;
+        let Some(state) = self.slots.of_mut(slot) else {
+            return;
+        };
+        if state.phase != Phase::Closing || !is_current(state.generation, tag) {
+            self.numbers.completions_stale += 1;
+            return;
+        }
+        state.is_closed = true;
+        if !state.is_quiet() {
+            self.lingering.push(slot);
+        }
+        self.settle(slot, completions);
+    }
+
+    fn on_receive(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
+        let slot = tag.index;
+        let lease = self.lease(cqe);
+        let Some(state) = self.slots.of_mut(slot) else {
+            return;
+        };
+        if state.phase == Phase::Free || !is_current(state.generation, tag) {
+            self.numbers.completions_stale += 1;
+            return;
+        }
+        let is_open = state.phase == Phase::Open;
+        let is_over = !io_uring::cqueue::more(cqe.flags);
+        if is_over {
+            state.receive = Receive::Ended;
+        }
+        if let Some(lease) = lease {
+            if is_open {
+                completions.push(Completion::Received {
+                    slot: Slot(slot),
+                    lease,
+                });
+            }
+            if is_over && is_open {
+                // Ended with data: the completion queue was full. Go on.
+                state.receive = Receive::Armed;
+                let generation = state.generation;
+                self.kernel.push(Plain::Receive { slot, generation });
+            }
+        } else if is_open {
+            match Errno::from_raw_os_error(errno_of(cqe.result)) {
+                Errno::NOBUFS => {
+                    state.receive = Receive::Starved;
+                    self.numbers.receives_starved += 1;
+                    self.starved.push_back(slot);
+                }
+                Errno::AGAIN | Errno::INTR => {
+                    state.receive = Receive::Armed;
+                    let generation = state.generation;
+                    self.kernel.push(Plain::Receive { slot, generation });
+                }
+                _ => {
+                    let end = match errno_of(cqe.result) {
+                        0 => ReceiveEnd::Eof,
+                        errno => ReceiveEnd::Error(errno),
+                    };
+                    completions.push(Completion::ReceiveEnded {
+                        slot: Slot(slot),
+                        end,
+                    });
+                }
+            }
+        }
+        self.settle(slot, completions);
+    }
+
+    /// Returns the bytes of a receive; also notes that the kernel is done with a block.
+    fn lease(&mut self, cqe: Cqe) -> Option<RingLease> {
+        let id = io_uring::cqueue::buffer_select(cqe.flags)?;
+        let len = u32::try_from(cqe.result).ok()?;
+        let is_incremental = self.buffers.is_incremental();
+        if is_incremental && len == 0 {
+            // Nothing was taken from the block; kernels before 6.17 lack the flag here.
+            return None;
+        }
+        let is_done = !is_incremental || !io_uring::cqueue::buffer_more(cqe.flags);
+        Some(self.buffers.take(id, len, is_done)).filter(|_| len > 0)
+    }
+
+    fn on_send(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
+        let Some((slot, batch)) = self.sends.finish(tag.index) else {
+            return;
+        };
+        if let Some(state) = self.slots.of_mut(slot) {
+            state.send = None;
+        }
+        let result = u32::try_from(cqe.result).map_err(|_| errno_of(cqe.result));
+        completions.push(Completion::Sent {
+            slot: Slot(slot),
+            batch,
+            result,
+        });
+        self.settle(slot, completions);
+    }
+
+    /// Ends the slot's use if its socket is closed and quiet, and lets the successor in.
+    fn settle(&mut self, slot: u32, completions: &mut Vec<Completion>) {
+        let Some(state) = self.slots.of(slot) else {
+            return;
+        };
+        if state.phase != Phase::Closing || !state.is_quiet() {
+            return;
+        }
+        let (successor, is_announced) = self.slots.vacate(slot);
+        self.accepting.slot_freed();
+        if is_announced {
+            completions.push(Completion::Closed { slot: Slot(slot) });
+        }
+        if let Some(successor) = successor {
+            self.move_in(slot, successor, completions);
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // Memory of operations in flight may be freed only after their completions. Cancelling is
+        // immediate for sockets; what is not back after the bounded wait is leaked, not freed.
+        self.kernel.cancel_all(DROP_WAIT);
+        let mut completions = Vec::new();
+        for _ in 0..DROP_TURNS {
+            if self.sends.count() == 0 && self.connects.count() == 0 {
+                break;
+            }
+            if self.turn(Wait::For(DROP_WAIT), &mut completions).is_err() {
+                break;
+            }
+            completions.clear();
+        }
+        if self.sends.count() > 0 || self.connects.count() > 0 {
+            tracing::error!("a ring ends with operations in flight; their memory is leaked");
+            self.sends.leak();
+            self.connects.leak();
+        }
+        // Closes the sockets now; without it a kernel worker does so some time later.
+        if let Err(error) = self.kernel.submitter().unregister_files() {
+            tracing::debug!(%error, "unregistering the file table");
+        }
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring")
+            .field("buffers", &self.buffers)
+            .field("sends", &self.sends)
+            .field("connects", &self.connects)
+            .finish_non_exhaustive()
+    }
+}
+
+const fn is_current(generation: u32, tag: Tag) -> bool {
+    generation & op::GENERATION_MASK == tag.generation
+}
+
+/// Returns the errno of a result, zero if it is none.
+const fn errno_of(result: i32) -> i32 {
+    if result < 0 {
+        result.saturating_neg()
+    } else {
+        0
+    }
+}
+
+/// How often a starved ring looks for returned blocks that nobody tells it of.
+const STARVED_POLL: Duration = Duration::from_millis(1);
+
+/// Wait of each of the [`DROP_TURNS`] in which a dropped ring gets its operations back.
+const DROP_WAIT: Duration = Duration::from_millis(50);
+
+/// See [`DROP_WAIT`].
+const DROP_TURNS: u32 = 20;

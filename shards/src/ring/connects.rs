@@ -1,0 +1,138 @@
+//! Outbound connections: what one owns until it stands.
+//!
+//! Here: installing a socket in the file table and connecting it. Not here: its options (`socket`).
+//!
+//! Invariant: descriptor cell and address of a connect are owned by its boxed table entry from
+//! submission to completion; growing the table moves no memory the kernel knows.
+
+#![expect(
+    unsafe_code,
+    reason = "the kernel reads addresses and writes a cell; docs/internals/unsafe.md"
+)]
+
+use std::fmt;
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering;
+
+use io_uring::opcode;
+use io_uring::types::Fixed;
+use socket2::SockAddr;
+
+use super::op::Kind;
+use super::op::Tag;
+use super::op::index_of;
+use super::op::place_of;
+use super::setup::Kernel;
+
+/// An outbound connection being made.
+pub(super) struct Connect {
+    pub(super) token: u64,
+    /// The slot, once installed.
+    pub(super) slot: Option<u32>,
+    /// Dropped once the file table holds the socket.
+    pub(super) socket: Option<OwnedFd>,
+    address: SockAddr,
+    /// In: the descriptor. Out: the slot the kernel chose. Written by the kernel.
+    cell: AtomicI32,
+}
+
+/// The outbound connections being made.
+pub(super) struct Connects {
+    table: Vec<Option<Box<Connect>>>,
+    idle: Vec<u32>,
+}
+
+impl Connects {
+    pub(super) const fn new() -> Self {
+        Self {
+            table: Vec::new(),
+            idle: Vec::new(),
+        }
+    }
+
+    /// Takes a socket and asks the kernel for a slot for it.
+    pub(super) fn install(
+        &mut self,
+        kernel: &mut Kernel,
+        socket: OwnedFd,
+        address: SockAddr,
+        token: u64,
+    ) {
+        let cell = AtomicI32::new(socket.as_raw_fd());
+        let op = Box::new(Connect {
+            token,
+            slot: None,
+            socket: Some(socket),
+            address,
+            cell,
+        });
+        let cell = op.cell.as_ptr();
+        let index = self.idle.pop().unwrap_or_else(|| {
+            self.table.push(None);
+            index_of(self.table.len() - 1)
+        });
+        self.table[place_of(index)] = Some(op);
+        let entry = opcode::FilesUpdate::new(cell, 1)
+            .offset(ALLOCATE)
+            .build()
+            .user_data(Tag::new(Kind::Install, 0, index).encode());
+        // SAFETY: the boxed operation owns the cell and stays in the table until its completion.
+        unsafe { kernel.push_entry(entry) };
+    }
+
+    /// Notes that the socket was installed; returns the slot the kernel chose.
+    pub(super) fn installed(&mut self, index: u32) -> Option<u32> {
+        let op = self.table.get_mut(place_of(index))?.as_mut()?;
+        op.socket = None;
+        let slot = u32::try_from(op.cell.load(Ordering::Acquire)).ok()?;
+        op.slot = Some(slot);
+        Some(slot)
+    }
+
+    /// Connects the installed socket.
+    pub(super) fn start(&self, kernel: &mut Kernel, index: u32, generation: u32) {
+        let Some(Some(op)) = self.table.get(place_of(index)) else {
+            return;
+        };
+        let Some(slot) = op.slot else { return };
+        let address = op.address.as_ptr();
+        let entry = opcode::Connect::new(Fixed(slot), address.cast(), op.address.len())
+            .build()
+            .user_data(Tag::new(Kind::Connect, generation, index).encode());
+        // SAFETY: the boxed operation owns the address and stays in the table until its completion.
+        unsafe { kernel.push_entry(entry) };
+    }
+
+    /// Ends an operation.
+    pub(super) fn finish(&mut self, index: u32) -> Option<Connect> {
+        let op = self.table.get_mut(place_of(index))?.take()?;
+        self.idle.push(index);
+        Some(*op)
+    }
+
+    /// Returns the operations in flight.
+    pub(super) fn count(&self) -> usize {
+        self.table.len() - self.idle.len()
+    }
+
+    /// Gives up the memory of all operations without freeing it.
+    pub(super) fn leak(&mut self) {
+        for op in self.table.drain(..).flatten() {
+            Box::leak(op);
+        }
+        self.idle.clear();
+    }
+}
+
+impl fmt::Debug for Connects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connects")
+            .field("count", &self.count())
+            .finish()
+    }
+}
+
+/// `IORING_FILE_INDEX_ALLOC`: the kernel chooses the slot (6.0).
+const ALLOCATE: i32 = -1;

@@ -1,0 +1,170 @@
+//! Sockets before they enter a ring.
+//!
+//! Here: listening sockets, whose options every accepted socket inherits, and outbound sockets. Not
+//! here: anything after that.
+//!
+//! Source: tcp(7), socket(7); inheritance measured (URING.md E).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::Domain;
+use socket2::Protocol;
+use socket2::Socket;
+use socket2::Type;
+
+/// How a listening socket is made.
+#[derive(Debug, Clone)]
+pub struct ListenOptions {
+    /// Address to listen on; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Connections that may wait to be accepted; the kernel clips it to `net.core.somaxconn`.
+    pub backlog: u32,
+    /// Congestion control of the accepted sockets; the host's default if absent.
+    pub congestion: Option<String>,
+}
+
+/// Why no listening socket could be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// Another socket has the address.
+    #[error("{address} is in use: stop the other process (see 'ss -ltnp') or choose another port")]
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The host does not have the address.
+    #[error("{address} is not an address of this host: see 'ip addr'")]
+    AddressUnknown {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The kernel does not know the congestion control, or does not allow it.
+    #[error(
+        "congestion control '{name}' is not available: load tcp_{name}, or choose one of \
+         /proc/sys/net/ipv4/tcp_allowed_congestion_control"
+    )]
+    Congestion {
+        /// The name asked for.
+        name: String,
+    },
+    /// Anything else.
+    #[error("listening on {address}: {operation} failed")]
+    Local {
+        /// The address.
+        address: SocketAddr,
+        /// The system call.
+        operation: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Ports below 1,024 are privileged.
+    #[error(
+        "no permission to listen on {address}: use a port above 1023, or give the binary \
+         CAP_NET_BIND_SERVICE"
+    )]
+    Permission {
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds and listens.
+    ///
+    /// Several listeners may share an address if all come from here (`SO_REUSEPORT`): the kernel deals
+    /// new connections out among them.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub fn bind(options: &ListenOptions) -> Result<Self, ListenError> {
+        let address = options.address;
+        let local = |operation| {
+            move |source: io::Error| match Errno::from_io_error(&source) {
+                Some(Errno::ADDRINUSE) => ListenError::AddressInUse { address },
+                Some(Errno::ADDRNOTAVAIL) => ListenError::AddressUnknown { address },
+                Some(Errno::ACCESS | Errno::PERM) => ListenError::Permission { address },
+                _ => ListenError::Local {
+                    address,
+                    operation,
+                    source,
+                },
+            }
+        };
+        let domain = Domain::for_address(address);
+        let socket =
+            Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(local("socket"))?;
+        socket
+            .set_reuse_address(true)
+            .map_err(local("SO_REUSEADDR"))?;
+        socket.set_reuse_port(true).map_err(local("SO_REUSEPORT"))?;
+        set_data_options(&socket).map_err(local("setsockopt"))?;
+        if let Some(name) = &options.congestion {
+            socket
+                .set_tcp_congestion(name.as_bytes())
+                .map_err(|_| ListenError::Congestion { name: name.clone() })?;
+        }
+        socket.bind(&address.into()).map_err(local("bind"))?;
+        let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+        socket.listen(backlog).map_err(local("listen"))?;
+        let bound = socket.local_addr().map_err(local("getsockname"))?;
+        let address = bound.as_socket().unwrap_or(address);
+        Ok(Self { socket, address })
+    }
+
+    /// Returns the address, with the port the kernel chose.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+}
+
+/// How an outbound socket is made.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectOptions {
+    /// Address to connect from; the kernel's choice if absent. With a port, exactly that one.
+    pub source: Option<SocketAddr>,
+    /// Congestion control; the host's default if absent.
+    pub congestion: Option<String>,
+}
+
+/// Makes a socket that is not connected yet.
+pub(super) fn outbound(target: SocketAddr, options: &ConnectOptions) -> io::Result<OwnedFd> {
+    let socket = Socket::new(
+        Domain::for_address(target),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    set_data_options(&socket)?;
+    if let Some(name) = &options.congestion {
+        socket.set_tcp_congestion(name.as_bytes())?;
+    }
+    if let Some(source) = options.source {
+        socket.set_reuse_address(true)?;
+        socket.bind(&source.into())?;
+    }
+    Ok(socket.into())
+}
+
+/// Options of every data socket: no delay for small frames; a close that resets and leaves no
+/// `TIME_WAIT` behind, because what had to be said was sent and acknowledged before the close, and
+/// thousands of closed sessions must not keep their ports for a minute.
+fn set_data_options(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_linger(Some(Duration::ZERO))
+}

@@ -1,0 +1,1 @@
+//! Ring tests with real sockets on loopback.
