@@ -1,0 +1,201 @@
+//! The shard core: every session, stream, bridge and timer of one CPU core, as a value.
+//!
+//! Here: the public face of [`ShardCore`]. Not here: sockets, clocks, threads. The data thread
+//! (`data`) and the simulator are two drivers of the same core: they hand in what happened and
+//! carry out the [`Action`]s it asks for.
+//!
+//! The methods are of three kinds:
+//! - inputs: [`ShardCore::accepted`], [`ShardCore::received`], [`ShardCore::receive_ended`],
+//!   [`ShardCore::sent`], [`ShardCore::closed`], [`ShardCore::computed`], [`ShardCore::message`],
+//!   [`ShardCore::handle_timeout`], [`ShardCore::drain`], [`ShardCore::shutdown`],
+//!   [`ShardCore::kick`];
+//! - the end of a turn: [`ShardCore::flush`];
+//! - outputs: [`ShardCore::poll_action`], [`ShardCore::next_deadline`], and the views
+//!   [`ShardCore::audit`], [`ShardCore::stats`].
+//!
+//! A driver hands in any number of inputs, calls `flush`, and carries out the actions in order.
+//!
+//! Invariant: no system call, no clock, no randomness. Time never runs backwards between inputs.
+
+mod admission;
+mod bridge;
+mod dispatch;
+mod egress;
+mod ending;
+mod event;
+mod open;
+mod recorder;
+mod session;
+mod stats;
+mod stream;
+mod table;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use ringway_proto::reason::Reason;
+use ringway_proto::time::Now;
+
+pub use self::event::{
+    Action, CoreConfig, Directory, Job, JobResult, Message, OpenMessage, Place, RecvEnd,
+    SessionKey, ShardId, Slot, StreamKey,
+};
+pub use self::recorder::Recorder;
+pub use self::stats::{Audit, ByReason, CoreStats};
+
+use self::egress::Egress;
+use self::session::{Live, Session};
+use self::stream::Stream;
+use self::table::SlotTable;
+use self::timers::{Timer, Wheel};
+use crate::batch::{Batch, ChunkPool};
+use crate::lease::Lease;
+
+type Streams<L> = SlotTable<Stream<L>>;
+
+/// Everything one shard owns. See the module documentation for how to drive it.
+#[derive(Debug)]
+pub struct ShardCore<L: Lease, D: Directory> {
+    config: CoreConfig,
+    directory: D,
+    sessions: Vec<Session<L>>,
+    streams: Streams<L>,
+    wheel: Wheel,
+    common: Common<L>,
+    now: Now,
+    is_draining: bool,
+    is_accept_paused: bool,
+}
+
+/// What sessions and streams share.
+#[derive(Debug)]
+struct Common<L> {
+    actions: VecDeque<Action<L>>,
+    /// Slots with something to send.
+    dirty: Vec<Slot>,
+    /// Draining sessions that may have lost their last stream.
+    emptied: Vec<Slot>,
+    fired: Vec<Timer>,
+    chunks: ChunkPool,
+    batches_idle: Vec<Batch<L>>,
+    egress_idle: Vec<Box<Egress<L>>>,
+    batches_in_flight: u64,
+    queued_bytes: u64,
+    stats: CoreStats,
+    recorder: Recorder,
+}
+
+/// A peer broke the protocol: its session ends for this reason.
+#[derive(Debug, Clone, Copy)]
+struct Violation(Reason);
+
+/// Why a session ends.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// The peer closed.
+    Left,
+    /// The connection broke.
+    Lost,
+    /// The relay ended it.
+    Reason(Reason),
+}
+
+impl<L: Lease, D: Directory> ShardCore<L, D> {
+    /// Returns a core without sessions.
+    #[must_use]
+    pub fn new(config: CoreConfig, directory: D, now: Now) -> Self {
+        Self {
+            config,
+            directory,
+            sessions: Vec::new(),
+            streams: SlotTable::new(),
+            wheel: Wheel::new(now),
+            common: Common {
+                actions: VecDeque::new(),
+                dirty: Vec::new(),
+                emptied: Vec::new(),
+                fired: Vec::new(),
+                chunks: ChunkPool::default(),
+                batches_idle: Vec::new(),
+                egress_idle: Vec::new(),
+                batches_in_flight: 0,
+                queued_bytes: 0,
+                stats: CoreStats::default(),
+                recorder: Recorder::default(),
+            },
+            now,
+            is_draining: false,
+            is_accept_paused: false,
+        }
+    }
+
+    /// Lets every timer fire that is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
+        let mut fired = std::mem::take(&mut self.common.fired);
+        self.wheel.advance(now, &mut fired);
+        for timer in fired.drain(..) {
+            match timer {
+                Timer::Session(key) => self.session_timeout(key),
+                Timer::Stream(key) => self.stream_timeout(key),
+            }
+        }
+        self.common.fired = fired;
+    }
+
+    /// Returns the next action to carry out.
+    pub fn poll_action(&mut self) -> Option<Action<L>> {
+        self.common.actions.pop_front()
+    }
+
+    /// Returns when [`ShardCore::handle_timeout`] has something to do, if ever.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Now> {
+        self.wheel.next_deadline()
+    }
+
+    /// Counts everything the core owns.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        Audit {
+            sockets: self.common.stats.sockets_current,
+            handshakes: self.common.stats.handshakes_current,
+            sessions: self.common.stats.sessions_current,
+            streams: u64::from(self.streams.len()),
+            queued_bytes: self.common.queued_bytes,
+            batches_in_flight: self.common.batches_in_flight,
+            chunks: u64::from(self.common.chunks.taken_count()),
+        }
+    }
+
+    /// Returns the counters.
+    #[must_use]
+    pub const fn stats(&self) -> &CoreStats {
+        &self.common.stats
+    }
+
+    /// Returns the latency histograms.
+    #[must_use]
+    pub const fn recorder(&self) -> &Recorder {
+        &self.common.recorder
+    }
+
+    /// Returns the timer entries that have not fired; stale ones fire and find nothing.
+    #[must_use]
+    pub const fn timers_count(&self) -> u32 {
+        self.wheel.len()
+    }
+
+    fn live_mut(&mut self, slot: Slot) -> Option<&mut Live> {
+        self.sessions.get_mut(slot.0 as usize)?.live_mut()
+    }
+
+    /// Seconds since the epoch of `Now`; wraps after 136 years.
+    #[expect(clippy::cast_possible_truncation, reason = "wraps after 136 years of uptime")]
+    const fn now_s(&self) -> u32 {
+        (self.now.as_nanos() / 1_000_000_000) as u32
+    }
+}

@@ -1,0 +1,479 @@
+//! Received bytes: parsing frames in place and forwarding them.
+//!
+//! A frame of a bridged stream is forwarded where it lies: its header gets the other leg's stream id,
+//! and consecutive frames for the same destination become one range. A range under `COPY_THRESHOLD`
+//! is copied into the destination's batch, a longer one is split off the lease and travels by
+//! reference. A Data frame that arrives in parts is re-framed: each part leaves at once with a header
+//! of its own, so that a stalled sender never holds the receiver's session inside a frame.
+//!
+//! Here: the frame loop. Not here: what control frames change (`open`, `bridge`), queueing (`egress`).
+//!
+//! Invariant: between two frames `run`, when there is one, ends where the next frame begins.
+//! Bad input: every violation ends this session with Go Away 1 and its reason, and no other.
+
+use ringway_proto::frame::{Flags, FrameKind, HEADER_LEN, Header};
+use ringway_proto::limits::{COPY_THRESHOLD, DRR_QUANTUM};
+use ringway_proto::reason::Reason;
+use ringway_proto::time::Now;
+
+use super::event::{Action, Directory, Message, Slot, ShardId, StreamKey};
+use super::session::{Parser, Phase};
+use super::stream::{Other, Piece, StreamState};
+use super::{Cause, ShardCore, Violation};
+use crate::lease::Lease;
+
+/// Answers to pings wait in the control queue; a peer that pings without reading is cut off here.
+const PING_BACKLOG_MAX: usize = 262_144;
+
+/// Consecutive frames that leave together.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    target: Target,
+    start: usize,
+    end: usize,
+}
+
+/// Where a run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// A session of this shard that keeps up: frames of all its streams in the order they came.
+    Session(Slot),
+    /// One stream of a congested session of this shard.
+    Stream(StreamKey),
+    /// One stream of another shard.
+    Remote(ShardId, StreamKey),
+}
+
+impl<L: Lease, D: Directory> ShardCore<L, D> {
+    /// Bytes came in on a socket.
+    pub fn received(&mut self, slot: Slot, lease: L, now: Now) {
+        self.now = now;
+        self.common.stats.bytes_received += lease.len() as u64;
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        match &mut session.phase {
+            Phase::Handshake(_) => self.collect_handshake(slot, lease),
+            Phase::Live(live) => {
+                live.received_at = now;
+                let parser = std::mem::take(&mut live.parser);
+                self.dispatch(slot, parser, lease);
+            }
+            // The peer does not know yet that its session is over.
+            Phase::Free | Phase::Closing | Phase::Lingering { .. } => {}
+        }
+    }
+
+    fn dispatch(&mut self, slot: Slot, mut parser: Parser, lease: L) {
+        let mut input = Input { lease, pos: 0, run: None };
+        let outcome = self.frames(slot, &mut parser, &mut input);
+        self.flush_run(&mut input);
+        match outcome {
+            Ok(()) => {
+                if let Some(live) = self.live_mut(slot) {
+                    live.parser = parser;
+                }
+            }
+            Err(Violation(reason)) => {
+                if let Some(session) = self.sessions.get(slot.0 as usize) {
+                    self.end_session(session.key(slot), Cause::Reason(reason), true);
+                }
+            }
+        }
+    }
+
+    fn frames(
+        &mut self,
+        slot: Slot,
+        parser: &mut Parser,
+        input: &mut Input<L>,
+    ) -> Result<(), Violation> {
+        loop {
+            if parser.remaining > 0 {
+                if input.rest() == 0 {
+                    return Ok(());
+                }
+                self.body(parser, input)?;
+                continue;
+            }
+            let (header, is_in_place) = match input.header(parser) {
+                None => return Ok(()),
+                Some(found) => found,
+            };
+            let header = Header::decode(&header).map_err(|error| Violation(error.reason()))?;
+            self.common.stats.frames_received += 1;
+            if header.kind == FrameKind::Data && !header.flags.intersects(Flags::SYN) {
+                self.data(slot, header, is_in_place, parser, input)?;
+            } else {
+                // Only frames in place belong to a run; every other one ends it.
+                if is_in_place {
+                    self.flush_run(input);
+                    input.pos += HEADER_LEN;
+                }
+                self.control(slot, header, parser)?;
+            }
+        }
+    }
+
+    /// A Data frame without SYN: the hot path.
+    #[inline]
+    fn data(
+        &mut self,
+        slot: Slot,
+        header: Header,
+        is_in_place: bool,
+        parser: &mut Parser,
+        input: &mut Input<L>,
+    ) -> Result<(), Violation> {
+        let seed = self.config.hash_seed;
+        let now_s = self.now_s();
+        let Some(live) = self.sessions.get(slot.0 as usize).and_then(|session| session.live())
+        else {
+            return Err(Violation(Reason::ProtocolError));
+        };
+        let key = live.ids.get(header.stream_id, seed);
+        let Some((key, stream)) = key.and_then(|key| Some((key, self.streams.get_mut(key)?))) else {
+            check_known(live, header.stream_id)?;
+            return self.begin_body(None, header, is_in_place, parser, input);
+        };
+        if stream.has_ended_in || header.length > stream.credit {
+            return Err(Violation(Reason::ProtocolError));
+        }
+        let is_forwarded = stream.state == StreamState::Bridged && header.flags.is_empty();
+        if !is_forwarded || !is_in_place {
+            return self.begin_body(Some(key), header, is_in_place, parser, input);
+        }
+        stream.credit -= header.length;
+        stream.touched_s = now_s;
+        let (other, other_id) = (stream.other, stream.other_id);
+        let available = input.rest() - HEADER_LEN;
+        let length = available.min(header.length as usize);
+        let target = match other {
+            Other::Local { stream, session } => {
+                if self.is_congested(session.slot) {
+                    Target::Stream(stream)
+                } else {
+                    Target::Session(session.slot)
+                }
+            }
+            Other::Remote { shard, stream } => Target::Remote(shard, stream),
+            Other::None => return self.begin_body(None, header, is_in_place, parser, input),
+        };
+        let may_join = input.run.is_some_and(|run| {
+            run.target == target
+                && (matches!(target, Target::Session(_))
+                    || run.end - run.start + HEADER_LEN + length <= DRR_QUANTUM as usize)
+        });
+        if !may_join {
+            self.flush_run(input);
+        }
+        let count = u32::try_from(length).unwrap_or(u32::MAX);
+        let rewritten = Header::data(other_id, Flags::NONE, count);
+        if let Some(bytes) = input.lease.bytes_mut().get_mut(input.pos..) {
+            rewritten.encode_into(bytes);
+        }
+        let end = input.pos + HEADER_LEN + length;
+        let start = input.run.map_or(input.pos, |run| run.start);
+        input.run = Some(Run { target, start, end });
+        input.pos = end;
+        self.common.stats.payload_bytes_forwarded += u64::from(count);
+        parser.remaining = header.length - count;
+        parser.stream = Some(key);
+        parser.is_last = false;
+        Ok(())
+    }
+
+    /// A Data frame that is not forwarded in place: its payload goes through [`Self::body`].
+    fn begin_body(
+        &mut self,
+        key: Option<StreamKey>,
+        header: Header,
+        is_in_place: bool,
+        parser: &mut Parser,
+        input: &mut Input<L>,
+    ) -> Result<(), Violation> {
+        if is_in_place {
+            self.flush_run(input);
+            input.pos += HEADER_LEN;
+        }
+        self.begin_frame(key, header, parser)
+    }
+
+    fn begin_frame(
+        &mut self,
+        key: Option<StreamKey>,
+        header: Header,
+        parser: &mut Parser,
+    ) -> Result<(), Violation> {
+        parser.remaining = header.length;
+        parser.stream = key;
+        parser.is_last = header.flags.intersects(Flags::FIN);
+        let Some(key) = key else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        if stream.has_ended_in || header.length > stream.credit {
+            return Err(Violation(Reason::ProtocolError));
+        }
+        stream.credit -= header.length;
+        if header.flags.intersects(Flags::RST) {
+            self.on_reset(key);
+            parser.stream = None;
+            return Ok(());
+        }
+        if header.flags.intersects(Flags::ACK) {
+            self.on_acknowledge(key, 0);
+        }
+        if header.length == 0 && parser.is_last {
+            self.on_fin(key)?;
+        }
+        Ok(())
+    }
+
+    /// The next bytes of a Data frame's payload whose header is not in front of them.
+    fn body(&mut self, parser: &mut Parser, input: &mut Input<L>) -> Result<(), Violation> {
+        self.flush_run(input);
+        let available = input.rest().min(parser.remaining as usize);
+        let stream = parser.stream.and_then(|key| Some((key, self.streams.get(key)?)));
+        let taken = match stream {
+            None => {
+                input.pos += available;
+                available
+            }
+            Some((key, stream)) if stream.state == StreamState::Bridged => {
+                let piece = input.take(available);
+                self.forward_piece(key, piece);
+                available
+            }
+            Some((key, _)) => {
+                let end = input.pos + available;
+                let bytes = input.lease.bytes().get(input.pos..end).unwrap_or_default();
+                let taken = self.collect_object(key, bytes)?;
+                input.pos += taken;
+                taken
+            }
+        };
+        parser.remaining -= u32::try_from(taken).unwrap_or(parser.remaining);
+        if parser.remaining == 0
+            && parser.is_last
+            && let Some(key) = parser.stream.take()
+        {
+            self.on_fin(key)?;
+        }
+        Ok(())
+    }
+
+    /// Payload of a bridged stream that needs a header of its own.
+    fn forward_piece(&mut self, key: StreamKey, payload: L) {
+        let now_s = self.now_s();
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.touched_s = now_s;
+        self.common.stats.payload_bytes_forwarded += payload.len() as u64;
+        match stream.other {
+            Other::Local { stream: other, .. } => self.piece_from_there(other, payload),
+            Other::Remote { shard, stream: other } => {
+                let message = Message::Piece { stream: other, range: payload };
+                self.common.actions.push_back(Action::Message { target: shard, message });
+            }
+            Other::None => {}
+        }
+    }
+
+    /// Queues payload on a leg with a header of this leg's id.
+    pub(super) fn piece_from_there(&mut self, key: StreamKey, payload: L) {
+        let now_s = self.now_s();
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.has_ended_out || stream.state == StreamState::Flushing {
+            return;
+        }
+        stream.touched_s = now_s;
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let header = Header::data(stream.id, Flags::NONE, length).encode();
+        let piece = if payload.len() < COPY_THRESHOLD {
+            let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
+            bytes.extend_from_slice(&header);
+            bytes.extend_from_slice(payload.bytes());
+            Piece::Owned(bytes)
+        } else {
+            Piece::Headed { header, payload }
+        };
+        if self.push_stream(key, piece).is_err() {
+            self.break_bridge(key, Reason::SlowConsumer);
+        }
+    }
+
+    /// Queues complete frames that another shard has rewritten.
+    pub(super) fn frames_from_there(&mut self, key: StreamKey, range: L) {
+        let now_s = self.now_s();
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.has_ended_out || stream.state == StreamState::Flushing {
+            return;
+        }
+        stream.touched_s = now_s;
+        self.push_frames(key, range);
+    }
+
+    fn push_frames(&mut self, key: StreamKey, range: L) {
+        let piece = if range.len() < COPY_THRESHOLD {
+            Piece::Owned(range.bytes().to_vec())
+        } else {
+            Piece::Leased(range)
+        };
+        if self.push_stream(key, piece).is_err() {
+            self.break_bridge(key, Reason::SlowConsumer);
+        }
+    }
+
+    /// Hands the run to its destination.
+    #[inline]
+    fn flush_run(&mut self, input: &mut Input<L>) {
+        let Some(run) = input.run.take() else { return };
+        let length = run.end - run.start;
+        if let Target::Session(slot) = run.target
+            && length < COPY_THRESHOLD
+        {
+            let bytes = input.lease.bytes().get(run.start..run.end).unwrap_or_default();
+            self.push_direct_copy(slot, bytes);
+            return;
+        }
+        input.lease.advance(run.start);
+        let range = input.lease.split_to(length);
+        input.pos -= run.end;
+        match run.target {
+            Target::Session(slot) => self.push_direct(slot, Piece::Leased(range)),
+            Target::Stream(key) => self.push_frames(key, range),
+            Target::Remote(shard, stream) => {
+                let message = Message::Frames { stream, range };
+                self.common.actions.push_back(Action::Message { target: shard, message });
+            }
+        }
+    }
+
+    /// Every frame but plain data.
+    fn control(
+        &mut self,
+        slot: Slot,
+        header: Header,
+        parser: &mut Parser,
+    ) -> Result<(), Violation> {
+        match header.kind {
+            FrameKind::Data => {
+                self.on_syn(slot, header.stream_id, 0)?;
+                let key = self.find(slot, header.stream_id);
+                self.begin_frame(key, header, parser)
+            }
+            FrameKind::GoAway => {
+                if let Some(live) = self.live_mut(slot) {
+                    live.peer_is_leaving = true;
+                }
+                Ok(())
+            }
+            FrameKind::Ping => self.ping(slot, header),
+            FrameKind::WindowUpdate => self.window_update(slot, header),
+        }
+    }
+
+    fn ping(&mut self, slot: Slot, header: Header) -> Result<(), Violation> {
+        if header.flags.intersects(Flags::ACK) {
+            if let Some(live) = self.live_mut(slot) {
+                live.pings_missed = 0;
+            }
+            return Ok(());
+        }
+        let waiting = self
+            .sessions
+            .get(slot.0 as usize)
+            .and_then(|session| session.egress.as_ref())
+            .map_or(0, |egress| egress.control_bytes());
+        if waiting > PING_BACKLOG_MAX {
+            return Err(Violation(Reason::SlowConsumer));
+        }
+        self.push_control(slot, &Header::ping(Flags::ACK, header.length).encode());
+        Ok(())
+    }
+
+    fn window_update(&mut self, slot: Slot, header: Header) -> Result<(), Violation> {
+        let (id, flags) = (header.stream_id, header.flags);
+        if flags.intersects(Flags::SYN) {
+            self.on_syn(slot, id, header.length)?;
+        }
+        let Some(key) = self.find(slot, id) else {
+            return match self.sessions.get(slot.0 as usize).and_then(|session| session.live()) {
+                Some(live) => check_known(live, id),
+                None => Ok(()),
+            };
+        };
+        if flags.intersects(Flags::RST) {
+            self.on_reset(key);
+            return Ok(());
+        }
+        if flags.intersects(Flags::ACK) && self.is_answering(key) {
+            self.on_acknowledge(key, header.length);
+        } else if !flags.intersects(Flags::SYN) {
+            self.on_grant(key, header.length);
+        }
+        if flags.intersects(Flags::FIN) {
+            self.on_fin(key)?;
+        }
+        Ok(())
+    }
+
+    fn is_answering(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_some_and(|stream| {
+            stream.state == StreamState::Answering
+                && stream.opening.as_ref().is_some_and(|opening| !opening.is_acknowledged)
+        })
+    }
+
+    fn find(&self, slot: Slot, id: u32) -> Option<StreamKey> {
+        let live = self.sessions.get(slot.0 as usize)?.live()?;
+        live.ids.get(id, self.config.hash_seed)
+    }
+}
+
+/// Received bytes under the parser.
+struct Input<L> {
+    lease: L,
+    pos: usize,
+    run: Option<Run>,
+}
+
+impl<L: Lease> Input<L> {
+    fn rest(&self) -> usize {
+        self.lease.len() - self.pos
+    }
+
+    /// Returns the next header, and whether it lies complete in front of its payload at `pos`.
+    /// `None`: the bytes have run out; what there is of a header is kept in the parser.
+    #[inline]
+    fn header(&mut self, parser: &mut Parser) -> Option<([u8; HEADER_LEN], bool)> {
+        let bytes = self.lease.bytes().get(self.pos..)?;
+        if parser.header_len == 0
+            && let Some(header) = bytes.first_chunk()
+        {
+            return Some((*header, true));
+        }
+        let have = usize::from(parser.header_len);
+        let count = bytes.len().min(HEADER_LEN - have);
+        parser.header.get_mut(have..have + count)?.copy_from_slice(&bytes[..count]);
+        // The bytes are in the parser now: the run before them must not claim them.
+        self.pos += count;
+        if have + count < HEADER_LEN {
+            parser.header_len = u8::try_from(have + count).unwrap_or(0);
+            return None;
+        }
+        parser.header_len = 0;
+        Some((parser.header, false))
+    }
+
+    /// Splits off the next `count` bytes. There is no run.
+    fn take(&mut self, count: usize) -> L {
+        self.lease.advance(self.pos);
+        self.pos = 0;
+        self.lease.split_to(count)
+    }
+}
+
+/// A frame for a stream that is not open: gone streams are ignored, streams that never were are a
+/// violation.
+fn check_known(live: &super::session::Live, id: u32) -> Result<(), Violation> {
+    let was_opened =
+        if id % 2 == 1 { id <= live.peer_id_last } else { id != 0 && id < live.own_id_next };
+    if was_opened { Ok(()) } else { Err(Violation(Reason::ProtocolError)) }
+}

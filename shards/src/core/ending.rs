@@ -1,0 +1,238 @@
+//! How sessions end, and what their end gives back.
+//!
+//! Here: session death in one step, closing of sockets, drain, the session timer. Not here: how a
+//! stream ends while its session lives (`bridge`).
+//!
+//! Invariant: the call that ends a session removes it from the directory, removes its streams, tells
+//! the surviving legs, drops its queues and its timer's meaning. Only the socket outlives it: until
+//! the driver reports the close, or for `LINGER_TIMEOUT` where the peer is to be told why.
+
+use ringway_proto::frame::{Flags, FrameKind, Header};
+use ringway_proto::key::PublicKey;
+use ringway_proto::limits::{KEEPALIVE_INTERVAL, KEEPALIVE_MISSED_MAX, SEND_STALL_TIMEOUT};
+use ringway_proto::reason::Reason;
+use ringway_proto::time::Now;
+
+use super::event::{Action, Directory, RecvEnd, SessionKey, Slot};
+use super::session::Phase;
+use super::timers::Timer;
+use super::{Cause, ShardCore};
+use crate::lease::Lease;
+
+impl<L: Lease, D: Directory> ShardCore<L, D> {
+    /// Receiving on a socket ended: the peer closed, or the connection is gone.
+    pub fn receive_ended(&mut self, slot: Slot, end: RecvEnd, now: Now) {
+        self.now = now;
+        match end {
+            RecvEnd::Eof => self.connection_ended(slot, Cause::Left),
+            RecvEnd::Error(_) => self.connection_ended(slot, Cause::Lost),
+        }
+    }
+
+    /// A send failed: the connection is gone.
+    pub(super) fn lose_connection(&mut self, slot: Slot) {
+        self.connection_ended(slot, Cause::Lost);
+    }
+
+    fn connection_ended(&mut self, slot: Slot, cause: Cause) {
+        let Some(session) = self.sessions.get(slot.0 as usize) else { return };
+        let key = session.key(slot);
+        match session.phase {
+            Phase::Free | Phase::Closing => {}
+            Phase::Handshake(_) => {
+                self.common.stats.handshakes_current -= 1;
+                self.common.stats.handshakes_abandoned += 1;
+                self.close(slot);
+                self.regulate_accept();
+            }
+            Phase::Live(_) => self.end_session(key, cause, false),
+            Phase::Lingering { .. } => self.close(slot),
+        }
+    }
+
+    /// Ends an established session; with `tell`, the peer is told the reason first.
+    pub(super) fn end_session(&mut self, key: SessionKey, cause: Cause, tell: bool) {
+        let Some(session) = self.sessions.get_mut(key.slot.0 as usize) else { return };
+        if session.generation != key.generation || session.live().is_none() {
+            return;
+        }
+        let place = super::event::Place { shard: self.config.shard, session: key };
+        let Phase::Live(mut live) = std::mem::replace(&mut session.phase, Phase::Closing) else {
+            return;
+        };
+        self.directory.remove(&live.key, place);
+        let stats = &mut self.common.stats;
+        stats.sessions_current -= 1;
+        match cause {
+            Cause::Left => stats.sessions_left += 1,
+            Cause::Lost => stats.sessions_lost += 1,
+            Cause::Reason(reason) => stats.sessions_closed.count(reason),
+        }
+        for stream in live.ids.take_all() {
+            self.orphan(stream);
+        }
+        self.drop_egress(key.slot, tell);
+        if !tell {
+            return self.close(key.slot);
+        }
+        let code = match cause {
+            Cause::Reason(Reason::ProtocolError) => 1,
+            Cause::Reason(reason) => u32::from(reason.code()),
+            Cause::Left | Cause::Lost => 0,
+        };
+        self.linger(key.slot);
+        self.push_go_away(key.slot, code);
+    }
+
+    pub(super) fn push_go_away(&mut self, slot: Slot, code: u32) {
+        let frame =
+            Header { kind: FrameKind::GoAway, flags: Flags::NONE, stream_id: 0, length: code };
+        self.push_control(slot, &frame.encode());
+    }
+
+    /// Tells the driver to close a socket. Everything but the socket itself is given back here.
+    pub(super) fn close(&mut self, slot: Slot) {
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        session.phase = Phase::Closing;
+        self.drop_egress(slot, false);
+        self.common.actions.push_back(Action::Close { slot });
+    }
+
+    /// The driver has closed the socket: the slot is free.
+    ///
+    /// # Panics
+    /// When the core did not ask for it.
+    pub fn closed(&mut self, slot: Slot) {
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        assert!(matches!(session.phase, Phase::Closing), "closed a socket nobody gave up");
+        session.phase = Phase::Free;
+        session.generation = session.generation.wrapping_add(1);
+        session.egress = None;
+        self.common.stats.sockets_closed += 1;
+        self.common.stats.sockets_current -= 1;
+        self.regulate_accept();
+    }
+
+    /// Takes nothing new, tells every peer, and ends each session with its last stream.
+    pub fn drain(&mut self, now: Now) {
+        self.now = now;
+        if self.is_draining {
+            return;
+        }
+        self.is_draining = true;
+        if !self.is_accept_paused {
+            self.is_accept_paused = true;
+            self.common.actions.push_back(Action::PauseAccept);
+        }
+        for slot in self.slots() {
+            let Some(live) =
+                self.sessions.get_mut(slot.0 as usize).and_then(super::session::Session::live_mut)
+            else {
+                continue;
+            };
+            live.is_draining = true;
+            if live.ids.len() == 0 {
+                self.common.emptied.push(slot);
+            } else {
+                self.push_go_away(slot, 0);
+            }
+        }
+    }
+
+    /// Closes everything that is left, at once.
+    pub fn shutdown(&mut self, now: Now) {
+        self.drain(now);
+        for slot in self.slots() {
+            let key = self.sessions[slot.0 as usize].key(slot);
+            match self.sessions[slot.0 as usize].phase {
+                Phase::Free | Phase::Closing => {}
+                Phase::Handshake(_) => self.fail_handshake(slot, Reason::Draining),
+                Phase::Live(_) => {
+                    self.end_session(key, Cause::Reason(Reason::Draining), false);
+                }
+                Phase::Lingering { .. } => self.close(slot),
+            }
+        }
+    }
+
+    /// Returns whether a drain has reached its end: no socket is left.
+    #[must_use]
+    pub const fn is_drained(&self) -> bool {
+        self.is_draining && self.common.stats.sockets_current == 0
+    }
+
+    /// Ends the session of `key` if this shard has it; returns whether it had.
+    pub fn kick(&mut self, key: &PublicKey, now: Now) -> bool {
+        self.now = now;
+        match self.directory.lookup(key) {
+            Some(place) if place.shard == self.config.shard => {
+                self.end_session(place.session, Cause::Reason(Reason::NotAllowed), true);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Ends draining sessions whose last stream is gone.
+    pub(super) fn end_emptied(&mut self) {
+        while let Some(slot) = self.common.emptied.pop() {
+            let Some(session) = self.sessions.get(slot.0 as usize) else { continue };
+            let key = session.key(slot);
+            let Some(live) = session.live() else { continue };
+            if live.ids.len() != 0 {
+                continue;
+            }
+            if live.is_draining {
+                self.end_session(key, Cause::Reason(Reason::Draining), true);
+            }
+        }
+    }
+
+    pub(super) fn set_session_timer(&mut self, slot: Slot, due: Now) {
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        session.timer_at = due;
+        let key = session.key(slot);
+        self.wheel.insert(due, Timer::Session(key));
+    }
+
+    pub(super) fn set_keepalive_timer(&mut self, slot: Slot) {
+        self.set_session_timer(slot, self.now + KEEPALIVE_INTERVAL);
+    }
+
+    /// The session's timer fired.
+    pub(super) fn session_timeout(&mut self, key: SessionKey) {
+        let slot = key.slot;
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        if session.generation != key.generation || session.timer_at > self.now {
+            return;
+        }
+        let stalled = session.egress.as_ref().is_some_and(|egress| {
+            egress.is_sending()
+                && self.now.saturating_since(egress.sending_since()) >= SEND_STALL_TIMEOUT
+        });
+        match &mut session.phase {
+            Phase::Free | Phase::Closing => {}
+            Phase::Handshake(_) => self.fail_handshake(slot, Reason::HandshakeTimeout),
+            Phase::Lingering { .. } => self.close(slot),
+            Phase::Live(_) if stalled => {
+                self.end_session(key, Cause::Reason(Reason::SlowConsumer), false);
+            }
+            Phase::Live(live) => {
+                if self.now.saturating_since(live.received_at) < KEEPALIVE_INTERVAL {
+                    live.pings_missed = 0;
+                } else if live.pings_missed >= KEEPALIVE_MISSED_MAX {
+                    return self.end_session(key, Cause::Reason(Reason::Idle), true);
+                } else {
+                    live.pings_missed += 1;
+                    let ping = Header::ping(Flags::SYN, live.pings_missed).encode();
+                    self.push_control(slot, &ping);
+                }
+                self.set_keepalive_timer(slot);
+            }
+        }
+    }
+
+    fn slots(&self) -> impl Iterator<Item = Slot> + use<L, D> {
+        (0..u32::try_from(self.sessions.len()).unwrap_or(u32::MAX)).map(Slot)
+    }
+}

@@ -1,0 +1,256 @@
+//! What goes into a shard core and what comes out of it.
+//!
+//! Here: the identifiers, the actions a driver carries out, the messages between shards, the compute
+//! jobs. Not here: what the core does with them.
+
+use ringway_proto::dialect::{Dialect, RequestHash};
+use ringway_proto::handshake::{Established, HandshakeError, Offer, RelayIdentity, Responder};
+use ringway_proto::key::PublicKey;
+
+use crate::batch::Batch;
+
+/// Number of a shard, dense from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// Index in the ring's direct-descriptor table. A session lives in the slot of its socket, so finding
+/// the session of a completion needs no lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// Generational reference to a session: a reused slot has another generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey {
+    /// The slot.
+    pub slot: Slot,
+    /// Incremented whenever the slot's session ends.
+    pub generation: u32,
+}
+
+/// Generational reference to a stream of one shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamKey {
+    /// Index in the stream table.
+    pub index: u32,
+    /// Incremented whenever the entry is removed.
+    pub generation: u32,
+}
+
+/// Where a session lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The shard that owns it.
+    pub shard: ShardId,
+    /// The session there.
+    pub session: SessionKey,
+}
+
+/// The read-mostly map from key to session that all shards share.
+///
+/// Every method must be atomic: of two shards that insert the same key, exactly one is told about the
+/// other's place, so that exactly one older session is ended.
+pub trait Directory {
+    /// Makes `place` the session of `key`; returns the place it replaces.
+    fn insert(&self, key: PublicKey, place: Place) -> Option<Place>;
+    /// Removes `key` if it still points to `place`.
+    fn remove(&self, key: &PublicKey, place: Place);
+    /// Returns the session of `key`.
+    fn lookup(&self, key: &PublicKey) -> Option<Place>;
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub enum Action<L> {
+    /// Cancel every operation of the slot and close its socket; answer with `ShardCore::closed`.
+    Close {
+        /// The socket.
+        slot: Slot,
+    },
+    /// Run on the service executor; answer with `ShardCore::computed`.
+    Compute(Job),
+    /// Put into the mailbox of the ordered pair (this shard, target): in order, never lost.
+    Message {
+        /// The shard to tell.
+        target: ShardId,
+        /// What to tell it.
+        message: Message<L>,
+    },
+    /// Cancel the multishot accept: the table is full, or too many handshakes are in progress.
+    PauseAccept,
+    /// Arm the multishot accept again.
+    ResumeAccept,
+    /// Send the batch; answer with `ShardCore::sent`, which gives the batch back.
+    Send {
+        /// The socket.
+        slot: Slot,
+        /// What to send.
+        batch: Batch<L>,
+    },
+}
+
+/// How receiving on a socket ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecvEnd {
+    /// The peer closed its side.
+    Eof,
+    /// The kernel reported this errno.
+    Error(i32),
+}
+
+/// What one shard tells another. Each ordered pair of shards is FIFO.
+#[derive(Debug)]
+pub enum Message<L> {
+    /// The destination acknowledged the stream and granted `delta` bytes beyond the initial window.
+    Acknowledged {
+        /// The opener's stream.
+        stream: StreamKey,
+        /// Bytes.
+        delta: u32,
+    },
+    /// The destination answered the open.
+    Answered {
+        /// The opener's stream.
+        stream: StreamKey,
+        /// The plain response object.
+        response: Vec<u8>,
+    },
+    /// Newest session wins: end this one with reason 202.
+    Evict {
+        /// The session to end.
+        session: SessionKey,
+    },
+    /// No more data from the other leg.
+    Finish {
+        /// The stream on the receiving shard.
+        stream: StreamKey,
+    },
+    /// Complete frames for a stream, headers already rewritten to its id.
+    Frames {
+        /// The stream on the receiving shard.
+        stream: StreamKey,
+        /// Headers and payload.
+        range: L,
+    },
+    /// The other leg's peer granted `delta` more bytes.
+    Grant {
+        /// The stream on the receiving shard.
+        stream: StreamKey,
+        /// Bytes.
+        delta: u32,
+    },
+    /// Open a stream towards a session of the receiving shard.
+    Open(Box<OpenMessage>),
+    /// The open could not be carried out.
+    OpenFailed {
+        /// The opener's stream.
+        stream: StreamKey,
+        /// Why.
+        reason: ringway_proto::reason::Reason,
+    },
+    /// The open was carried out: this is the leg towards the destination.
+    Opened {
+        /// The opener's stream.
+        stream: StreamKey,
+        /// The leg on the sending shard.
+        other: StreamKey,
+        /// Its id on the wire.
+        other_id: u32,
+    },
+    /// Payload whose frame header the receiving shard writes.
+    Piece {
+        /// The stream on the receiving shard.
+        stream: StreamKey,
+        /// Payload only.
+        range: L,
+    },
+    /// The other leg was reset or its session died.
+    Reset {
+        /// The stream on the receiving shard.
+        stream: StreamKey,
+    },
+}
+
+/// An open request on its way to the destination's shard.
+#[derive(Debug)]
+pub struct OpenMessage {
+    /// The opener's stream on the sending shard.
+    pub origin: StreamKey,
+    /// Its id on the wire.
+    pub origin_id: u32,
+    /// The destination's session.
+    pub target: SessionKey,
+    /// The plain request object.
+    pub request: Vec<u8>,
+    /// Its hash, which the response must carry.
+    pub hash: RequestHash,
+    /// Bytes the opener granted beyond the initial window.
+    pub window_extra: u32,
+}
+
+/// Processor-heavy work that must not delay a turn of the data thread: one step of a handshake.
+#[derive(Debug)]
+pub struct Job {
+    pub(super) session: SessionKey,
+    pub(super) step: Step,
+}
+
+/// The handshake steps that cost Diffie-Hellman operations.
+#[derive(Debug)]
+pub(super) enum Step {
+    Message1 { offer: Offer, message: Vec<u8> },
+    Message3 { responder: Box<Responder>, message: Vec<u8> },
+}
+
+/// What a [`Job`] came to.
+#[derive(Debug)]
+pub struct JobResult {
+    pub(super) session: SessionKey,
+    pub(super) outcome: Result<Progress, HandshakeError>,
+}
+
+/// A handshake after one step.
+#[derive(Debug)]
+pub(super) enum Progress {
+    Established(Box<Established>),
+    Reply { responder: Box<Responder>, message: Vec<u8> },
+}
+
+impl Job {
+    /// Does the work. `random` is the ephemeral key of the handshake; it must be fresh for each job.
+    #[must_use]
+    pub fn run(self, identity: &RelayIdentity, random: [u8; 32]) -> JobResult {
+        let Self { session, step } = self;
+        let outcome = match step {
+            Step::Message1 { offer, message } => {
+                let mut responder = Box::new(Responder::new(identity, offer, random));
+                responder
+                    .message_1(&message)
+                    .map(|message| Progress::Reply { responder, message })
+            }
+            Step::Message3 { responder, message } => responder
+                .message_3(&message)
+                .map(|established| Progress::Established(Box::new(established))),
+        };
+        JobResult { session, outcome }
+    }
+}
+
+/// Settings of one shard core.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// This shard's number.
+    pub shard: ShardId,
+    /// The relay's own key.
+    pub own_key: PublicKey,
+    /// What keys, handshakes and open objects look like.
+    pub dialect: Dialect,
+    /// What the relay tells each peer in the handshake.
+    pub offer: Offer,
+    /// Sockets this shard may hold: at most one less than the ring's file table, because at a full
+    /// table the kernel drops a client it has already accepted (measured, kernel 6.18).
+    pub sockets_max: u32,
+    /// Handshakes in progress at once; past it the shard stops accepting.
+    pub handshakes_max: u32,
+    /// Random value of the stream id tables, unknown to peers, so that chosen ids do not collide.
+    pub hash_seed: u64,
+}

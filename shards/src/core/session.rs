@@ -1,0 +1,134 @@
+//! One session: the phases of its life and what it owns in each.
+//!
+//! ```text
+//!   Free --accepted--> Handshake --verdict--> Live --end, told--> Lingering --> Closing --> Free
+//!                          |                    |                                  ^
+//!                          +--- refused: Lingering; failed ------------------------+
+//! ```
+//!
+//! Here: the data of a session and its frame parser's state. Not here: the transitions (`admission`,
+//! `ending`) and what frames mean (`dispatch`).
+//!
+//! Invariant: the generation changes when a session ends, so every key, job, timer and message that
+//! names the old session finds nothing.
+//! Memory: an idle live session holds this struct, the boxed [`Live`] and an [`IdTable`]; its egress
+//! is freed when it drains.
+
+use ringway_proto::frame::HEADER_LEN;
+use ringway_proto::handshake::Responder;
+use ringway_proto::key::PublicKey;
+use ringway_proto::sealed::{Opener, Sealer};
+use ringway_proto::time::Now;
+
+use super::egress::Egress;
+use super::event::{SessionKey, Slot, StreamKey};
+use super::table::IdTable;
+
+/// A slot of the session table.
+#[derive(Debug)]
+pub(super) struct Session<L> {
+    pub(super) generation: u32,
+    pub(super) phase: Phase<L>,
+    /// What waits to be sent; allocated on first use.
+    pub(super) egress: Option<Box<Egress<L>>>,
+    /// When the one timer entry that counts is due; others are leftovers.
+    pub(super) timer_at: Now,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase<L> {
+    /// No socket.
+    Free,
+    /// Socket open, peer not yet known.
+    Handshake(Box<Handshake<L>>),
+    /// Session established.
+    Live(Box<Live>),
+    /// Session over; what was queued for the peer still leaves, until the peer closes or `until`.
+    Lingering { until: Now },
+    /// The driver was told to close the socket.
+    Closing,
+}
+
+/// A handshake in progress.
+#[derive(Debug)]
+pub(super) struct Handshake<L> {
+    pub(super) deadline: Now,
+    pub(super) started: Now,
+    pub(super) stage: Stage,
+    /// The message being collected, with its length prefix.
+    pub(super) collected: Vec<u8>,
+    /// What the peer sent right behind message 3.
+    pub(super) pipelined: Vec<L>,
+    pub(super) pipelined_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Collecting message 1.
+    Message1,
+    /// The executor computes message 2.
+    Computing1,
+    /// Collecting message 3.
+    Message3(Box<Responder>),
+    /// The executor authenticates the peer.
+    Computing3,
+}
+
+/// An established session.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) key: PublicKey,
+    pub(super) sealer: Sealer,
+    pub(super) opener: Opener,
+    pub(super) parser: Parser,
+    pub(super) ids: IdTable,
+    /// Highest stream id the peer has opened (odd).
+    pub(super) peer_id_last: u32,
+    /// Next stream id the relay opens (even).
+    pub(super) own_id_next: u32,
+    /// When bytes last came.
+    pub(super) received_at: Now,
+    pub(super) pings_missed: u32,
+    /// The peer has said Go Away: open no streams towards it.
+    pub(super) peer_is_leaving: bool,
+    /// The relay has said Go Away 0: no new streams, the session ends with the last one.
+    pub(super) is_draining: bool,
+}
+
+/// Where the frame parser stands between two receives.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Parser {
+    /// The first bytes of a header that is not complete.
+    pub(super) header: [u8; HEADER_LEN],
+    pub(super) header_len: u8,
+    /// Payload bytes of the current Data frame still to come.
+    pub(super) remaining: u32,
+    /// The stream they belong to; `None`: a stream that is gone, the bytes are skipped.
+    pub(super) stream: Option<StreamKey>,
+    /// The frame carried FIN: the stream ends after its last byte.
+    pub(super) is_last: bool,
+}
+
+impl<L> Session<L> {
+    pub(super) const fn free() -> Self {
+        Self { generation: 0, phase: Phase::Free, egress: None, timer_at: Now::ZERO }
+    }
+
+    pub(super) const fn key(&self, slot: Slot) -> SessionKey {
+        SessionKey { slot, generation: self.generation }
+    }
+
+    pub(super) fn live(&self) -> Option<&Live> {
+        match &self.phase {
+            Phase::Live(live) => Some(live),
+            Phase::Free | Phase::Handshake(_) | Phase::Lingering { .. } | Phase::Closing => None,
+        }
+    }
+
+    pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.phase {
+            Phase::Live(live) => Some(live),
+            Phase::Free | Phase::Handshake(_) | Phase::Lingering { .. } | Phase::Closing => None,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Counters of one shard core, and the laws they obey.
+//!
+//! Here: plain integers that only the shard's own thread changes; a snapshot is a clone. Not here:
+//! how they are published.
+//!
+//! Invariant, at any time between two calls of the core:
+//! - `sockets_opened = sockets_closed + sockets_current`
+//! - `sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)`
+//! - `streams_opened = streams_current + streams_closed`
+//! - `opens_received = opens_pending + opens_accepted + sum(opens_refused) + opens_cancelled`
+
+use ringway_proto::reason::Reason;
+
+/// One counter for each [`Reason`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByReason([u64; Reason::COUNT]);
+
+impl Default for ByReason {
+    fn default() -> Self {
+        Self([0; Reason::COUNT])
+    }
+}
+
+impl ByReason {
+    /// Adds one.
+    pub fn count(&mut self, reason: Reason) {
+        self.0[reason.index()] += 1;
+    }
+
+    /// Returns the counter of `reason`.
+    #[must_use]
+    pub const fn of(&self, reason: Reason) -> u64 {
+        self.0[reason.index()]
+    }
+
+    /// Returns the sum over all reasons.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// Counters since the shard started, and gauges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CoreStats {
+    /// Sockets accepted.
+    pub sockets_opened: u64,
+    /// Sockets whose close completed.
+    pub sockets_closed: u64,
+    /// Sockets open now, those being closed included.
+    pub sockets_current: u64,
+    /// Handshakes that did not become a session, by reason.
+    pub handshakes_failed: ByReason,
+    /// Handshakes in progress now.
+    pub handshakes_current: u64,
+    /// Connections that ended before or in the handshake without an error of the protocol.
+    pub handshakes_abandoned: u64,
+    /// Handshakes that became sessions.
+    pub sessions_opened: u64,
+    /// Sessions now.
+    pub sessions_current: u64,
+    /// Sessions whose peer closed the connection.
+    pub sessions_left: u64,
+    /// Sessions whose connection broke.
+    pub sessions_lost: u64,
+    /// Sessions that the relay ended, by reason.
+    pub sessions_closed: ByReason,
+    /// Stream legs opened, by peers and towards peers.
+    pub streams_opened: u64,
+    /// Stream legs that ended.
+    pub streams_closed: u64,
+    /// Stream legs now.
+    pub streams_current: u64,
+    /// Legs that were reset by the relay, by reason.
+    pub streams_reset: ByReason,
+    /// Streams that peers opened towards other peers.
+    pub opens_received: u64,
+    /// Opens without an answer yet.
+    pub opens_pending: u64,
+    /// Opens that became bridges.
+    pub opens_accepted: u64,
+    /// Opens that the relay or the destination refused, by reason.
+    pub opens_refused: ByReason,
+    /// Opens that the opener gave up, by reset or by dying.
+    pub opens_cancelled: u64,
+    /// Data and window frames taken from peers.
+    pub frames_received: u64,
+    /// Bytes taken from sockets.
+    pub bytes_received: u64,
+    /// Bytes that the kernel accepted for sending.
+    pub bytes_sent: u64,
+    /// Stream payload forwarded between two legs, counted where it came in.
+    pub payload_bytes_forwarded: u64,
+    /// Gather sends that completed.
+    pub sends_completed: u64,
+    /// Gather sends that the kernel ended short and that went on with the rest.
+    pub sends_short: u64,
+    /// Messages taken from other shards' mailboxes.
+    pub messages_received: u64,
+}
+
+impl CoreStats {
+    /// Returns the laws that do not hold, each as a sentence; none in a correct relay.
+    #[must_use]
+    pub fn broken_laws(&self) -> Vec<String> {
+        let laws = [
+            (
+                "sockets_opened = sockets_closed + sockets_current",
+                self.sockets_opened,
+                self.sockets_closed + self.sockets_current,
+            ),
+            (
+                "sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)",
+                self.sessions_opened,
+                self.sessions_current
+                    + self.sessions_left
+                    + self.sessions_lost
+                    + self.sessions_closed.sum(),
+            ),
+            (
+                "streams_opened = streams_current + streams_closed",
+                self.streams_opened,
+                self.streams_current + self.streams_closed,
+            ),
+            (
+                "opens_received = opens_pending + opens_accepted + sum(opens_refused) + opens_cancelled",
+                self.opens_received,
+                self.opens_pending
+                    + self.opens_accepted
+                    + self.opens_refused.sum()
+                    + self.opens_cancelled,
+            ),
+        ];
+        laws.into_iter()
+            .filter(|(_, left, right)| left != right)
+            .map(|(law, left, right)| format!("{law}: {left} is not {right}"))
+            .collect()
+    }
+}
+
+/// Everything a core owns at this moment. After a drain every field is zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Audit {
+    /// Sockets not yet closed.
+    pub sockets: u64,
+    /// Handshakes in progress.
+    pub handshakes: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Stream legs.
+    pub streams: u64,
+    /// Bytes waiting to be sent.
+    pub queued_bytes: u64,
+    /// Batches with the driver.
+    pub batches_in_flight: u64,
+    /// Chunks in batches.
+    pub chunks: u64,
+}
+
+impl Audit {
+    /// Returns whether nothing is owned.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+}

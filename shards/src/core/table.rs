@@ -1,0 +1,251 @@
+//! Bounded tables: generational slots, and stream ids of one session.
+//!
+//! Here: [`SlotTable`] and [`IdTable`]. Not here: what they hold.
+//!
+//! Invariant: a key of a removed entry never finds the entry that took its place (the generation
+//! differs). `IdTable` is at most half full, so a probe ends.
+
+use super::event::StreamKey;
+
+/// Table of values found by generational keys.
+#[derive(Debug)]
+pub(crate) struct SlotTable<T> {
+    entries: Vec<Entry<T>>,
+    free: Vec<u32>,
+    live: u32,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<T> SlotTable<T> {
+    pub(crate) const fn new() -> Self {
+        Self { entries: Vec::new(), free: Vec::new(), live: 0 }
+    }
+
+    /// Stores `value`; gives it back when 2^32 entries exist.
+    pub(crate) fn insert(&mut self, value: T) -> Result<StreamKey, T> {
+        if let Some(index) = self.free.pop()
+            && let Some(entry) = self.entries.get_mut(index as usize)
+        {
+            entry.value = Some(value);
+            self.live += 1;
+            return Ok(StreamKey { index, generation: entry.generation });
+        }
+        let Ok(index) = u32::try_from(self.entries.len()) else { return Err(value) };
+        self.entries.push(Entry { generation: 0, value: Some(value) });
+        self.live += 1;
+        Ok(StreamKey { index, generation: 0 })
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: StreamKey) -> Option<&T> {
+        let entry = self.entries.get(key.index as usize)?;
+        if entry.generation == key.generation { entry.value.as_ref() } else { None }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, key: StreamKey) -> Option<&mut T> {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        if entry.generation == key.generation { entry.value.as_mut() } else { None }
+    }
+
+    pub(crate) fn remove(&mut self, key: StreamKey) -> Option<T> {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        if entry.generation != key.generation {
+            return None;
+        }
+        let value = entry.value.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free.push(key.index);
+        self.live -= 1;
+        Some(value)
+    }
+
+    pub(crate) const fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// Calls `visit` with every value; for audits, not for the data path.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&T)) {
+        for entry in &self.entries {
+            if let Some(value) = &entry.value {
+                visit(value);
+            }
+        }
+    }
+}
+
+/// Stream ids of one session, found by open addressing.
+///
+/// Ids are chosen by peers, so the start of a probe depends on a random seed that they do not know.
+/// Memory: nothing while empty, 12 bytes a place, at most 4,096 places at 2,048 streams.
+#[derive(Debug, Default)]
+pub(crate) struct IdTable {
+    places: Vec<IdPlace>,
+    len: u32,
+}
+
+/// One place; id 0 is the session itself in yamux and marks an empty place.
+#[derive(Debug, Clone, Copy)]
+struct IdPlace {
+    id: u32,
+    stream: StreamKey,
+}
+
+const EMPTY: IdPlace = IdPlace { id: 0, stream: StreamKey { index: 0, generation: 0 } };
+const PLACES_MIN: usize = 8;
+
+impl IdTable {
+    pub(crate) const fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: u32, seed: u64) -> Option<StreamKey> {
+        let mask = self.places.len().checked_sub(1)?;
+        let mut at = start(id, seed, mask);
+        loop {
+            let place = self.places.get(at)?;
+            if place.id == id {
+                return Some(place.stream);
+            }
+            if place.id == 0 {
+                return None;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Stores an id that is not in the table.
+    pub(crate) fn insert(&mut self, id: u32, stream: StreamKey, seed: u64) {
+        assert!(id != 0, "stream id 0 is the session");
+        if (self.len as usize + 1) * 2 > self.places.len() {
+            let count = (self.places.len() * 2).max(PLACES_MIN);
+            let old = std::mem::replace(&mut self.places, vec![EMPTY; count]);
+            for place in old.into_iter().filter(|place| place.id != 0) {
+                self.put(place, seed);
+            }
+        }
+        self.put(IdPlace { id, stream }, seed);
+        self.len += 1;
+    }
+
+    /// Removes an id and closes the gap, so that no tombstones pile up.
+    pub(crate) fn remove(&mut self, id: u32, seed: u64) -> Option<StreamKey> {
+        let mask = self.places.len().checked_sub(1)?;
+        let mut at = start(id, seed, mask);
+        while self.places[at].id != id {
+            if self.places[at].id == 0 {
+                return None;
+            }
+            at = (at + 1) & mask;
+        }
+        let stream = self.places[at].stream;
+        let mut gap = at;
+        let mut probe = (at + 1) & mask;
+        while self.places[probe].id != 0 {
+            let home = start(self.places[probe].id, seed, mask);
+            // The entry may move into the gap only if the gap lies between its home and its place.
+            if (probe.wrapping_sub(home) & mask) >= (probe.wrapping_sub(gap) & mask) {
+                self.places[gap] = self.places[probe];
+                gap = probe;
+            }
+            probe = (probe + 1) & mask;
+        }
+        self.places[gap] = EMPTY;
+        self.len -= 1;
+        if self.len == 0 {
+            self.places = Vec::new();
+        }
+        Some(stream)
+    }
+
+    /// Empties the table into a list.
+    pub(crate) fn take_all(&mut self) -> Vec<StreamKey> {
+        self.len = 0;
+        std::mem::take(&mut self.places)
+            .into_iter()
+            .filter(|place| place.id != 0)
+            .map(|place| place.stream)
+            .collect()
+    }
+
+    /// Returns the streams of the session.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamKey> + '_ {
+        self.places.iter().filter(|place| place.id != 0).map(|place| place.stream)
+    }
+
+    fn put(&mut self, entry: IdPlace, seed: u64) {
+        let mask = self.places.len() - 1;
+        let mut at = start(entry.id, seed, mask);
+        while self.places[at].id != 0 {
+            at = (at + 1) & mask;
+        }
+        self.places[at] = entry;
+    }
+}
+
+/// Multiplicative hashing with a secret odd factor (Dietzfelbinger et al. 1997).
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "masked to the table size on the next line")]
+fn start(id: u32, seed: u64, mask: usize) -> usize {
+    let mixed = u64::from(id).wrapping_mul(seed | 1);
+    (mixed >> 32) as usize & mask
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn key(index: u32) -> StreamKey {
+        StreamKey { index, generation: 7 }
+    }
+
+    #[test]
+    fn removed_key_does_not_find_its_successor() {
+        let mut table = SlotTable::new();
+        let first = table.insert('a').unwrap();
+        assert_eq!(table.remove(first), Some('a'));
+        let second = table.insert('b').unwrap();
+        assert_eq!(first.index, second.index);
+        assert_eq!(table.get(first), None);
+        assert_eq!(table.remove(first), None);
+        assert_eq!(table.get(second), Some(&'b'));
+        assert_eq!(table.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn id_table_behaves_like_a_map(
+            seed: u64,
+            operations in proptest::collection::vec((any::<bool>(), 1_u32..200), 0..400),
+        ) {
+            let mut table = IdTable::default();
+            let mut model = std::collections::BTreeMap::new();
+            for (insert, id) in operations {
+                if insert {
+                    if model.insert(id, key(id)).is_none() {
+                        table.insert(id, key(id), seed);
+                    }
+                } else {
+                    prop_assert_eq!(table.remove(id, seed), model.remove(&id));
+                }
+                prop_assert_eq!(table.len() as usize, model.len());
+                for id in 1..200 {
+                    prop_assert_eq!(table.get(id, seed), model.get(&id).copied());
+                }
+            }
+            let mut all = table.take_all();
+            all.sort();
+            let mut expected: Vec<_> = model.into_values().collect();
+            expected.sort();
+            prop_assert_eq!(all, expected);
+        }
+    }
+}
