@@ -360,3 +360,94 @@ const FLAGS_DEFINED: u16 = 0xf;
 const HEAD_DEFINED: u32 = 0x0003_000f;
 const _: () = assert!(HEAD_DEFINED & 0xffff == FLAGS_DEFINED as u32);
 const _: () = assert!(size_of::<Header>() == HEADER_LEN);
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+
+    #[test]
+    fn every_first_four_bytes_decode_exactly_when_defined() {
+        for kind in 0..=u8::MAX {
+            for bits in 0..=u16::MAX {
+                let [f1, f0] = bits.to_be_bytes();
+                let bytes = [0, kind, f1, f0, 0, 0, 0, 1, 0, 0, 0, 2];
+                let decoded = Header::decode(&bytes);
+                assert_eq!(decoded.is_ok(), kind <= 3 && bits <= 15);
+                if let Ok(header) = decoded {
+                    assert_eq!(header.encode(), bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_wrong_field_is_named() {
+        let decode = |head: [u8; 4]| {
+            let mut bytes = [0; HEADER_LEN];
+            bytes[..4].copy_from_slice(&head);
+            Header::decode(&bytes)
+        };
+        assert_eq!(decode([1, 9, 0xff, 0]), Err(FrameError::PeerVersion(1)));
+        assert_eq!(decode([0, 4, 0xff, 0]), Err(FrameError::PeerKind(4)));
+        assert_eq!(decode([0, 3, 0, 0x10]), Err(FrameError::PeerFlags(0x10)));
+        assert_eq!(FrameError::PeerKind(4).reason(), Reason::ProtocolError);
+    }
+
+    #[test]
+    fn rewriting_the_stream_id_touches_nothing_else() {
+        let header = Header::data(3, Flags::SYN | Flags::FIN, 77);
+        let mut bytes = header.encode();
+        rewrite_stream_id(&mut bytes, 0xdead_beef);
+        assert_eq!(
+            Header::decode(&bytes),
+            Ok(Header {
+                stream_id: 0xdead_beef,
+                ..header
+            })
+        );
+    }
+
+    #[test]
+    fn encoding_into_a_longer_buffer_leaves_the_rest() {
+        let mut out = [0xaa; HEADER_LEN + 2];
+        Header::ping(Flags::ACK, 9).encode_into(&mut out);
+        assert_eq!(out[..HEADER_LEN], Header::ping(Flags::ACK, 9).encode());
+        assert_eq!(out[HEADER_LEN..], [0xaa; 2]);
+    }
+
+    #[test]
+    fn only_data_frames_have_a_payload() {
+        assert_eq!(Header::data(1, Flags::NONE, 5).payload_bytes(), 5);
+        assert_eq!(Header::window_update(1, Flags::NONE, 5).payload_bytes(), 0);
+        assert_eq!(Header::ping(Flags::SYN, 5).payload_bytes(), 0);
+        assert_eq!(
+            Header::go_away(GoAwayCode::ProtocolError).payload_bytes(),
+            0
+        );
+    }
+
+    #[test]
+    fn flags_are_sets() {
+        let both = Flags::SYN | Flags::FIN;
+        assert!(both.contains(Flags::SYN) && both.contains(both) && !both.contains(Flags::ACK));
+        assert!(both.intersects(Flags::FIN | Flags::RST) && !both.intersects(Flags::ACK));
+        assert_eq!(both.without(Flags::SYN), Flags::FIN);
+        assert!(Flags::NONE.is_empty() && !both.is_empty());
+        assert_eq!(Flags::from_bits(5), Some(both));
+        assert_eq!(Flags::from_bits(16), None);
+        assert_eq!(format!("{both:?}"), "{SYN, FIN}");
+    }
+
+    #[test]
+    fn go_away_codes_roundtrip() {
+        for code in 0..3 {
+            assert_eq!(
+                GoAwayCode::from_code(code).map(GoAwayCode::code),
+                Some(code)
+            );
+        }
+        assert_eq!(GoAwayCode::from_code(3), None);
+    }
+}

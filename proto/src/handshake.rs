@@ -88,8 +88,8 @@ impl fmt::Debug for RelayIdentity {
 pub struct Responder {
     state: HandshakeState,
     offer: Offer,
-    /// The handshake hash after message 2, what a passphrase token is bound to.
-    hash: [u8; 32],
+    /// The handshake hash after message 2, what a passphrase token is bound to; `None` before it.
+    hash: Option<[u8; 32]>,
 }
 
 impl Responder {
@@ -113,7 +113,7 @@ impl Responder {
         Self {
             state,
             offer,
-            hash: [0; 32],
+            hash: None,
         }
     }
 
@@ -124,10 +124,13 @@ impl Responder {
     /// The `Peer*` variants: close the connection. No answer is possible yet that the peer could trust.
     pub fn message_1(&mut self, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
         check_len(message.len())?;
+        if self.hash.is_some() {
+            return Err(HandshakeError::BugOutOfOrder);
+        }
         let payload = noise::read(&mut self.state, message)?;
         payload::decode_hello(&payload)?;
         let out = write(&mut self.state, &self.offer.encode())?;
-        self.hash = handshake_hash(&self.state);
+        self.hash = Some(handshake_hash(&self.state));
         Ok(out)
     }
 
@@ -138,6 +141,7 @@ impl Responder {
     /// The `Peer*` variants: close the connection.
     pub fn message_3(mut self, message: &[u8]) -> Result<Established, HandshakeError> {
         check_len(message.len())?;
+        let handshake_hash = self.hash.ok_or(HandshakeError::BugOutOfOrder)?;
         let payload = noise::read(&mut self.state, message)?;
         let (role, key, extensions) = payload::decode_introduction(&payload)?;
         let key = PublicKey::native(key);
@@ -152,7 +156,7 @@ impl Responder {
             key,
             role,
             extensions,
-            handshake_hash: self.hash,
+            handshake_hash,
             sealer: Sealer::new(keys.1),
             opener: Opener::new(keys.0),
         })
@@ -382,3 +386,6 @@ fn is_equal(a: &[u8], b: &[u8; 32]) -> bool {
 }
 
 const PREFIX_LEN: usize = 2;
+
+#[cfg(test)]
+mod tests;

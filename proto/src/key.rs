@@ -280,3 +280,106 @@ const fn hex_digit(digit: u8) -> Result<u8, KeyError> {
 }
 
 const _: () = assert!(size_of::<PublicKey>() <= 34);
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::ToString;
+
+    use super::*;
+
+    /// RFC 8032 section 7.1, test 1.
+    const SEED: &str = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    const PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+    fn secret() -> SecretKey {
+        // The text form of a key is plain hex, so it reads a seed as well.
+        SecretKey::from_seed(SEED.parse::<PublicKey>().unwrap().native_bytes().unwrap())
+    }
+
+    #[test]
+    fn key_pair_and_signature_are_those_of_rfc_8032() {
+        let secret = secret();
+        assert_eq!(secret.public().to_string(), PUBLIC);
+        let signature = secret.sign(b"");
+        assert_eq!(signature[..4], [0xe5, 0x56, 0x43, 0x00]);
+        assert_eq!(verify(&secret.public(), b"", &signature), Ok(()));
+        assert_eq!(
+            verify(&secret.public(), b"x", &signature),
+            Err(KeyError::PeerSignature)
+        );
+    }
+
+    #[test]
+    fn both_halves_map_to_one_x25519_pair() {
+        for seed in 0..16 {
+            let secret = SecretKey::from_seed([seed; 32]);
+            let scalar = secret.x25519();
+            assert_eq!(clamp_integer(*scalar), *scalar);
+            let image = crate::noise::x25519_public(&scalar);
+            assert_eq!(secret.public().to_x25519(), Ok(image));
+        }
+    }
+
+    #[test]
+    fn keys_of_small_order_and_non_points_are_refused() {
+        // Orders 1, 2 and 4.
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        let mut order_2 = [0xff; 32];
+        order_2[0] = 0xec;
+        order_2[31] = 0x7f;
+        for key in [identity, order_2, [0; 32]] {
+            let key = PublicKey::native(key);
+            assert_eq!(key.to_x25519(), Err(KeyError::PeerSmallOrder));
+            assert!(verify(&key, b"", &[0; SIGNATURE_LEN]).is_err());
+        }
+        let mut no_point = [0; 32];
+        no_point[0] = 2;
+        let no_point = PublicKey::native(no_point);
+        assert_eq!(no_point.to_x25519(), Err(KeyError::PeerNotAPoint));
+        assert_eq!(
+            verify(&no_point, b"", &[0; SIGNATURE_LEN]),
+            Err(KeyError::PeerNotAPoint)
+        );
+    }
+
+    #[test]
+    fn a_key_has_one_text() {
+        assert_eq!(PUBLIC.parse::<PublicKey>().unwrap().to_string(), PUBLIC);
+        assert_eq!(
+            PUBLIC.to_uppercase().parse::<PublicKey>(),
+            Err(KeyError::TextDigit)
+        );
+        assert_eq!(PUBLIC[1..].parse::<PublicKey>(), Err(KeyError::TextLength));
+        assert_eq!(PUBLIC[2..].parse::<PublicKey>(), Err(KeyError::TextLength));
+        assert_eq!(
+            format!("{PUBLIC}00").parse::<PublicKey>(),
+            Err(KeyError::TextLength)
+        );
+        assert_eq!("".parse::<PublicKey>(), Err(KeyError::TextLength));
+        assert_eq!(
+            PUBLIC.replace('d', "g").parse::<PublicKey>(),
+            Err(KeyError::TextDigit)
+        );
+    }
+
+    #[test]
+    fn an_address_has_one_text() {
+        for port in ["0", "7", "65535"] {
+            let text = format!("{PUBLIC}:{port}");
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for port in ["", "00", "07", "+7", "-1", "65536", " 7", "7 ", "7:7"] {
+            let text = format!("{PUBLIC}:{port}");
+            assert_eq!(text.parse::<Address>(), Err(KeyError::TextPort), "{text}");
+        }
+        assert_eq!(PUBLIC.parse::<Address>(), Err(KeyError::TextPort));
+        assert_eq!("ab:7".parse::<Address>(), Err(KeyError::TextLength));
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert_eq!(format!("{:?}", secret()), "SecretKey(..)");
+    }
+}

@@ -164,3 +164,71 @@ fn read_empty(state: &mut HandshakeState, message: &[u8]) -> Result<(), KkError>
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPENER: SecretKey = SecretKey::from_seed([1; 32]);
+    const TAKER: SecretKey = SecretKey::from_seed([2; 32]);
+    const OTHER: SecretKey = SecretKey::from_seed([3; 32]);
+
+    #[test]
+    fn both_sides_get_the_same_keys_the_other_way_round() {
+        let (opener, first) = KkInitiator::new(&OPENER, &TAKER.public(), [5; 32]).unwrap();
+        let (second, taken) = kk_respond(&TAKER, &OPENER.public(), &first, [6; 32]).unwrap();
+        let opened = opener.finish(&second).unwrap();
+        assert_eq!((opened.seal, opened.open), (taken.open, taken.seal));
+        assert_ne!(opened.seal, opened.open);
+        assert_eq!((first.len(), second.len()), (48, 48));
+    }
+
+    #[test]
+    fn a_third_party_can_be_neither_side() {
+        let (opener, first) = KkInitiator::new(&OPENER, &TAKER.public(), [5; 32]).unwrap();
+        let as_taker = kk_respond(&OTHER, &OPENER.public(), &first, [6; 32]);
+        assert_eq!(as_taker.unwrap_err(), KkError::PeerNoise);
+        let as_opener = kk_respond(&TAKER, &OTHER.public(), &first, [6; 32]);
+        assert_eq!(as_opener.unwrap_err(), KkError::PeerNoise);
+        let (_, theirs) = KkInitiator::new(&OTHER, &TAKER.public(), [5; 32]).unwrap();
+        let (answer, _) = kk_respond(&TAKER, &OTHER.public(), &theirs, [6; 32]).unwrap();
+        assert_eq!(opener.finish(&answer).unwrap_err(), KkError::PeerNoise);
+    }
+
+    #[test]
+    fn changed_and_cut_messages_are_refused() {
+        let (_, first) = KkInitiator::new(&OPENER, &TAKER.public(), [5; 32]).unwrap();
+        for position in 0..first.len() {
+            let mut forged = first.clone();
+            forged[position] ^= 1;
+            for message in [&forged[..], &first[..position]] {
+                let refused = kk_respond(&TAKER, &OPENER.public(), message, [6; 32]);
+                assert_eq!(refused.unwrap_err(), KkError::PeerNoise);
+            }
+        }
+    }
+
+    #[test]
+    fn an_ephemeral_key_of_small_order_is_refused() {
+        let refused = kk_respond(&TAKER, &OPENER.public(), &[0; 48], [6; 32]);
+        assert_eq!(refused.unwrap_err(), KkError::PeerNoise);
+    }
+
+    #[test]
+    fn a_static_key_of_small_order_is_refused() {
+        let refused = KkInitiator::new(&OPENER, &PublicKey::native([0; 32]), [5; 32]);
+        assert_eq!(
+            refused.unwrap_err(),
+            KkError::PeerKey(KeyError::PeerSmallOrder)
+        );
+    }
+
+    #[test]
+    fn a_payload_is_refused() {
+        let mut state = setup(&OPENER, &TAKER.public(), [5; 32], Side::Initiator).unwrap();
+        let mut message = Vec::new();
+        noise::write(&mut state, b"early", &mut message).unwrap();
+        let refused = kk_respond(&TAKER, &OPENER.public(), &message, [6; 32]);
+        assert_eq!(refused.unwrap_err(), KkError::PeerPayload { have: 5 });
+    }
+}

@@ -127,7 +127,9 @@ impl CryptoResolver for HandedIn {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        let DHChoice::Curve25519 = choice else { return None };
+        let DHChoice::Curve25519 = choice else {
+            return None;
+        };
         Some(Box::<X25519>::default())
     }
 
@@ -212,3 +214,6 @@ impl Dh for X25519 {
 pub(crate) fn x25519_public(secret: &[u8; 32]) -> [u8; 32] {
     MontgomeryPoint::mul_base_clamped(*secret).to_bytes()
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,79 @@ const WORDS: usize = 16;
 const _: () = assert!(WORDS as u64 * 64 == NONCE_WINDOW_BITS);
 const _: () = assert!((1 << 16) % (WORDS * 64) == 0);
 const _: () = assert!(size_of::<NonceWindow>() == 8 * (WORDS + 1));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(nonces: impl IntoIterator<Item = u64>) -> NonceWindow {
+        let mut window = NonceWindow::new();
+        nonces.into_iter().for_each(|nonce| window.mark(nonce));
+        window
+    }
+
+    #[test]
+    fn a_nonce_is_accepted_once() {
+        let window = marked([0, 1, 5]);
+        assert_eq!(
+            [0, 1, 5].map(|nonce| window.check(nonce)),
+            [Err(NonceError::PeerSeen); 3]
+        );
+        assert_eq!([2, 3, 4, 6].map(|nonce| window.check(nonce)), [Ok(()); 4]);
+    }
+
+    #[test]
+    fn the_window_reaches_back_exactly_its_bits() {
+        let window = marked([NONCE_WINDOW_BITS]);
+        assert_eq!(window.check(0), Err(NonceError::PeerTooOld));
+        assert_eq!(window.check(1), Ok(()));
+    }
+
+    #[test]
+    fn checking_changes_nothing() {
+        let window = marked([7]);
+        for nonce in [8, 8, 0, 0, u64::MAX - 1] {
+            assert_eq!(window.check(nonce), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_jump_forgets_what_it_passes_and_nothing_else() {
+        for jump in [1, 63, 64, 65, 1_023, 1_024, 1_025, 1 << 40] {
+            let mut window = marked(0..1_024);
+            let top = 1_023 + jump;
+            window.mark(top);
+            for nonce in top.saturating_sub(1_023)..top {
+                let was_seen = nonce < 1_024;
+                assert_eq!(
+                    window.check(nonce).is_err(),
+                    was_seen,
+                    "jump {jump} nonce {nonce}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_reserved_nonce_is_refused_and_its_neighbour_is_not() {
+        let mut window = NonceWindow::new();
+        assert_eq!(window.check(u64::MAX), Err(NonceError::PeerReserved));
+        window.mark(u64::MAX - 1);
+        assert_eq!(window.check(u64::MAX), Err(NonceError::PeerReserved));
+        assert_eq!(window.check(u64::MAX - 1), Err(NonceError::PeerSeen));
+        assert_eq!(window.check(u64::MAX - 2), Ok(()));
+    }
+
+    #[test]
+    #[should_panic(expected = "marked a nonce that check refuses")]
+    fn marking_what_check_refuses_is_a_bug() {
+        let _window = marked([3, 3]);
+    }
+
+    #[test]
+    fn replays_end_the_session_as_replays() {
+        assert_eq!(NonceError::PeerSeen.reason(), Reason::Replay);
+        assert_eq!(NonceError::PeerTooOld.reason(), Reason::Replay);
+        assert_eq!(NonceError::PeerReserved.reason(), Reason::ProtocolError);
+    }
+}

@@ -355,3 +355,6 @@ const FLAGS_OFFSET: usize = 2;
 const FLAG_FORWARDED: u8 = 1;
 const REQUEST_CONTEXT: &[u8] = b"ringway/1 open";
 const RESPONSE_CONTEXT: &[u8] = b"ringway/1 open-ok";
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,100 @@ impl fmt::Display for Reason {
         write!(f, "{} {}", self.code(), self.label())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PROTOCOL.md section 4, number by number. A line may be added; none may change.
+    const TABLE: [(u16, Reason, &str); 29] = [
+        (0, Reason::Accepted, "accepted"),
+        (101, Reason::UnknownDestination, "unknown_destination"),
+        (102, Reason::DirectoryUnavailable, "directory_unavailable"),
+        (201, Reason::NotAllowed, "not_allowed"),
+        (202, Reason::Replaced, "replaced"),
+        (203, Reason::TooManySessions, "too_many_sessions"),
+        (204, Reason::HandshakeTimeout, "handshake_timeout"),
+        (205, Reason::BadHandshake, "bad_handshake"),
+        (206, Reason::ProtocolError, "protocol_error"),
+        (207, Reason::Replay, "replay"),
+        (208, Reason::SlowConsumer, "slow_consumer"),
+        (209, Reason::Idle, "idle"),
+        (210, Reason::Draining, "draining"),
+        (211, Reason::Version, "version"),
+        (301, Reason::NoListener, "no_listener"),
+        (302, Reason::DialTimeout, "dial_timeout"),
+        (303, Reason::TooManyStreams, "too_many_streams"),
+        (304, Reason::RelayCapacity, "relay_capacity"),
+        (305, Reason::RefusedByDestination, "refused_by_destination"),
+        (306, Reason::BadSignature, "bad_signature"),
+        (307, Reason::ForwardedTwice, "forwarded_twice"),
+        (308, Reason::StaleTimestamp, "stale_timestamp"),
+        (
+            401,
+            Reason::VirtualPortsExhausted,
+            "virtual_ports_exhausted",
+        ),
+        (402, Reason::LocalPortsExhausted, "local_ports_exhausted"),
+        (501, Reason::RouteBusy, "route_busy"),
+        (502, Reason::NoRoute, "no_route"),
+        (503, Reason::HopUnreachable, "hop_unreachable"),
+        (504, Reason::HopRefused, "hop_refused"),
+        (505, Reason::RouteTimeout, "route_timeout"),
+    ];
+
+    #[test]
+    fn numbers_and_labels_are_those_of_the_protocol() {
+        assert_eq!(TABLE.len(), Reason::COUNT);
+        for ((code, reason, label), listed) in TABLE.into_iter().zip(Reason::ALL) {
+            assert_eq!(reason, listed);
+            assert_eq!(reason.code(), code);
+            assert_eq!(reason.label(), label);
+        }
+    }
+
+    #[test]
+    fn every_number_of_sixteen_bits_maps_to_at_most_one_reason() {
+        let known = (0..=u16::MAX).filter_map(|code| {
+            let reason = Reason::from_code(code)?;
+            assert_eq!(reason.code(), code);
+            Some(reason)
+        });
+        assert!(known.eq(Reason::ALL));
+    }
+
+    #[test]
+    fn indices_are_dense_and_in_order() {
+        for (position, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), position);
+        }
+    }
+
+    #[test]
+    fn labels_are_unique_metric_labels_and_texts_are_sentences() {
+        for (position, reason) in Reason::ALL.into_iter().enumerate() {
+            let label = reason.label();
+            assert!(
+                label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            );
+            assert!(
+                Reason::ALL[..position]
+                    .iter()
+                    .all(|other| other.label() != label)
+            );
+            assert!(
+                Reason::ALL[..position]
+                    .iter()
+                    .all(|other| other.text() != reason.text())
+            );
+            assert!(
+                reason
+                    .text()
+                    .starts_with(|first: char| first.is_ascii_uppercase())
+            );
+            assert!(reason.text().ends_with('.'));
+        }
+    }
+}

@@ -294,3 +294,148 @@ fn open_next<'a, A: RecordAead>(
     *nonce = next;
     Ok(&record[..len])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    const KEY: [u8; 32] = [4; 32];
+
+    fn sealer() -> RecordSealer<SoftAead> {
+        RecordSealer::new(SoftAead::new(&KEY))
+    }
+
+    fn opener() -> RecordOpener<SoftAead> {
+        RecordOpener::new(SoftAead::new(&KEY))
+    }
+
+    #[test]
+    fn records_open_in_any_pieces() {
+        let plain: Vec<u8> = (0..200).collect();
+        let mut wire = Vec::new();
+        sealer().seal_all(&plain, 64, &mut wire).unwrap();
+        assert_eq!(wire.len(), 3 * record_bytes(64) + record_bytes(8));
+        for piece in 1..wire.len() {
+            let mut opener = opener();
+            let mut opened = Vec::new();
+            for bytes in wire.chunks(piece) {
+                opener.push(bytes);
+                while let Some(payload) = opener.next_record().unwrap() {
+                    opened.extend_from_slice(payload);
+                }
+            }
+            assert_eq!(opened, plain);
+            assert_eq!(opener.finish(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn an_end_inside_a_record_is_a_truncation() {
+        let mut wire = Vec::new();
+        sealer().seal_all(&[1; 20], 10, &mut wire).unwrap();
+        for end in 0..=wire.len() {
+            let mut opener = opener();
+            opener.push(&wire[..end]);
+            while opener.next_record().unwrap().is_some() {}
+            let have = end % record_bytes(10);
+            let expected = if have == 0 {
+                Ok(())
+            } else {
+                Err(RecordError::PeerTruncated { have })
+            };
+            assert_eq!(opener.finish(), expected);
+        }
+    }
+
+    #[test]
+    fn a_record_opens_in_place_in_a_buffer_of_ones_own() {
+        let mut wire = Vec::new();
+        sealer().seal(b"payload", &mut wire).unwrap();
+        assert_eq!(record_len(&wire), Ok(Some(wire.len())));
+        assert_eq!(
+            opener().open(&mut wire[RECORD_PREFIX..]),
+            Ok(&b"payload"[..])
+        );
+    }
+
+    #[test]
+    fn records_out_of_order_or_changed_do_not_open() {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let mut sealer = sealer();
+        sealer.seal(b"first", &mut first).unwrap();
+        sealer.seal(b"second", &mut second).unwrap();
+        let mut opener = opener();
+        opener.push(&second);
+        assert_eq!(opener.next_record(), Err(RecordError::PeerNotAuthentic));
+        assert_eq!(opener.next_record(), Err(RecordError::PeerNotAuthentic));
+        for position in RECORD_PREFIX..first.len() {
+            let mut forged = first.clone();
+            forged[position] ^= 0x80;
+            let mut opener = self::opener();
+            opener.push(&forged);
+            assert_eq!(opener.next_record(), Err(RecordError::PeerNotAuthentic));
+        }
+    }
+
+    #[test]
+    fn the_longest_payload_fits_and_one_more_does_not() {
+        let (mut sealer, mut opener) = (sealer(), opener());
+        let mut wire = Vec::new();
+        sealer
+            .seal(&vec![3; RECORD_PAYLOAD_MAX], &mut wire)
+            .unwrap();
+        opener.push(&wire);
+        assert_eq!(
+            opener.next_record().unwrap().map(<[u8]>::len),
+            Some(RECORD_PAYLOAD_MAX)
+        );
+        wire.clear();
+        let have = RECORD_PAYLOAD_MAX + 1;
+        let refused = sealer.seal(&vec![3; have], &mut wire);
+        assert_eq!(refused, Err(RecordError::LocalTooLong { have }));
+        assert!(wire.is_empty());
+        sealer
+            .seal_all(&vec![3; have], usize::MAX, &mut wire)
+            .unwrap();
+        assert_eq!(
+            wire.len(),
+            record_bytes(RECORD_PAYLOAD_MAX) + record_bytes(1)
+        );
+    }
+
+    #[test]
+    fn a_length_without_room_for_the_tag_is_refused_at_once() {
+        assert_eq!(record_len(&[0]), Ok(None));
+        assert_eq!(
+            record_len(&[0, 15]),
+            Err(RecordError::PeerTooShort { have: 15 })
+        );
+        assert_eq!(record_len(&[0, 16]), Ok(Some(18)));
+        let mut opener = opener();
+        opener.push(&[0, 15]);
+        assert_eq!(
+            opener.next_record(),
+            Err(RecordError::PeerTooShort { have: 15 })
+        );
+        assert_eq!(
+            opener.open(&mut [0; 15]),
+            Err(RecordError::PeerTooShort { have: 15 })
+        );
+    }
+
+    #[test]
+    fn the_last_nonce_is_never_used() {
+        let mut sealer = sealer();
+        sealer.nonce = u64::MAX;
+        let refused = sealer.seal(b"", &mut Vec::new());
+        assert_eq!(refused, Err(RecordError::LocalNoncesExhausted));
+        let mut opener = opener();
+        opener.nonce = u64::MAX;
+        assert_eq!(
+            opener.open(&mut [0; 16]),
+            Err(RecordError::PeerNotAuthentic)
+        );
+    }
+}

@@ -226,3 +226,114 @@ const _: () = assert!(PREFIX_LEN + NONCE_LEN + TAG_LEN == SEALED_OVERHEAD);
 // A session keeps one of each for its life: 208 bytes of cryptographic state.
 const _: () = assert!(size_of::<Sealer>() == 40);
 const _: () = assert!(size_of::<Opener>() == 168);
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    const KEY: [u8; 32] = [7; 32];
+
+    fn sealed(sealer: &mut Sealer, plain: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        sealer.seal(plain, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn an_object_opens_once_and_its_length_is_known_from_two_bytes() {
+        let (mut sealer, mut opener) = (Sealer::new(KEY), Opener::new(KEY));
+        for plain in [&b""[..], b"one", &[9; SEALED_PLAIN_MAX]] {
+            let object = sealed(&mut sealer, plain);
+            assert_eq!(object.len(), SEALED_OVERHEAD + plain.len());
+            assert_eq!(object_len(&object[..2]), Ok(Some(object.len())));
+            let mut body = object[2..].to_vec();
+            assert_eq!(opener.open(&mut body), Ok(plain));
+            let mut again = object[2..].to_vec();
+            let replayed = Err(SealedError::PeerNonce(NonceError::PeerSeen));
+            assert_eq!(opener.open(&mut again), replayed);
+        }
+    }
+
+    #[test]
+    fn objects_may_overtake_each_other_within_the_window() {
+        let mut sealer = Sealer::new(KEY);
+        let mut objects: Vec<_> = (0..8).map(|n| sealed(&mut sealer, &[n])).collect();
+        let mut opener = Opener::new(KEY);
+        for n in [3, 0, 7, 1, 6, 2, 5, 4] {
+            assert_eq!(opener.open(&mut objects[usize::from(n)][2..]), Ok(&[n][..]));
+        }
+    }
+
+    #[test]
+    fn a_forged_object_does_not_use_up_its_nonce() {
+        let (mut sealer, mut opener) = (Sealer::new(KEY), Opener::new(KEY));
+        let object = sealed(&mut sealer, b"plain");
+        for position in 2 + 8..object.len() {
+            let mut forged = object[2..].to_vec();
+            forged[position - 2] ^= 1;
+            assert_eq!(opener.open(&mut forged), Err(SealedError::PeerNotAuthentic));
+        }
+        assert_eq!(opener.open(&mut object[2..].to_vec()), Ok(&b"plain"[..]));
+    }
+
+    #[test]
+    fn another_nonce_does_not_open_it() {
+        let mut object = sealed(&mut Sealer::new(KEY), b"plain");
+        object[9] ^= 1;
+        let opened = Opener::new(KEY).open(&mut object[2..]).map(<[u8]>::len);
+        assert_eq!(opened, Err(SealedError::PeerNotAuthentic));
+    }
+
+    #[test]
+    fn lengths_outside_the_bounds_are_refused_before_anything_is_read() {
+        assert_eq!(object_len(&[]), Ok(None));
+        assert_eq!(object_len(&[0]), Ok(None));
+        assert_eq!(
+            object_len(&[0, 23]),
+            Err(SealedError::PeerTooShort { have: 23 })
+        );
+        assert_eq!(object_len(&[0, 24]), Ok(Some(26)));
+        assert_eq!(
+            object_len(&[0xff, 0xff]),
+            Err(SealedError::PeerTooLong { have: 0xffff })
+        );
+        let mut opener = Opener::new(KEY);
+        let short = opener.open(&mut [0; 23]).map(<[u8]>::len);
+        assert_eq!(short, Err(SealedError::PeerTooShort { have: 23 }));
+        let have = SEALED_OBJECT_MAX - 1;
+        let long = opener.open(&mut vec![0; have]).map(<[u8]>::len);
+        assert_eq!(long, Err(SealedError::PeerTooLong { have }));
+    }
+
+    #[test]
+    fn a_refused_seal_leaves_the_output_and_the_nonce() {
+        let mut sealer = Sealer::new(KEY);
+        let mut out = vec![1, 2, 3];
+        let have = SEALED_PLAIN_MAX + 1;
+        let refused = sealer.seal(&vec![0; have], &mut out);
+        assert_eq!(refused, Err(SealedError::LocalTooLong { have }));
+        assert_eq!(out, [1, 2, 3]);
+        sealer.nonce = u64::MAX;
+        assert_eq!(
+            sealer.seal(b"", &mut out),
+            Err(SealedError::LocalNoncesExhausted)
+        );
+        assert_eq!(out, [1, 2, 3]);
+        sealer.nonce = u64::MAX - 1;
+        assert_eq!(sealer.seal(b"", &mut out), Ok(()));
+    }
+
+    #[test]
+    fn the_reason_says_whether_it_was_a_replay() {
+        assert_eq!(
+            SealedError::from(NonceError::PeerSeen).reason(),
+            Reason::Replay
+        );
+        assert_eq!(
+            SealedError::PeerNotAuthentic.reason(),
+            Reason::ProtocolError
+        );
+    }
+}

@@ -118,3 +118,52 @@ impl VerdictError {
 }
 
 const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_roundtrips() {
+        for reason in Reason::ALL {
+            for retry_after_ms in [0, 1, u32::MAX] {
+                let verdict = Verdict {
+                    reason,
+                    retry_after_ms,
+                };
+                assert_eq!(Verdict::decode(&verdict.encode()), Ok(verdict));
+                assert_eq!(verdict.is_accepted(), reason == Reason::Accepted);
+            }
+        }
+    }
+
+    #[test]
+    fn each_wrong_field_has_its_error() {
+        let good = Verdict::ACCEPTED.encode();
+        let with = |position: usize, byte: u8| {
+            let mut bytes = good;
+            bytes[position] = byte;
+            Verdict::decode(&bytes)
+        };
+        assert_eq!(with(0, 1), Err(VerdictError::PeerKind(1)));
+        assert_eq!(with(1, 2), Err(VerdictError::PeerVersion(2)));
+        assert_eq!(with(3, 99), Err(VerdictError::PeerReason(99)));
+        for have in (0..VERDICT_LEN).chain([9]) {
+            let bytes = [good, good].concat();
+            assert_eq!(
+                Verdict::decode(&bytes[..have]),
+                Err(VerdictError::PeerLength { have })
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_of_zero_says_nothing() {
+        assert_eq!(Verdict::ACCEPTED.retry_after(), None);
+        let verdict = Verdict {
+            reason: Reason::Draining,
+            retry_after_ms: 1_500,
+        };
+        assert_eq!(verdict.retry_after(), Some(Duration::from_millis(1_500)));
+    }
+}
