@@ -22,6 +22,7 @@ pub mod kk;
 pub mod limits;
 pub mod nonce;
 pub mod open;
+pub mod peer;
 pub mod reason;
 pub mod record;
 pub mod sealed;
