@@ -1,7 +1,8 @@
 //! The stream multiplexer of one session: yamux version 0.
 //!
-//! Here: the stream table, both windows of each stream, what is queued, events. `mux/input.rs` takes
-//! frames apart, `mux/output.rs` builds them. Not here: handshake, opens, time-outs (`session`).
+//! Here: the calls of the owner. `mux/entry.rs` is one stream, `mux/flow.rs` what follows from reading
+//! and sending, `mux/input.rs` takes frames apart, `mux/output.rs` builds them. Not here: handshake,
+//! opens, time-outs (`session`).
 //!
 //! A new stream is in *setup*: its first bytes are an open object and the owner's business. Arrivals
 //! on it are reported by [`Mux::poll_setup`] instead of events until [`Mux::release`]. First objects
@@ -15,6 +16,8 @@
 //! each and lose ids of gone streams in the order of arrival.
 //! Source: hashicorp yamux spec.md; docs/protocol.md section 3.
 
+mod entry;
+mod flow;
 mod input;
 mod output;
 
@@ -24,13 +27,13 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 
+use self::entry::{Stream, StreamFlags};
 use self::input::Input;
 use super::chunks::Chunks;
-use super::config::{CONTROL_BYTES_MAX, EVENTS_MAX, MuxConfig};
+use super::config::{CONTROL_BYTES_MAX, MuxConfig};
 use super::error::{MuxError, OpenStreamError, StreamError};
 use super::event::MuxEvent;
 use super::stream::{Action, State, StateEvent, StreamId};
-use super::window::{Growth, RecvWindow};
 use crate::frame::{Flags, GoAwayCode, Header};
 use crate::limits::{WINDOW_INITIAL, WINDOW_MAX};
 use crate::time::Now;
@@ -85,63 +88,6 @@ struct Ping {
     /// Whether the answer becomes an event.
     is_asked: bool,
 }
-
-/// One stream.
-#[derive(Debug)]
-struct Stream {
-    state: State,
-    flags: StreamFlags,
-    /// What `write` may still queue: the send window less what is queued.
-    send_left: u32,
-    recv: RecvWindow,
-    received: Chunks,
-    unsent: Chunks,
-    /// Round trip of the whole path, as far as the owner knows it.
-    path_rtt: Option<Duration>,
-}
-
-/// Facts about a stream, as bits: each of the marks that keep the queues free of doubles.
-#[derive(Clone, Copy, Debug, Default)]
-struct StreamFlags(u16);
-
-impl StreamFlags {
-    /// The id is in `active`.
-    const ACTIVE: u16 = 1;
-    /// The id is in `blocked`.
-    const BLOCKED: u16 = 1 << 1;
-    /// The id is in `setup`.
-    const SETUP_QUEUED: u16 = 1 << 2;
-    /// The owner has not released the stream yet.
-    const SETUP: u16 = 1 << 3;
-    /// A `Readable` waits to be polled.
-    const READABLE: u16 = 1 << 4;
-    /// A `Writable` waits to be polled.
-    const WRITABLE: u16 = 1 << 5;
-    /// A write was cut short.
-    const WANTS_WRITE: u16 = 1 << 6;
-    /// FIN is to be sent behind the queue.
-    const FIN_PENDING: u16 = 1 << 7;
-    /// `Finished` was raised.
-    const FINISHED: u16 = 1 << 8;
-    /// `Finished` was polled.
-    const FINISHED_POLLED: u16 = 1 << 9;
-
-    fn has(self, bit: u16) -> bool {
-        self.0 & bit != 0
-    }
-
-    fn clear(&mut self, bit: u16) {
-        self.0 &= !bit;
-    }
-
-    /// Sets the bit; returns whether it was clear.
-    fn try_set(&mut self, bit: u16) -> bool {
-        let was_clear = !self.has(bit);
-        self.0 |= bit;
-        was_clear
-    }
-}
-
 impl Mux {
     /// Returns a multiplexer without streams.
     #[must_use]
@@ -538,153 +484,7 @@ impl Mux {
     pub(super) fn is_flooded(&self) -> bool {
         self.control.len() >= CONTROL_BYTES_MAX
     }
-
-    fn window_delta(&self) -> u32 {
-        self.config.window_initial - WINDOW_INITIAL
-    }
-
-    fn insert(&mut self, id: StreamId, state: State) {
-        let stream = Stream {
-            state,
-            flags: StreamFlags(StreamFlags::SETUP),
-            send_left: WINDOW_INITIAL,
-            recv: RecvWindow::new(self.config.window_initial, self.now),
-            received: Chunks::default(),
-            unsent: Chunks::default(),
-            path_rtt: None,
-        };
-        self.streams.insert(id, Box::new(stream));
-    }
-
-    /// Queues the first bytes of a stream as a frame of their own, ahead of all data.
-    fn push_first(&mut self, id: StreamId, flags: Flags, first: &[u8]) {
-        let length = to_u32(first.len());
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.send_left = stream.send_left.saturating_sub(length);
-        }
-        self.push_control(Header::data(id.as_u32(), flags, length));
-        self.control.push(first, first.len());
-    }
-
-    fn push_control(&mut self, header: Header) {
-        let bytes = header.encode();
-        self.control.push(&bytes, CONTROL_CHUNK_BYTES);
-    }
-
-    fn activate(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && stream.flags.try_set(StreamFlags::ACTIVE)
-        {
-            self.active.push_back(id);
-        }
-    }
-
-    /// Accounts `n` bytes that the application read and sends the grant that may be due.
-    fn consumed(&mut self, id: StreamId, n: usize) {
-        if n == 0 || self.is_closed {
-            self.raise_finished(id);
-            return;
-        }
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        // Both legs of a bridge count: twice our own round trip until the owner knows better.
-        let rtt = stream.path_rtt.or_else(|| self.rtt.map(|rtt| rtt * 2));
-        let growth = Growth {
-            rtt,
-            size_max: self.config.window_max,
-            session_left: &mut self.growth_left,
-        };
-        let grant = stream.recv.consume(to_u32(n), self.now, growth);
-        if let Some(delta) = grant
-            && !stream.state.is_remote_closed()
-        {
-            self.push_control(Header::window_update(id.as_u32(), Flags::NONE, delta));
-        }
-        self.raise_finished(id);
-    }
-
-    /// Raises `Finished` once the remote side has finished and all was read.
-    fn raise_finished(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && stream.state.is_remote_closed()
-            && stream.received.is_empty()
-            && !stream.flags.has(StreamFlags::SETUP)
-            && stream.flags.try_set(StreamFlags::FINISHED)
-        {
-            self.events.push_back(MuxEvent::Finished { stream: id });
-        }
-    }
-
-    /// Raises `Writable` if a writer waits and finds room.
-    fn raise_writable(&mut self, id: StreamId) {
-        let stream_max = to_usize(self.config.stream_send_bytes_max);
-        if let Some(stream) = self.streams.get_mut(&id)
-            && stream.flags.has(StreamFlags::WANTS_WRITE)
-            && stream.send_left > 0
-            && stream.unsent.len() <= stream_max / 2
-        {
-            if self.queued >= to_usize(self.config.send_queue_bytes_max) {
-                if stream.flags.try_set(StreamFlags::BLOCKED) {
-                    self.blocked.push_back(id);
-                }
-                return;
-            }
-            stream.flags.clear(StreamFlags::WANTS_WRITE);
-            if stream.flags.try_set(StreamFlags::WRITABLE) {
-                self.events.push_back(MuxEvent::Writable { stream: id });
-            }
-        }
-    }
-
-    /// A stream ends when both sides have finished, our FIN left and the owner knows of the other.
-    fn remove_if_done(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get(&id)
-            && stream.state == State::Closed
-            && stream.flags.has(StreamFlags::FINISHED_POLLED)
-            && !stream.flags.has(StreamFlags::FIN_PENDING)
-        {
-            self.forget(id);
-        }
-    }
-
-    fn send_ping(&mut self, now: Now, is_asked: bool) {
-        if self.is_closed {
-            return;
-        }
-        self.now = now;
-        self.pinged_at = now;
-        self.ping_value = self.ping_value.wrapping_add(1);
-        self.ping = Some(Ping {
-            value: self.ping_value,
-            sent_at: now,
-            is_asked,
-        });
-        self.push_control(Header::ping(Flags::SYN, self.ping_value));
-    }
-
-    fn check_bounds(&self) -> Result<(), MuxError> {
-        if self.events.len() > EVENTS_MAX {
-            return Err(MuxError::LocalEvents);
-        }
-        Ok(())
-    }
 }
-
-impl Stream {
-    fn check_writable(&self) -> Result<(), StreamError> {
-        match self.state {
-            State::Open | State::RemoteClosed if !self.flags.has(StreamFlags::SETUP) => Ok(()),
-            State::LocalClosed | State::Closed => Err(StreamError::Finished),
-            State::Open | State::RemoteClosed | State::Opening | State::Offered => {
-                Err(StreamError::NotOpen)
-            }
-        }
-    }
-}
-
-/// Room for 80 control frames; made only while some wait.
-const CONTROL_CHUNK_BYTES: usize = 960;
 
 /// Event slots an idle session may keep.
 const EVENTS_KEPT_MAX: usize = 64;

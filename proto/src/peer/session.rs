@@ -25,29 +25,28 @@
 //! Bound: `input` holds one handshake message or the verdict; the rest is bounded by [`Mux`], and
 //! `pending` by the number of streams.
 
+mod greeting;
 mod opens;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::mem;
 use core::time::Duration;
 
 use bytes::BytesMut;
 
+use self::greeting::{Keys, PREFIX_LEN, Phase};
 use self::opens::Pending;
-use super::config::{EVENTS_MAX, PeerConfig};
+use super::config::PeerConfig;
 use super::error::{MuxError, SessionError, StreamError};
 use super::event::PeerEvent;
 use super::mux::{Mux, Side};
 use super::stream::{State, StreamId};
 use crate::frame::GoAwayCode;
-use crate::handshake::{self, Initiator, Offer};
+use crate::handshake::{Initiator, Offer};
 use crate::key::{PublicKey, SecretKey};
-use crate::sealed::{self, Opener, Sealer};
 use crate::time::Now;
-use crate::verdict::Verdict;
 
 /// The peer side of one session. See the module's documentation of [`peer`](super) for the calls a
 /// driver makes and [`PeerEvent`] for what it gets.
@@ -94,26 +93,6 @@ pub struct PeerStats {
     /// Opens of other peers that this side refused before the application saw them: malformed, not
     /// for this key, stale, badly signed, or too many at a time.
     pub incoming_refused: u64,
-}
-
-/// Where the session is; see the diagram.
-#[derive(Debug)]
-enum Phase {
-    /// Waits for message 2; empty while it is taken.
-    Greeting(Option<Box<Initiator>>),
-    /// Waits for the verdict.
-    Admission(Box<Keys>, Offer),
-    /// Frames flow.
-    Open(Box<Keys>, Offer),
-    /// Over.
-    Closed(SessionError),
-}
-
-/// The session's keys for sealed objects.
-#[derive(Debug)]
-struct Keys {
-    sealer: Sealer,
-    opener: Opener,
 }
 
 impl PeerSession {
@@ -411,107 +390,6 @@ impl PeerSession {
         self.stats
     }
 
-    fn try_receive(&mut self, bytes: &mut &[u8], now: Now) -> Result<(), SessionError> {
-        loop {
-            match &self.phase {
-                Phase::Greeting(_) => {
-                    let Some(message) = self.take_message(bytes, handshake::message_len)? else {
-                        return Ok(());
-                    };
-                    self.on_message_2(&message[PREFIX_LEN..])?;
-                }
-                Phase::Admission(..) => {
-                    let Some(object) = self.take_message(bytes, sealed::object_len)? else {
-                        return Ok(());
-                    };
-                    self.on_verdict(object, now)?;
-                }
-                Phase::Open(..) => {
-                    self.mux.receive(bytes, now)?;
-                    self.handle_setups()?;
-                    return if self.events.len() > EVENTS_MAX {
-                        Err(MuxError::LocalEvents.into())
-                    } else {
-                        Ok(())
-                    };
-                }
-                Phase::Closed(error) => return Err(*error),
-            }
-        }
-    }
-
-    /// Collects one length-prefixed message; `None` until it is whole. Takes nothing behind it.
-    fn take_message<E>(
-        &mut self,
-        bytes: &mut &[u8],
-        len_of: fn(&[u8]) -> Result<Option<usize>, E>,
-    ) -> Result<Option<Vec<u8>>, SessionError>
-    where
-        SessionError: From<E>,
-    {
-        loop {
-            let wanted = len_of(&self.input)?.unwrap_or(PREFIX_LEN);
-            let (part, rest) = bytes.split_at(bytes.len().min(wanted - self.input.len()));
-            self.input.extend_from_slice(part);
-            *bytes = rest;
-            if self.input.len() < wanted {
-                return Ok(None);
-            }
-            if wanted > PREFIX_LEN {
-                return Ok(Some(mem::take(&mut self.input)));
-            }
-        }
-    }
-
-    fn on_message_2(&mut self, message: &[u8]) -> Result<(), SessionError> {
-        let Phase::Greeting(initiator) = &mut self.phase else {
-            return Ok(());
-        };
-        let Some(initiator) = initiator.take() else {
-            return Ok(());
-        };
-        let (message_3, established) = initiator.message_2(message)?;
-        self.output.extend_from_slice(&message_3);
-        let offer = established.offer;
-        self.mux.limit_streams(offer.streams_max);
-        let keys = Keys {
-            sealer: established.sealer,
-            opener: established.opener,
-        };
-        self.phase = Phase::Admission(Box::new(keys), offer);
-        Ok(())
-    }
-
-    fn on_verdict(&mut self, mut object: Vec<u8>, now: Now) -> Result<(), SessionError> {
-        let Phase::Admission(keys, offer) = &mut self.phase else {
-            return Ok(());
-        };
-        let verdict = Verdict::decode(keys.opener.open(&mut object[PREFIX_LEN..])?)?;
-        if !verdict.is_accepted() {
-            let Verdict {
-                reason,
-                retry_after_ms,
-            } = verdict;
-            self.events.push_back(PeerEvent::Refused {
-                reason,
-                retry_after_ms,
-            });
-            return Err(SessionError::PeerRefused {
-                reason,
-                retry_after_ms,
-            });
-        }
-        let offer = *offer;
-        self.events.push_back(PeerEvent::Ready { offer });
-        let before = mem::replace(&mut self.phase, Phase::Greeting(None));
-        if let Phase::Admission(keys, _) = before {
-            self.phase = Phase::Open(keys, offer);
-        }
-        // The first round trip steers the windows.
-        self.mux.probe(now);
-        Ok(())
-    }
-
     /// Ends the session, once.
     fn close(&mut self, error: SessionError) {
         let code = match (&self.phase, error) {
@@ -556,6 +434,3 @@ impl PeerSession {
         Ok(())
     }
 }
-
-/// Bytes of the length before a handshake message or a sealed object.
-const PREFIX_LEN: usize = 2;

@@ -9,8 +9,9 @@
 //! of `stream` is under way; a stream that ends meanwhile has the rest of the frame discarded.
 
 use super::super::config::RTT_INTERVAL;
+use super::entry::StreamFlags;
 use super::{Action, Flags, Header, Mux, MuxError, MuxEvent, Now, StateEvent, StreamId};
-use super::{State, StreamFlags, to_u32, to_usize};
+use super::{State, to_u32, to_usize};
 use crate::frame::{FrameKind, HEADER_LEN};
 use crate::limits::WINDOW_MAX;
 

@@ -11,7 +11,8 @@
 use alloc::vec::Vec;
 
 use super::super::config::FRAME_PAYLOAD_MAX;
-use super::{Flags, Header, Mux, StreamFlags, StreamId, to_u32, to_usize};
+use super::entry::StreamFlags;
+use super::{Flags, Header, Mux, StreamId, to_u32, to_usize};
 use crate::frame::HEADER_LEN;
 use crate::limits::DRR_QUANTUM;
 
