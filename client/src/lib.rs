@@ -1,1 +1,46 @@
-//! stub
+//! Client library of Ringway for tokio.
+//!
+//! Here: sessions to relays, dialling and listening by public key, end-to-end encrypted streams.
+//! Not here: the wire format and the state machines (`ringway-proto`), the relay.
+//!
+//! A [`Client`] holds one session to each relay of its [`Config`] and keeps it: a session that ends
+//! is made again after a jittered pause. [`Client::dial`] opens a [`Stream`] to a port of another
+//! party, over at most two relays, the nearest first; [`Client::listen`] takes streams from others.
+//!
+//! One task per session owns the socket; streams reach the session's state under a mutex that is
+//! never held over an await. Records are sealed and opened outside of that mutex, in the task that
+//! reads or writes the stream.
+//!
+//! Bound: every queue, table and retry has its limit in [`Config`] or beside its declaration.
+//! Source: PROTOCOL.md.
+
+#![forbid(unsafe_code)]
+
+mod aead;
+mod backoff;
+mod client;
+mod config;
+mod echo;
+mod error;
+mod listener;
+mod ports;
+mod session;
+mod status;
+mod stream;
+mod supervisor;
+
+pub use aead::RingAead;
+pub use client::Client;
+pub use config::{Config, RelayAddress, RelayAddressError};
+pub use error::{
+    AcceptError, ConnectError, DialError, ListenError, PingError, Refusal, SessionError,
+    StreamError,
+};
+pub use listener::Listener;
+pub use ringway_proto::key::{Address, PublicKey, SecretKey};
+pub use ringway_proto::reason::Reason;
+pub use status::{SessionState, SessionStatus};
+pub use stream::Stream;
+
+/// Port of the echo service that [`Client::ping`] asks; see [`Config::answer_ping`].
+pub const PING_PORT: u16 = 7;

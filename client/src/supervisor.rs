@@ -1,0 +1,176 @@
+//! Keeps the session to one relay.
+//!
+//! Here: making a session, waiting for its end, pausing, again. Not here: what happens on it.
+//!
+//! ```text
+//!   Connecting --- admitted ---> Ready
+//!     |     ^                      |
+//!   error   '-- pause over --.   ended, or the relay takes no new streams
+//!     |                      |     |
+//!     '------------------> Waiting <   (the old session's last streams go on beside it)
+//! ```
+//!
+//! Bound: one attempt at a time; pauses as `backoff` says, at least what the relay asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_proto::limits::RECORD_PAYLOAD_MAX;
+use ringway_proto::peer::{MuxConfig, PeerConfig, PeerSession};
+use ringway_proto::time::Now;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::backoff::Backoff;
+use crate::client::Inner;
+use crate::config::RelayAddress;
+use crate::error::SessionError;
+use crate::session::{Driver, Session, SessionParts, unix_time_ns};
+use crate::status::SessionState;
+
+/// A session that stands, not yet in service.
+struct Made {
+    session: Arc<Session>,
+    driver: Driver<TcpStream>,
+    over: oneshot::Receiver<()>,
+}
+
+/// Keeps the session to `relay` until the client is closed.
+pub(crate) async fn supervise(inner: Arc<Inner>, index: usize, relay: RelayAddress) {
+    tokio::select! {
+        biased;
+        () = inner.stopped() => {}
+        () = keep(&inner, index, relay) => {}
+    }
+    inner.set_state(index, SessionState::Closed, None);
+}
+
+/// Makes sessions for ever, or until the client is closed between two steps.
+async fn keep(inner: &Arc<Inner>, index: usize, relay: RelayAddress) {
+    let mut backoff = Backoff::new(inner.config.backoff_min, inner.config.backoff_max);
+    let mut failures_count: u32 = 0;
+    loop {
+        inner.set_state(index, SessionState::Connecting, None);
+        let error = match make(inner, relay).await {
+            Ok(made) => {
+                tracing::debug!(%relay, "session stands");
+                let since = Instant::now();
+                let Some(error) = serve(inner, index, made).await else {
+                    return;
+                };
+                failures_count = 0;
+                if since.elapsed() >= STOOD_MIN {
+                    backoff.reset();
+                }
+                error
+            }
+            Err(error) => error,
+        };
+        failures_count = failures_count.saturating_add(1);
+        if error.is_lasting() {
+            backoff.saturate();
+        }
+        let asked = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
+        let pause = asked + backoff.pause(random_u32());
+        tracing::debug!(%relay, %error, ?pause, "session to be made again");
+        let state = SessionState::Waiting {
+            failures_count,
+            pause,
+        };
+        inner.set_state(index, state, Some(error));
+        sleep(pause).await;
+    }
+}
+
+/// Puts a session into service and waits until it takes no new streams; `None` when the client was
+/// closed.
+async fn serve(inner: &Arc<Inner>, index: usize, made: Made) -> Option<Arc<SessionError>> {
+    let Made {
+        session,
+        driver,
+        over,
+    } = made;
+    if !inner.adopt(index, &session) {
+        return None;
+    }
+    let (owner, driven) = (Arc::clone(inner), Arc::clone(&session));
+    tokio::spawn(async move {
+        driver.run().await;
+        owner.forget(&driven);
+    });
+    // The sender is in the session and speaks before it goes.
+    drop(over.await);
+    Some(
+        session
+            .error()
+            .unwrap_or_else(|| Arc::new(SessionError::LocalClosed)),
+    )
+}
+
+/// Connects and shakes hands, within the handshake timeout in all.
+async fn make(inner: &Arc<Inner>, relay: RelayAddress) -> Result<Made, Arc<SessionError>> {
+    let limit = inner.config.handshake_timeout;
+    let started = Instant::now();
+    let socket = timeout(limit, TcpStream::connect(relay.socket))
+        .await
+        .map_err(|_| SessionError::RelayConnectTimeout(limit))?
+        .map_err(SessionError::RelayUnreachable)?;
+    socket
+        .set_nodelay(true)
+        .map_err(SessionError::RelayUnreachable)?;
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(SessionError::LocalRandom)?;
+    let config = peer_config(inner, limit.saturating_sub(started.elapsed()));
+    let identity = Arc::clone(&inner.identity);
+    let peer = PeerSession::connect(identity, relay.key, config, random, Now::ZERO)
+        .map_err(SessionError::RelayProtocol)?;
+    let (over, when_over) = oneshot::channel();
+    let session = Session::new(SessionParts {
+        relay,
+        epoch: Instant::now(),
+        peer,
+        listeners: Arc::clone(&inner.listeners),
+        handshake_timeout: limit,
+        record_payload_max: inner.record_payload_max().clamp(1, RECORD_PAYLOAD_MAX),
+        over,
+    });
+    let mut driver = Driver::new(Arc::clone(&session), socket);
+    driver.run_until_ready().await?;
+    Ok(Made {
+        session,
+        driver,
+        over: when_over,
+    })
+}
+
+fn peer_config(inner: &Inner, handshake_timeout: Duration) -> PeerConfig {
+    let config = &inner.config;
+    let defaults = PeerConfig::new(unix_time_ns().unwrap_or_default());
+    PeerConfig {
+        mux: MuxConfig {
+            streams_max: config.streams_max,
+            window_max: config.window_max,
+            ..defaults.mux
+        },
+        incoming_pending_max: INCOMING_PENDING_MAX,
+        handshake_timeout,
+        keepalive_interval: config.keepalive_interval,
+        ..defaults
+    }
+}
+
+/// Returns four random bytes for the jitter, zeros if the system has none.
+fn random_u32() -> u32 {
+    getrandom::u32().unwrap_or_default()
+}
+
+/// Opens that may wait inside the proto session: more than one read of the socket can hold. They are
+/// answered right after it.
+const INCOMING_PENDING_MAX: u32 = 1_024;
+
+/// A session that stood this long was no failure: the next pause is short again.
+const STOOD_MIN: Duration = Duration::from_secs(10);
+
+/// Longest pause that a relay may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
