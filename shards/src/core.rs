@@ -81,6 +81,10 @@ struct Common<L> {
     fired: Vec<Timer>,
     chunks: ChunkPool,
     batches_idle: Vec<Batch<L>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a session holds a box; the pool keeps the allocation"
+    )]
     egress_idle: Vec<Box<Egress<L>>>,
     batches_in_flight: u64,
     queued_bytes: u64,
@@ -194,7 +198,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Seconds since the epoch of `Now`; wraps after 136 years.
-    #[expect(clippy::cast_possible_truncation, reason = "wraps after 136 years of uptime")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "wraps after 136 years of uptime"
+    )]
     const fn now_s(&self) -> u32 {
         (self.now.as_nanos() / 1_000_000_000) as u32
     }

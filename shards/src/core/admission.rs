@@ -33,12 +33,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if self.sessions.len() <= index {
             self.sessions.resize_with(index + 1, Session::free);
         }
-        assert!(matches!(self.sessions[index].phase, Phase::Free), "slot accepted while in use");
+        assert!(
+            matches!(self.sessions[index].phase, Phase::Free),
+            "slot accepted while in use"
+        );
         self.common.stats.sockets_opened += 1;
         self.common.stats.sockets_current += 1;
         self.common.stats.handshakes_current += 1;
         self.sessions[index].phase = Phase::Handshake(Box::new(Handshake {
-            deadline: now + HANDSHAKE_TIMEOUT,
             started: now,
             stage: Stage::Message1,
             collected: Vec::new(),
@@ -54,7 +56,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Bytes of a peer that is not yet known.
     pub(super) fn collect_handshake(&mut self, slot: Slot, mut lease: L) {
-        let Some(handshake) = self.handshake_mut(slot) else { return };
+        let Some(handshake) = self.handshake_mut(slot) else {
+            return;
+        };
         if matches!(handshake.stage, Stage::Message1 | Stage::Message3(_)) {
             let taken = match take_message(&mut handshake.collected, lease.bytes()) {
                 Ok(taken) => taken,
@@ -62,14 +66,19 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             };
             lease.advance(taken.bytes);
             if taken.is_complete {
-                let key = SessionKey { slot, generation: self.sessions[slot.0 as usize].generation };
+                let key = SessionKey {
+                    slot,
+                    generation: self.sessions[slot.0 as usize].generation,
+                };
                 self.start_step(key);
             }
         }
         if lease.is_empty() {
             return;
         }
-        let Some(handshake) = self.handshake_mut(slot) else { return };
+        let Some(handshake) = self.handshake_mut(slot) else {
+            return;
+        };
         // Only behind message 3 may anything follow without an answer.
         if !matches!(handshake.stage, Stage::Computing3)
             || handshake.pipelined_bytes + lease.len() > PIPELINED_MAX
@@ -82,7 +91,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     fn start_step(&mut self, session: SessionKey) {
         let offer = self.config.offer;
-        let Some(handshake) = self.handshake_mut(session.slot) else { return };
+        let Some(handshake) = self.handshake_mut(session.slot) else {
+            return;
+        };
         let mut message = std::mem::take(&mut handshake.collected);
         message.drain(..2);
         let step = match std::mem::replace(&mut handshake.stage, Stage::Computing3) {
@@ -96,7 +107,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 return;
             }
         };
-        self.common.actions.push_back(Action::Compute(Job { session, step }));
+        self.common
+            .actions
+            .push_back(Action::Compute(Job { session, step }));
     }
 
     /// The executor has finished a step.
@@ -110,7 +123,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if !is_current {
             return;
         }
-        let Some(handshake) = self.handshake_mut(slot) else { return };
+        let Some(handshake) = self.handshake_mut(slot) else {
+            return;
+        };
         match result.outcome {
             Err(error) => self.fail_handshake(slot, error.reason()),
             Ok(Progress::Reply { responder, message }) => {
@@ -122,13 +137,25 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     fn establish(&mut self, slot: Slot, established: Established) {
-        let Some(handshake) = self.handshake_mut(slot) else { return };
+        let Some(handshake) = self.handshake_mut(slot) else {
+            return;
+        };
         let pipelined = std::mem::take(&mut handshake.pipelined);
         let started = handshake.started;
-        let Established { key, role, mut sealer, opener, .. } = established;
+        let Established {
+            key,
+            role,
+            mut sealer,
+            opener,
+            ..
+        } = established;
         let reason = self.admit(&key, role);
         let mut verdict = Vec::new();
-        let plain = Verdict { reason, retry_after_ms: 0 }.encode();
+        let plain = Verdict {
+            reason,
+            retry_after_ms: 0,
+        }
+        .encode();
         if sealer.seal(&plain, &mut verdict).is_err() {
             return self.fail_handshake(slot, Reason::BadHandshake);
         }
@@ -141,7 +168,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         self.common.stats.sessions_opened += 1;
         self.common.stats.sessions_current += 1;
-        self.common.recorder.handshake(self.now.saturating_since(started));
+        self.common
+            .recorder
+            .handshake(self.now.saturating_since(started));
         let session = &mut self.sessions[slot.0 as usize];
         session.phase = Phase::Live(Box::new(Live {
             key,
@@ -156,7 +185,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             peer_is_leaving: false,
             is_draining: false,
         }));
-        let place = Place { shard: self.config.shard, session: session.key(slot) };
+        let place = Place {
+            shard: self.config.shard,
+            session: session.key(slot),
+        };
         self.set_keepalive_timer(slot);
         if let Some(older) = self.directory.insert(key, place) {
             self.evict(older);
@@ -183,8 +215,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if older.shard == self.config.shard {
             self.end_session(older.session, Cause::Reason(Reason::Replaced), true);
         } else {
-            let message = Message::Evict { session: older.session };
-            self.common.actions.push_back(Action::Message { target: older.shard, message });
+            let message = Message::Evict {
+                session: older.session,
+            };
+            self.common.actions.push_back(Action::Message {
+                target: older.shard,
+                message,
+            });
         }
     }
 
@@ -198,11 +235,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Keeps a socket open until the peer has read what was queued for it and has closed.
     ///
-    /// The relay does not close first: the side that does keeps the port in TIME_WAIT for 60 s.
+    /// The relay does not close first: the side that does keeps the port in `TIME_WAIT` for 60 s.
     pub(super) fn linger(&mut self, slot: Slot) {
         let until = self.now + LINGER_TIMEOUT;
         if let Some(session) = self.sessions.get_mut(slot.0 as usize) {
-            session.phase = Phase::Lingering { until };
+            session.phase = Phase::Lingering;
         }
         self.set_session_timer(slot, until);
     }
@@ -231,7 +268,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     fn handshake_mut(&mut self, slot: Slot) -> Option<&mut Handshake<L>> {
         match &mut self.sessions.get_mut(slot.0 as usize)?.phase {
             Phase::Handshake(handshake) => Some(handshake),
-            Phase::Free | Phase::Live(_) | Phase::Lingering { .. } | Phase::Closing => None,
+            Phase::Free | Phase::Live(_) | Phase::Lingering | Phase::Closing => None,
         }
     }
 }
@@ -248,11 +285,17 @@ fn take_message(collected: &mut Vec<u8>, input: &[u8]) -> Result<Taken, Reason> 
         let total = message_len(collected).map_err(|error| error.reason())?;
         let wanted = total.unwrap_or(2) - collected.len();
         if wanted == 0 {
-            return Ok(Taken { bytes, is_complete: true });
+            return Ok(Taken {
+                bytes,
+                is_complete: true,
+            });
         }
         let rest = input.get(bytes..).unwrap_or_default();
         if rest.is_empty() {
-            return Ok(Taken { bytes, is_complete: false });
+            return Ok(Taken {
+                bytes,
+                is_complete: false,
+            });
         }
         let count = wanted.min(rest.len());
         collected.extend_from_slice(&rest[..count]);

@@ -33,16 +33,27 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// The peer of `key` grants `delta` bytes: pass it to the peer of the other leg.
     pub(super) fn on_grant(&mut self, key: StreamKey, delta: u32) {
         let now_s = self.now_s();
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         if delta == 0 || stream.has_ended_out {
             return;
         }
         stream.touched_s = now_s;
         match stream.other {
             Other::Local { stream: other, .. } => self.granted(other, delta),
-            Other::Remote { shard, stream: other } => {
-                let message = Message::Grant { stream: other, delta };
-                self.common.actions.push_back(Action::Message { target: shard, message });
+            Other::Remote {
+                shard,
+                stream: other,
+            } => {
+                let message = Message::Grant {
+                    stream: other,
+                    delta,
+                };
+                self.common.actions.push_back(Action::Message {
+                    target: shard,
+                    message,
+                });
             }
             Other::None => {
                 if let Some(opening) = stream.opening.as_mut() {
@@ -55,12 +66,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// The other leg's peer has granted `delta` bytes: announce them on this leg.
     pub(super) fn granted(&mut self, key: StreamKey, delta: u32) {
         let now_s = self.now_s();
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         if stream.state == StreamState::Flushing || stream.has_ended_in {
             return;
         }
         stream.touched_s = now_s;
-        let sum = stream.credit.checked_add(delta).filter(|sum| *sum <= CREDIT_MAX);
+        let sum = stream
+            .credit
+            .checked_add(delta)
+            .filter(|sum| *sum <= CREDIT_MAX);
         let Some(sum) = sum else {
             self.break_bridge(key, Reason::ProtocolError);
             return;
@@ -72,7 +88,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// The peer of `key` sends no more data.
     pub(super) fn on_fin(&mut self, key: StreamKey) -> Result<(), Violation> {
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
         match stream.state {
             // Nothing was said yet, so there is nothing to finish: the open is given up.
             StreamState::Collecting | StreamState::Asked => {
@@ -89,9 +107,15 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 stream.has_ended_in = true;
                 match stream.other {
                     Other::Local { stream: other, .. } => self.finish(other),
-                    Other::Remote { shard, stream: other } => {
+                    Other::Remote {
+                        shard,
+                        stream: other,
+                    } => {
                         let message = Message::Finish { stream: other };
-                        self.common.actions.push_back(Action::Message { target: shard, message });
+                        self.common.actions.push_back(Action::Message {
+                            target: shard,
+                            message,
+                        });
                     }
                     Other::None => {}
                 }
@@ -103,7 +127,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// The other leg has no more data: FIN behind what is queued.
     pub(super) fn finish(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         if stream.has_ended_out {
             return;
         }
@@ -117,7 +143,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     fn end_if_finished(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         if !stream.has_ended_in || !stream.has_ended_out {
             return;
         }
@@ -144,7 +172,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// The peer of `key` has reset the stream.
     pub(super) fn on_reset(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get(key) else { return };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
         let (state, other) = (stream.state, stream.other);
         self.remove_stream(key);
         match state {
@@ -158,7 +188,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// The session of `key` has died.
     pub(super) fn orphan(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get(key) else { return };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
         let (state, other) = (stream.state, stream.other);
         self.remove_stream(key);
         match state {
@@ -172,7 +204,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Ends both legs for a reason of the relay's own.
     pub(super) fn break_bridge(&mut self, key: StreamKey, reason: Reason) {
-        let Some(stream) = self.streams.get(key) else { return };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
         if stream.state != StreamState::Bridged {
             return self.abort_open(key, reason);
         }
@@ -183,7 +217,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Sends RST on a leg and removes it. `Accepted` as reason: passed on, not of the relay's making.
     pub(super) fn reset_stream(&mut self, key: StreamKey, reason: Reason) {
-        let Some(stream) = self.streams.get(key) else { return };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
         let (slot, id) = (stream.session.slot, stream.id);
         if reason != Reason::Accepted {
             self.common.stats.streams_reset.count(reason);
@@ -198,7 +234,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Other::Local { stream, .. } => self.reset_stream(stream, reason),
             Other::Remote { shard, stream } => {
                 let message = Message::Reset { stream };
-                self.common.actions.push_back(Action::Message { target: shard, message });
+                self.common.actions.push_back(Action::Message {
+                    target: shard,
+                    message,
+                });
             }
             Other::None => {}
         }
@@ -206,7 +245,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Another shard's leg was reset or has died.
     pub(super) fn reset_from_there(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get(key) else { return };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
         match stream.state {
             StreamState::Asked => self.refuse(key, Reason::RefusedByDestination),
             StreamState::Flushing => {}
@@ -230,7 +271,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     fn forget_id(&mut self, slot: Slot, id: u32) {
         let seed = self.config.hash_seed;
         let is_draining = self.is_draining;
-        let Some(live) = self.live_mut(slot) else { return };
+        let Some(live) = self.live_mut(slot) else {
+            return;
+        };
         live.ids.remove(id, seed);
         if live.ids.len() == 0 && (live.is_draining || is_draining) {
             self.common.emptied.push(slot);
@@ -245,7 +288,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// A stream's timer fired: an open without answer, or a bridge that may be idle.
     pub(super) fn stream_timeout(&mut self, key: StreamKey) {
         let now_s = self.now_s();
-        let Some(stream) = self.streams.get(key) else { return };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
         match stream.state {
             StreamState::Collecting | StreamState::Asked => {
                 let deadline = stream.opening.as_ref().map(|opening| opening.deadline);
@@ -274,12 +319,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// A message of another shard.
-    pub fn message(
-        &mut self,
-        source: ShardId,
-        message: Message<L>,
-        now: ringway_proto::time::Now,
-    ) {
+    pub fn message(&mut self, source: ShardId, message: Message<L>, now: ringway_proto::time::Now) {
         self.now = now;
         self.common.stats.messages_received += 1;
         match message {
@@ -293,7 +333,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Message::Grant { stream, delta } => self.granted(stream, delta),
             Message::Open(open) => self.asked_from(source, *open),
             Message::OpenFailed { stream, reason } => self.refuse(stream, reason),
-            Message::Opened { stream, other, other_id } => {
+            Message::Opened {
+                stream,
+                other,
+                other_id,
+            } => {
                 self.opened_there(source, stream, other, other_id);
             }
             Message::Piece { stream, range } => self.piece_from_there(stream, range),

@@ -16,7 +16,7 @@ use ringway_proto::limits::{COPY_THRESHOLD, DRR_QUANTUM};
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
-use super::event::{Action, Directory, Message, Slot, ShardId, StreamKey};
+use super::event::{Action, Directory, Message, ShardId, Slot, StreamKey};
 use super::session::{Parser, Phase};
 use super::stream::{Other, Piece, StreamState};
 use super::{Cause, ShardCore, Violation};
@@ -49,7 +49,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     pub fn received(&mut self, slot: Slot, lease: L, now: Now) {
         self.now = now;
         self.common.stats.bytes_received += lease.len() as u64;
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return;
+        };
         match &mut session.phase {
             Phase::Handshake(_) => self.collect_handshake(slot, lease),
             Phase::Live(live) => {
@@ -58,12 +60,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.dispatch(slot, parser, lease);
             }
             // The peer does not know yet that its session is over.
-            Phase::Free | Phase::Closing | Phase::Lingering { .. } => {}
+            Phase::Free | Phase::Closing | Phase::Lingering => {}
         }
     }
 
     fn dispatch(&mut self, slot: Slot, mut parser: Parser, lease: L) {
-        let mut input = Input { lease, pos: 0, run: None };
+        let mut input = Input {
+            lease,
+            pos: 0,
+            run: None,
+        };
         let outcome = self.frames(slot, &mut parser, &mut input);
         self.flush_run(&mut input);
         match outcome {
@@ -94,9 +100,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.body(parser, input)?;
                 continue;
             }
-            let (header, is_in_place) = match input.header(parser) {
-                None => return Ok(()),
-                Some(found) => found,
+            let Some((header, is_in_place)) = input.header(parser) else {
+                return Ok(());
             };
             let header = Header::decode(&header).map_err(|error| Violation(error.reason()))?;
             self.common.stats.frames_received += 1;
@@ -125,12 +130,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     ) -> Result<(), Violation> {
         let seed = self.config.hash_seed;
         let now_s = self.now_s();
-        let Some(live) = self.sessions.get(slot.0 as usize).and_then(|session| session.live())
+        let Some(live) = self
+            .sessions
+            .get(slot.0 as usize)
+            .and_then(|session| session.live())
         else {
             return Err(Violation(Reason::ProtocolError));
         };
         let key = live.ids.get(header.stream_id, seed);
-        let Some((key, stream)) = key.and_then(|key| Some((key, self.streams.get_mut(key)?))) else {
+        let Some((key, stream)) = key.and_then(|key| Some((key, self.streams.get_mut(key)?)))
+        else {
             check_known(live, header.stream_id)?;
             return self.begin_body(None, header, is_in_place, parser, input);
         };
@@ -207,7 +216,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         parser.stream = key;
         parser.is_last = header.flags.intersects(Flags::FIN);
         let Some(key) = key else { return Ok(()) };
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
         if stream.has_ended_in || header.length > stream.credit {
             return Err(Violation(Reason::ProtocolError));
         }
@@ -230,7 +241,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     fn body(&mut self, parser: &mut Parser, input: &mut Input<L>) -> Result<(), Violation> {
         self.flush_run(input);
         let available = input.rest().min(parser.remaining as usize);
-        let stream = parser.stream.and_then(|key| Some((key, self.streams.get(key)?)));
+        let stream = parser
+            .stream
+            .and_then(|key| Some((key, self.streams.get(key)?)));
         let taken = match stream {
             None => {
                 input.pos += available;
@@ -262,14 +275,25 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Payload of a bridged stream that needs a header of its own.
     fn forward_piece(&mut self, key: StreamKey, payload: L) {
         let now_s = self.now_s();
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         stream.touched_s = now_s;
         self.common.stats.payload_bytes_forwarded += payload.len() as u64;
         match stream.other {
             Other::Local { stream: other, .. } => self.piece_from_there(other, payload),
-            Other::Remote { shard, stream: other } => {
-                let message = Message::Piece { stream: other, range: payload };
-                self.common.actions.push_back(Action::Message { target: shard, message });
+            Other::Remote {
+                shard,
+                stream: other,
+            } => {
+                let message = Message::Piece {
+                    stream: other,
+                    range: payload,
+                };
+                self.common.actions.push_back(Action::Message {
+                    target: shard,
+                    message,
+                });
             }
             Other::None => {}
         }
@@ -278,7 +302,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Queues payload on a leg with a header of this leg's id.
     pub(super) fn piece_from_there(&mut self, key: StreamKey, payload: L) {
         let now_s = self.now_s();
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         if stream.has_ended_out || stream.state == StreamState::Flushing {
             return;
         }
@@ -301,7 +327,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Queues complete frames that another shard has rewritten.
     pub(super) fn frames_from_there(&mut self, key: StreamKey, range: L) {
         let now_s = self.now_s();
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         if stream.has_ended_out || stream.state == StreamState::Flushing {
             return;
         }
@@ -328,7 +356,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if let Target::Session(slot) = run.target
             && length < COPY_THRESHOLD
         {
-            let bytes = input.lease.bytes().get(run.start..run.end).unwrap_or_default();
+            let bytes = input
+                .lease
+                .bytes()
+                .get(run.start..run.end)
+                .unwrap_or_default();
             self.push_direct_copy(slot, bytes);
             return;
         }
@@ -340,7 +372,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Target::Stream(key) => self.push_frames(key, range),
             Target::Remote(shard, stream) => {
                 let message = Message::Frames { stream, range };
-                self.common.actions.push_back(Action::Message { target: shard, message });
+                self.common.actions.push_back(Action::Message {
+                    target: shard,
+                    message,
+                });
             }
         }
     }
@@ -394,7 +429,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.on_syn(slot, id, header.length)?;
         }
         let Some(key) = self.find(slot, id) else {
-            return match self.sessions.get(slot.0 as usize).and_then(|session| session.live()) {
+            return match self
+                .sessions
+                .get(slot.0 as usize)
+                .and_then(|session| session.live())
+            {
                 Some(live) => check_known(live, id),
                 None => Ok(()),
             };
@@ -417,7 +456,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     fn is_answering(&self, key: StreamKey) -> bool {
         self.streams.get(key).is_some_and(|stream| {
             stream.state == StreamState::Answering
-                && stream.opening.as_ref().is_some_and(|opening| !opening.is_acknowledged)
+                && stream
+                    .opening
+                    .as_ref()
+                    .is_some_and(|opening| !opening.is_acknowledged)
         })
     }
 
@@ -451,7 +493,10 @@ impl<L: Lease> Input<L> {
         }
         let have = usize::from(parser.header_len);
         let count = bytes.len().min(HEADER_LEN - have);
-        parser.header.get_mut(have..have + count)?.copy_from_slice(&bytes[..count]);
+        parser
+            .header
+            .get_mut(have..have + count)?
+            .copy_from_slice(&bytes[..count]);
         // The bytes are in the parser now: the run before them must not claim them.
         self.pos += count;
         if have + count < HEADER_LEN {
@@ -473,7 +518,14 @@ impl<L: Lease> Input<L> {
 /// A frame for a stream that is not open: gone streams are ignored, streams that never were are a
 /// violation.
 fn check_known(live: &super::session::Live, id: u32) -> Result<(), Violation> {
-    let was_opened =
-        if id % 2 == 1 { id <= live.peer_id_last } else { id != 0 && id < live.own_id_next };
-    if was_opened { Ok(()) } else { Err(Violation(Reason::ProtocolError)) }
+    let was_opened = if id % 2 == 1 {
+        id <= live.peer_id_last
+    } else {
+        id != 0 && id < live.own_id_next
+    };
+    if was_opened {
+        Ok(())
+    } else {
+        Err(Violation(Reason::ProtocolError))
+    }
 }

@@ -25,7 +25,7 @@ use ringway_proto::limits::{
 use ringway_proto::time::Now;
 
 use super::event::{Action, Directory, Slot, StreamKey};
-use super::session::Phase;
+use super::session::{Phase, Session};
 use super::stream::{Piece, StreamState};
 use super::{Common, ShardCore, Streams};
 use crate::batch::{Batch, ChunkPool};
@@ -89,10 +89,6 @@ impl<L: Lease> Egress<L> {
         self.control.len()
     }
 
-    pub(super) const fn queued_bytes(&self) -> usize {
-        self.queued_bytes
-    }
-
     /// Returns whether frames have to queue by stream.
     fn is_congested(&self) -> bool {
         !self.backlog.is_empty() || self.batch.len() >= DIRECT_BYTES_MAX || self.batch.is_full()
@@ -126,18 +122,9 @@ fn push_piece<L: Lease>(batch: &mut Batch<L>, piece: Piece<L>, chunks: &mut Chun
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// Returns the egress of a slot, allocated on first use.
+    /// Returns the egress of a slot, allocated on first use, and marks it for the next flush.
     fn egress(&mut self, slot: Slot) -> Option<&mut Egress<L>> {
-        let session = self.sessions.get_mut(slot.0 as usize)?;
-        let common = &mut self.common;
-        let egress = session.egress.get_or_insert_with(|| {
-            common.egress_idle.pop().unwrap_or_else(|| Box::new(Egress::new()))
-        });
-        if !egress.is_dirty {
-            egress.is_dirty = true;
-            common.dirty.push(slot);
-        }
-        Some(egress)
+        egress_at(&mut self.sessions, &mut self.common, slot)
     }
 
     /// Returns whether frames for this session have to queue by stream.
@@ -151,7 +138,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Queues control bytes: they leave before any data.
     pub(super) fn push_control(&mut self, slot: Slot, bytes: &[u8]) {
-        let Some(egress) = self.egress(slot) else { return };
+        let Some(egress) = self.egress(slot) else {
+            return;
+        };
         egress.control.extend_from_slice(bytes);
         egress.queued_bytes += bytes.len();
         self.common.queued_bytes += bytes.len() as u64;
@@ -159,9 +148,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Queues a window update of a stream; several before the next send become one.
     pub(super) fn push_grant(&mut self, slot: Slot, stream: StreamKey, id: u32, delta: u32) {
-        let Some(egress) = self.egress(slot) else { return };
+        let Some(egress) = self.egress(slot) else {
+            return;
+        };
         // Only the latest few can be of the same stream in practice: grants of one receive.
-        let known = egress.grants.iter_mut().rev().take(8).find(|(key, ..)| *key == stream);
+        let known = egress
+            .grants
+            .iter_mut()
+            .rev()
+            .take(8)
+            .find(|(key, ..)| *key == stream);
         match known {
             Some((_, _, sum)) => *sum = sum.saturating_add(delta),
             None => egress.grants.push((stream, id, delta)),
@@ -171,15 +167,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Copies whole frames straight into the batch. The caller has seen that the session keeps up.
     #[inline]
     pub(super) fn push_direct_copy(&mut self, slot: Slot, bytes: &[u8]) {
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        let Some(egress) = egress_at(&mut self.sessions, &mut self.common, slot) else {
+            return;
+        };
         let common = &mut self.common;
-        let egress = session.egress.get_or_insert_with(|| {
-            common.egress_idle.pop().unwrap_or_else(|| Box::new(Egress::new()))
-        });
-        if !egress.is_dirty {
-            egress.is_dirty = true;
-            common.dirty.push(slot);
-        }
         egress.queued_bytes += bytes.len();
         common.queued_bytes += bytes.len() as u64;
         egress.batch.push_copy(bytes, &mut common.chunks);
@@ -188,15 +179,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Appends whole frames to the batch, by reference while the session's mark allows it.
     pub(super) fn push_direct(&mut self, slot: Slot, piece: Piece<L>) {
         let len = piece.len() as u64;
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        let Some(egress) = egress_at(&mut self.sessions, &mut self.common, slot) else {
+            return;
+        };
         let common = &mut self.common;
-        let egress = session.egress.get_or_insert_with(|| {
-            common.egress_idle.pop().unwrap_or_else(|| Box::new(Egress::new()))
-        });
-        if !egress.is_dirty {
-            egress.is_dirty = true;
-            common.dirty.push(slot);
-        }
         common.queued_bytes += len;
         let piece = within_mark(piece, egress.referenced_bytes);
         egress.push_direct(piece, &mut common.chunks);
@@ -207,7 +193,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// # Errors
     /// When the bytes waiting would exceed the session's or the shard's bound; nothing is queued.
     pub(super) fn push_stream(&mut self, key: StreamKey, piece: Piece<L>) -> Result<(), QueueFull> {
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
         let slot = stream.session.slot;
         let must_queue = !stream.queue.is_empty();
         if !must_queue && !self.is_congested(slot) {
@@ -218,19 +206,27 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if self.common.queued_bytes + len as u64 > SHARD_QUEUE_MAX {
             return Err(QueueFull);
         }
-        let Some(egress) = self.egress(slot) else { return Ok(()) };
+        let Some(egress) = self.egress(slot) else {
+            return Ok(());
+        };
         if egress.queued_bytes + len > SESSION_QUEUE_MAX as usize {
             return Err(QueueFull);
         }
         let piece = within_mark(piece, egress.referenced_bytes);
         egress.queued_bytes += len;
         egress.referenced_bytes += piece.leased_bytes();
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
         if !stream.is_in_backlog {
             stream.is_in_backlog = true;
-            egress_of(&mut self.sessions, slot, |egress| egress.backlog.push_back(key));
+            egress_of(&mut self.sessions, slot, |egress| {
+                egress.backlog.push_back(key);
+            });
         }
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
         match (stream.queue.back_mut(), piece) {
             // Small frames behind small frames share one allocation.
             (Some(Piece::Owned(last)), Piece::Owned(bytes))
@@ -246,7 +242,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Drops what a stream still has queued: it is reset or its session is gone.
     pub(super) fn drop_queue(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         let slot = stream.session.slot;
         let queue = std::mem::take(&mut stream.queue);
         let bytes: usize = queue.iter().map(Piece::len).sum();
@@ -263,15 +261,23 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Drops everything queued for a session; with `keep_control` what tells the peer why stays.
     pub(super) fn drop_egress(&mut self, slot: Slot, keep_control: bool) {
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
-        let Some(egress) = session.egress.as_mut() else { return };
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return;
+        };
+        let Some(egress) = session.egress.as_mut() else {
+            return;
+        };
         let backlog = std::mem::take(&mut egress.backlog);
         for key in backlog {
             self.drop_queue(key);
             self.remove_flushed(key, true);
         }
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
-        let Some(egress) = session.egress.as_mut() else { return };
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return;
+        };
+        let Some(egress) = session.egress.as_mut() else {
+            return;
+        };
         egress.grants.clear();
         egress.batch.clear(&mut self.common.chunks);
         if !keep_control {
@@ -296,12 +302,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     fn flush_slot(&mut self, slot: Slot) {
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return;
+        };
         if matches!(session.phase, Phase::Closing | Phase::Free) {
             return;
         }
         let generation = session.generation;
-        let Some(egress) = session.egress.as_mut() else { return };
+        let Some(egress) = session.egress.as_mut() else {
+            return;
+        };
         egress.is_dirty = false;
         if egress.is_sending {
             return;
@@ -311,7 +321,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             write_grants(egress, &self.streams, common);
         }
         if !egress.control.is_empty() {
-            egress.batch.prepend_owned(std::mem::take(&mut egress.control));
+            egress
+                .batch
+                .prepend_owned(std::mem::take(&mut egress.control));
         }
         let finished = fill_from_backlog(egress, &mut self.streams, common);
         if egress.batch.is_empty() {
@@ -319,8 +331,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.release_egress(slot);
             return;
         }
-        let mut batch =
-            std::mem::replace(&mut egress.batch, common.batches_idle.pop().unwrap_or_default());
+        let mut batch = std::mem::replace(
+            &mut egress.batch,
+            common.batches_idle.pop().unwrap_or_default(),
+        );
         batch.set_tag(u64::from(generation));
         let len = batch.len();
         egress.queued_bytes -= len;
@@ -364,7 +378,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.lose_connection(slot);
             return;
         }
-        let Some(egress) = self.egress(slot) else { return };
+        let Some(egress) = self.egress(slot) else {
+            return;
+        };
         egress.is_sending = false;
         egress.referenced_bytes -= egress.referenced_in_flight;
         egress.referenced_in_flight = 0;
@@ -372,8 +388,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Gives a drained egress back to the pool, so that an idle session holds none.
     fn release_egress(&mut self, slot: Slot) {
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
-        if session.egress.as_ref().is_some_and(|egress| egress.is_drained() && !egress.is_dirty)
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return;
+        };
+        if session
+            .egress
+            .as_ref()
+            .is_some_and(|egress| egress.is_drained() && !egress.is_dirty)
             && let Some(egress) = session.egress.take()
             && self.common.egress_idle.len() < IDLE_EGRESS_MAX
         {
@@ -409,13 +430,34 @@ fn within_mark<L: Lease>(piece: Piece<L>, referenced: usize) -> Piece<L> {
     }
 }
 
+#[inline]
+fn egress_at<'a, L: Lease>(
+    sessions: &'a mut [Session<L>],
+    common: &mut Common<L>,
+    slot: Slot,
+) -> Option<&'a mut Egress<L>> {
+    let session = sessions.get_mut(slot.0 as usize)?;
+    let egress = session.egress.get_or_insert_with(|| {
+        common
+            .egress_idle
+            .pop()
+            .unwrap_or_else(|| Box::new(Egress::new()))
+    });
+    if !egress.is_dirty {
+        egress.is_dirty = true;
+        common.dirty.push(slot);
+    }
+    Some(egress)
+}
+
 fn egress_of<L: Lease>(
-    sessions: &mut [super::session::Session<L>],
+    sessions: &mut [Session<L>],
     slot: Slot,
     change: impl FnOnce(&mut Egress<L>),
 ) {
-    if let Some(egress) =
-        sessions.get_mut(slot.0 as usize).and_then(|session| session.egress.as_mut())
+    if let Some(egress) = sessions
+        .get_mut(slot.0 as usize)
+        .and_then(|session| session.egress.as_mut())
     {
         change(egress);
     }
@@ -441,11 +483,17 @@ fn fill_from_backlog<L: Lease>(
 ) -> Vec<StreamKey> {
     let mut finished = Vec::new();
     while egress.batch.len() < BATCH_BYTES_MAX && !egress.batch.is_full() {
-        let Some(key) = egress.backlog.pop_front() else { break };
-        let Some(stream) = streams.get_mut(key) else { continue };
+        let Some(key) = egress.backlog.pop_front() else {
+            break;
+        };
+        let Some(stream) = streams.get_mut(key) else {
+            continue;
+        };
         stream.deficit += i64::from(DRR_QUANTUM);
         while stream.deficit > 0 && !egress.batch.is_full() {
-            let Some(piece) = stream.queue.pop_front() else { break };
+            let Some(piece) = stream.queue.pop_front() else {
+                break;
+            };
             stream.deficit -= i64::try_from(piece.len()).unwrap_or(i64::MAX);
             push_piece(&mut egress.batch, piece, &mut common.chunks);
         }

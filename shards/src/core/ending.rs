@@ -35,7 +35,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     fn connection_ended(&mut self, slot: Slot, cause: Cause) {
-        let Some(session) = self.sessions.get(slot.0 as usize) else { return };
+        let Some(session) = self.sessions.get(slot.0 as usize) else {
+            return;
+        };
         let key = session.key(slot);
         match session.phase {
             Phase::Free | Phase::Closing => {}
@@ -46,17 +48,22 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.regulate_accept();
             }
             Phase::Live(_) => self.end_session(key, cause, false),
-            Phase::Lingering { .. } => self.close(slot),
+            Phase::Lingering => self.close(slot),
         }
     }
 
     /// Ends an established session; with `tell`, the peer is told the reason first.
     pub(super) fn end_session(&mut self, key: SessionKey, cause: Cause, tell: bool) {
-        let Some(session) = self.sessions.get_mut(key.slot.0 as usize) else { return };
+        let Some(session) = self.sessions.get_mut(key.slot.0 as usize) else {
+            return;
+        };
         if session.generation != key.generation || session.live().is_none() {
             return;
         }
-        let place = super::event::Place { shard: self.config.shard, session: key };
+        let place = super::event::Place {
+            shard: self.config.shard,
+            session: key,
+        };
         let Phase::Live(mut live) = std::mem::replace(&mut session.phase, Phase::Closing) else {
             return;
         };
@@ -85,14 +92,20 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     pub(super) fn push_go_away(&mut self, slot: Slot, code: u32) {
-        let frame =
-            Header { kind: FrameKind::GoAway, flags: Flags::NONE, stream_id: 0, length: code };
+        let frame = Header {
+            kind: FrameKind::GoAway,
+            flags: Flags::NONE,
+            stream_id: 0,
+            length: code,
+        };
         self.push_control(slot, &frame.encode());
     }
 
     /// Tells the driver to close a socket. Everything but the socket itself is given back here.
     pub(super) fn close(&mut self, slot: Slot) {
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return;
+        };
         session.phase = Phase::Closing;
         self.drop_egress(slot, false);
         self.common.actions.push_back(Action::Close { slot });
@@ -103,8 +116,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// # Panics
     /// When the core did not ask for it.
     pub fn closed(&mut self, slot: Slot) {
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
-        assert!(matches!(session.phase, Phase::Closing), "closed a socket nobody gave up");
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return;
+        };
+        assert!(
+            matches!(session.phase, Phase::Closing),
+            "closed a socket nobody gave up"
+        );
         session.phase = Phase::Free;
         session.generation = session.generation.wrapping_add(1);
         session.egress = None;
@@ -125,8 +143,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.common.actions.push_back(Action::PauseAccept);
         }
         for slot in self.slots() {
-            let Some(live) =
-                self.sessions.get_mut(slot.0 as usize).and_then(super::session::Session::live_mut)
+            let Some(live) = self
+                .sessions
+                .get_mut(slot.0 as usize)
+                .and_then(super::session::Session::live_mut)
             else {
                 continue;
             };
@@ -150,7 +170,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 Phase::Live(_) => {
                     self.end_session(key, Cause::Reason(Reason::Draining), false);
                 }
-                Phase::Lingering { .. } => self.close(slot),
+                Phase::Lingering => self.close(slot),
             }
         }
     }
@@ -176,7 +196,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Ends draining sessions whose last stream is gone.
     pub(super) fn end_emptied(&mut self) {
         while let Some(slot) = self.common.emptied.pop() {
-            let Some(session) = self.sessions.get(slot.0 as usize) else { continue };
+            let Some(session) = self.sessions.get(slot.0 as usize) else {
+                continue;
+            };
             let key = session.key(slot);
             let Some(live) = session.live() else { continue };
             if live.ids.len() != 0 {
@@ -189,7 +211,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     pub(super) fn set_session_timer(&mut self, slot: Slot, due: Now) {
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return;
+        };
         session.timer_at = due;
         let key = session.key(slot);
         self.wheel.insert(due, Timer::Session(key));
@@ -202,7 +226,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// The session's timer fired.
     pub(super) fn session_timeout(&mut self, key: SessionKey) {
         let slot = key.slot;
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return;
+        };
         if session.generation != key.generation || session.timer_at > self.now {
             return;
         }
@@ -213,7 +239,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         match &mut session.phase {
             Phase::Free | Phase::Closing => {}
             Phase::Handshake(_) => self.fail_handshake(slot, Reason::HandshakeTimeout),
-            Phase::Lingering { .. } => self.close(slot),
+            Phase::Lingering => self.close(slot),
             Phase::Live(_) if stalled => {
                 self.end_session(key, Cause::Reason(Reason::SlowConsumer), false);
             }

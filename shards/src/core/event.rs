@@ -197,8 +197,14 @@ pub struct Job {
 /// The handshake steps that cost Diffie-Hellman operations.
 #[derive(Debug)]
 pub(super) enum Step {
-    Message1 { offer: Offer, message: Vec<u8> },
-    Message3 { responder: Box<Responder>, message: Vec<u8> },
+    Message1 {
+        offer: Offer,
+        message: Vec<u8>,
+    },
+    Message3 {
+        responder: Box<Responder>,
+        message: Vec<u8>,
+    },
 }
 
 /// What a [`Job`] came to.
@@ -212,7 +218,10 @@ pub struct JobResult {
 #[derive(Debug)]
 pub(super) enum Progress {
     Established(Box<Established>),
-    Reply { responder: Box<Responder>, message: Vec<u8> },
+    Reply {
+        responder: Box<Responder>,
+        message: Vec<u8>,
+    },
 }
 
 impl Job {

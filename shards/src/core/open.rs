@@ -41,21 +41,28 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let streams_max = self.config.offer.streams_max;
         let seed = self.config.hash_seed;
         let monotonic = self.config.dialect.stream_ids_are_monotonic();
-        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+            return Ok(());
+        };
         let key = session.key(slot);
-        let Some(live) = session.live_mut() else { return Ok(()) };
+        let Some(live) = session.live_mut() else {
+            return Ok(());
+        };
         let is_fresh = if monotonic {
             id > live.peer_id_last
         } else {
             live.ids.get(id, seed).is_none()
         };
-        if id % 2 == 0 || !is_fresh {
+        if id.is_multiple_of(2) || !is_fresh {
             return Err(Violation(Reason::ProtocolError));
         }
         live.peer_id_last = live.peer_id_last.max(id);
         self.common.stats.opens_received += 1;
         if live.ids.len() >= streams_max + REFUSALS_PENDING_MAX {
-            self.common.stats.opens_refused.count(Reason::TooManyStreams);
+            self.common
+                .stats
+                .opens_refused
+                .count(Reason::TooManyStreams);
             self.push_control(slot, &Header::window_update(id, Flags::RST, 0).encode());
             return Ok(());
         }
@@ -111,9 +118,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         key: StreamKey,
         bytes: &[u8],
     ) -> Result<usize, Violation> {
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(bytes.len()) };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(bytes.len());
+        };
         let state = stream.state;
-        let Some(opening) = stream.opening.as_mut() else { return Ok(bytes.len()) };
+        let Some(opening) = stream.opening.as_mut() else {
+            return Ok(bytes.len());
+        };
         if state == StreamState::Asked {
             // The opener must wait for the answer: it has no keys yet.
             self.abort_open(key, Reason::ProtocolError);
@@ -154,14 +165,23 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let is_draining = self.is_draining;
         let streams_max = self.config.offer.streams_max;
         let own_key = self.config.own_key;
-        let Some(live) = self.live_mut(slot) else { return Ok(()) };
+        let Some(live) = self.live_mut(slot) else {
+            return Ok(());
+        };
         let peer = live.key;
         let is_full = live.ids.len() > streams_max;
         let sealed = object.get_mut(2..).unwrap_or_default();
-        let request = live.opener.open(sealed).map_err(|error| Violation(error.reason()))?;
+        let request = live
+            .opener
+            .open(sealed)
+            .map_err(|error| Violation(error.reason()))?;
         let head = dialect.decode_request(request);
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        let Some(opening) = stream.opening.as_mut() else { return Ok(()) };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
+        let Some(opening) = stream.opening.as_mut() else {
+            return Ok(());
+        };
         opening.hash = dialect.request_hash(request);
         stream.state = StreamState::Asked;
         let head = match head {
@@ -199,9 +219,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     fn ask_here(&mut self, key: StreamKey, target: SessionKey, request: &[u8]) {
-        let Some(stream) = self.streams.get(key) else { return };
-        let Some(opening) = stream.opening.as_ref() else { return };
-        let origin = Other::Local { stream: key, session: stream.session };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
+        let Some(opening) = stream.opening.as_ref() else {
+            return;
+        };
+        let origin = Other::Local {
+            stream: key,
+            session: stream.session,
+        };
         let ask = Ask {
             origin,
             origin_id: stream.id,
@@ -212,7 +239,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Err(reason) => self.refuse(key, reason),
             Ok((other, other_id)) => {
                 if let Some(stream) = self.streams.get_mut(key) {
-                    stream.other = Other::Local { stream: other, session: target };
+                    stream.other = Other::Local {
+                        stream: other,
+                        session: target,
+                    };
                     stream.other_id = other_id;
                 }
             }
@@ -220,9 +250,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     fn ask_there(&mut self, key: StreamKey, shard: ShardId, target: SessionKey, request: &[u8]) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         let origin_id = stream.id;
-        let Some(opening) = stream.opening.as_mut() else { return };
+        let Some(opening) = stream.opening.as_mut() else {
+            return;
+        };
         let message = Message::Open(Box::new(OpenMessage {
             origin: key,
             origin_id,
@@ -232,23 +266,46 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             // What the opener grants from here on waits for `Opened`.
             window_extra: std::mem::take(&mut opening.window_extra),
         }));
-        self.common.actions.push_back(Action::Message { target: shard, message });
+        self.common.actions.push_back(Action::Message {
+            target: shard,
+            message,
+        });
     }
 
     /// Another shard asks for a stream towards a session of this one.
     pub(super) fn asked_from(&mut self, source: ShardId, open: OpenMessage) {
-        let OpenMessage { origin, origin_id, target, request, hash, window_extra } = open;
+        let OpenMessage {
+            origin,
+            origin_id,
+            target,
+            request,
+            hash,
+            window_extra,
+        } = open;
         let ask = Ask {
-            origin: Other::Remote { shard: source, stream: origin },
+            origin: Other::Remote {
+                shard: source,
+                stream: origin,
+            },
             origin_id,
             hash,
             window_extra,
         };
         let message = match self.ask(target, &request, ask) {
-            Ok((other, other_id)) => Message::Opened { stream: origin, other, other_id },
-            Err(reason) => Message::OpenFailed { stream: origin, reason },
+            Ok((other, other_id)) => Message::Opened {
+                stream: origin,
+                other,
+                other_id,
+            },
+            Err(reason) => Message::OpenFailed {
+                stream: origin,
+                reason,
+            },
         };
-        self.common.actions.push_back(Action::Message { target: source, message });
+        self.common.actions.push_back(Action::Message {
+            target: source,
+            message,
+        });
     }
 
     /// Opens the leg towards the destination and sends it the request.
@@ -260,12 +317,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     ) -> Result<(StreamKey, u32), Reason> {
         let slot = target.slot;
         let streams_max = self.config.offer.streams_max;
-        let session =
-            self.sessions.get_mut(slot.0 as usize).ok_or(Reason::UnknownDestination)?;
+        let session = self
+            .sessions
+            .get_mut(slot.0 as usize)
+            .ok_or(Reason::UnknownDestination)?;
         if session.generation != target.generation {
             return Err(Reason::UnknownDestination);
         }
-        let waiting = session.egress.as_ref().map_or(0, |egress| egress.control_bytes());
+        let waiting = session
+            .egress
+            .as_ref()
+            .map_or(0, |egress| egress.control_bytes());
         let live = session.live_mut().ok_or(Reason::UnknownDestination)?;
         if live.peer_is_leaving || live.is_draining {
             return Err(Reason::UnknownDestination);
@@ -279,7 +341,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let id = live.own_id_next;
         live.own_id_next += 2;
         let mut frames = vec![0; 2 * HEADER_LEN];
-        live.sealer.seal(request, &mut frames).map_err(|_| Reason::RelayCapacity)?;
+        live.sealer
+            .seal(request, &mut frames)
+            .map_err(|_| Reason::RelayCapacity)?;
         write_open(&mut frames, id, ask.window_extra);
         let stream = Stream {
             session: target,
@@ -303,7 +367,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 deadline: self.now + OPEN_TIMEOUT,
             })),
         };
-        let key = self.insert_stream(slot, id, stream).ok_or(Reason::RelayCapacity)?;
+        let key = self
+            .insert_stream(slot, id, stream)
+            .ok_or(Reason::RelayCapacity)?;
         self.push_control(slot, &frames);
         Ok((key, id))
     }
@@ -316,34 +382,62 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         other: StreamKey,
         other_id: u32,
     ) {
-        let Some(stream) =
-            self.streams.get_mut(key).filter(|stream| stream.state == StreamState::Asked)
+        let Some(stream) = self
+            .streams
+            .get_mut(key)
+            .filter(|stream| stream.state == StreamState::Asked)
         else {
             // The opener has gone meanwhile.
             let message = Message::Reset { stream: other };
-            self.common.actions.push_back(Action::Message { target: source, message });
+            self.common.actions.push_back(Action::Message {
+                target: source,
+                message,
+            });
             return;
         };
-        stream.other = Other::Remote { shard: source, stream: other };
+        stream.other = Other::Remote {
+            shard: source,
+            stream: other,
+        };
         stream.other_id = other_id;
-        let extra = stream.opening.as_mut().map_or(0, |o| std::mem::take(&mut o.window_extra));
+        let extra = stream
+            .opening
+            .as_mut()
+            .map_or(0, |o| std::mem::take(&mut o.window_extra));
         if extra > 0 {
-            let message = Message::Grant { stream: other, delta: extra };
-            self.common.actions.push_back(Action::Message { target: source, message });
+            let message = Message::Grant {
+                stream: other,
+                delta: extra,
+            };
+            self.common.actions.push_back(Action::Message {
+                target: source,
+                message,
+            });
         }
     }
 
     /// The destination has acknowledged the stream.
     pub(super) fn on_acknowledge(&mut self, key: StreamKey, delta: u32) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         if let Some(opening) = stream.opening.as_mut() {
             opening.is_acknowledged = true;
         }
         match stream.other {
             Other::Local { stream: origin, .. } => self.acknowledged(origin, delta),
-            Other::Remote { shard, stream: origin } => {
-                let message = Message::Acknowledged { stream: origin, delta };
-                self.common.actions.push_back(Action::Message { target: shard, message });
+            Other::Remote {
+                shard,
+                stream: origin,
+            } => {
+                let message = Message::Acknowledged {
+                    stream: origin,
+                    delta,
+                };
+                self.common.actions.push_back(Action::Message {
+                    target: shard,
+                    message,
+                });
             }
             Other::None => {}
         }
@@ -351,8 +445,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Passes the destination's ACK and window to the opener.
     pub(super) fn acknowledged(&mut self, key: StreamKey, delta: u32) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        let Some(opening) = stream.opening.as_mut() else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        let Some(opening) = stream.opening.as_mut() else {
+            return;
+        };
         if opening.is_acknowledged {
             return;
         }
@@ -370,10 +468,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         mut object: Vec<u8>,
     ) -> Result<(), Violation> {
         let dialect = self.config.dialect;
-        let Some(live) = self.live_mut(slot) else { return Ok(()) };
+        let Some(live) = self.live_mut(slot) else {
+            return Ok(());
+        };
         let sealed = object.get_mut(2..).unwrap_or_default();
-        let response = live.opener.open(sealed).map_err(|error| Violation(error.reason()))?;
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let response = live
+            .opener
+            .open(sealed)
+            .map_err(|error| Violation(error.reason()))?;
+        let Some(stream) = self.streams.get_mut(key) else {
+            return Ok(());
+        };
         let hash = stream.opening.as_ref().map(|opening| opening.hash);
         let head = dialect
             .decode_response(response)
@@ -394,9 +499,18 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         match other {
             Other::Local { stream: origin, .. } => self.answered(origin, response),
-            Other::Remote { shard, stream: origin } => {
-                let message = Message::Answered { stream: origin, response: response.to_vec() };
-                self.common.actions.push_back(Action::Message { target: shard, message });
+            Other::Remote {
+                shard,
+                stream: origin,
+            } => {
+                let message = Message::Answered {
+                    stream: origin,
+                    response: response.to_vec(),
+                };
+                self.common.actions.push_back(Action::Message {
+                    target: shard,
+                    message,
+                });
             }
             Other::None => {}
         }
@@ -408,13 +522,18 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Passes the answer to the opener.
     pub(super) fn answered(&mut self, key: StreamKey, response: &[u8]) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         if stream.state != StreamState::Asked {
             return;
         }
-        let Ok(head) = self.config.dialect.decode_response(response) else { return };
+        let Ok(head) = self.config.dialect.decode_response(response) else {
+            return;
+        };
         if !head.is_accepted() {
-            let reason = Reason::from_code(head.reason_code).unwrap_or(Reason::RefusedByDestination);
+            let reason =
+                Reason::from_code(head.reason_code).unwrap_or(Reason::RefusedByDestination);
             self.common.stats.opens_refused.count(reason);
             self.finish_open(key, response, Flags::FIN);
             self.remove_stream(key);
@@ -430,8 +549,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Refuses an open in the relay's own name.
     pub(super) fn refuse(&mut self, key: StreamKey, reason: Reason) {
-        let Some(stream) = self.streams.get(key) else { return };
-        let Some(opening) = stream.opening.as_ref() else { return };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
+        let Some(opening) = stream.opening.as_ref() else {
+            return;
+        };
         let response = self.config.dialect.encode_refusal(&opening.hash, reason);
         self.common.stats.opens_refused.count(reason);
         self.finish_open(key, &response, Flags::FIN);
@@ -441,13 +564,25 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Sends the response on the opener's leg; the open is no longer pending.
     fn finish_open(&mut self, key: StreamKey, response: &[u8], flags: Flags) {
         self.common.stats.opens_pending -= 1;
-        let Some(stream) = self.streams.get(key) else { return };
-        let Some(opening) = stream.opening.as_ref() else { return };
-        self.common.recorder.open(self.now.saturating_since(opening.started));
-        let flags = if opening.is_acknowledged { flags } else { flags.union(Flags::ACK) };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
+        let Some(opening) = stream.opening.as_ref() else {
+            return;
+        };
+        self.common
+            .recorder
+            .open(self.now.saturating_since(opening.started));
+        let flags = if opening.is_acknowledged {
+            flags
+        } else {
+            flags.union(Flags::ACK)
+        };
         let (slot, id) = (stream.session.slot, stream.id);
         let mut frame = vec![0; HEADER_LEN];
-        let Some(live) = self.live_mut(slot) else { return };
+        let Some(live) = self.live_mut(slot) else {
+            return;
+        };
         if live.sealer.seal(response, &mut frame).is_err() {
             return;
         }
@@ -458,7 +593,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Ends an open from either leg: the opener is refused, the destination's leg is reset.
     pub(super) fn abort_open(&mut self, key: StreamKey, reason: Reason) {
-        let Some(stream) = self.streams.get(key) else { return };
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
         let other = stream.other;
         match stream.state {
             StreamState::Collecting => {
@@ -491,7 +628,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Other::Local { stream, .. } => self.refuse(stream, reason),
             Other::Remote { shard, stream } => {
                 let message = Message::OpenFailed { stream, reason };
-                self.common.actions.push_back(Action::Message { target: shard, message });
+                self.common.actions.push_back(Action::Message {
+                    target: shard,
+                    message,
+                });
             }
             Other::None => {}
         }

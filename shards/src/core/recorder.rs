@@ -23,7 +23,10 @@ const DIGITS: u8 = 3;
 impl Default for Recorder {
     fn default() -> Self {
         let histogram = || Histogram::new_with_bounds(LOWEST_US, HIGHEST_US, DIGITS).ok();
-        Self { handshake_us: histogram(), open_us: histogram() }
+        Self {
+            handshake_us: histogram(),
+            open_us: histogram(),
+        }
     }
 }
 

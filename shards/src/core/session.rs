@@ -43,8 +43,9 @@ pub(super) enum Phase<L> {
     Handshake(Box<Handshake<L>>),
     /// Session established.
     Live(Box<Live>),
-    /// Session over; what was queued for the peer still leaves, until the peer closes or `until`.
-    Lingering { until: Now },
+    /// Session over; what was queued for the peer still leaves, until the peer closes or the timer
+    /// fires.
+    Lingering,
     /// The driver was told to close the socket.
     Closing,
 }
@@ -52,7 +53,6 @@ pub(super) enum Phase<L> {
 /// A handshake in progress.
 #[derive(Debug)]
 pub(super) struct Handshake<L> {
-    pub(super) deadline: Now,
     pub(super) started: Now,
     pub(super) stage: Stage,
     /// The message being collected, with its length prefix.
@@ -111,24 +111,32 @@ pub(super) struct Parser {
 
 impl<L> Session<L> {
     pub(super) const fn free() -> Self {
-        Self { generation: 0, phase: Phase::Free, egress: None, timer_at: Now::ZERO }
+        Self {
+            generation: 0,
+            phase: Phase::Free,
+            egress: None,
+            timer_at: Now::ZERO,
+        }
     }
 
     pub(super) const fn key(&self, slot: Slot) -> SessionKey {
-        SessionKey { slot, generation: self.generation }
+        SessionKey {
+            slot,
+            generation: self.generation,
+        }
     }
 
     pub(super) fn live(&self) -> Option<&Live> {
         match &self.phase {
             Phase::Live(live) => Some(live),
-            Phase::Free | Phase::Handshake(_) | Phase::Lingering { .. } | Phase::Closing => None,
+            Phase::Free | Phase::Handshake(_) | Phase::Lingering | Phase::Closing => None,
         }
     }
 
     pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.phase {
             Phase::Live(live) => Some(live),
-            Phase::Free | Phase::Handshake(_) | Phase::Lingering { .. } | Phase::Closing => None,
+            Phase::Free | Phase::Handshake(_) | Phase::Lingering | Phase::Closing => None,
         }
     }
 }

@@ -67,7 +67,10 @@ pub(super) enum Other {
     /// Not known yet, or gone.
     None,
     /// On this shard.
-    Local { stream: StreamKey, session: SessionKey },
+    Local {
+        stream: StreamKey,
+        session: SessionKey,
+    },
     /// On another shard.
     Remote { shard: ShardId, stream: StreamKey },
 }
@@ -94,7 +97,10 @@ pub(super) enum Piece<L> {
     /// Frames copied out of the receive memory.
     Owned(Vec<u8>),
     /// One frame whose payload is by reference.
-    Headed { header: [u8; HEADER_LEN], payload: L },
+    Headed {
+        header: [u8; HEADER_LEN],
+        payload: L,
+    },
 }
 
 impl<L: crate::lease::Lease> Piece<L> {

@@ -23,7 +23,11 @@ struct Entry<T> {
 
 impl<T> SlotTable<T> {
     pub(crate) const fn new() -> Self {
-        Self { entries: Vec::new(), free: Vec::new(), live: 0 }
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+        }
     }
 
     /// Stores `value`; gives it back when 2^32 entries exist.
@@ -33,24 +37,43 @@ impl<T> SlotTable<T> {
         {
             entry.value = Some(value);
             self.live += 1;
-            return Ok(StreamKey { index, generation: entry.generation });
+            return Ok(StreamKey {
+                index,
+                generation: entry.generation,
+            });
         }
-        let Ok(index) = u32::try_from(self.entries.len()) else { return Err(value) };
-        self.entries.push(Entry { generation: 0, value: Some(value) });
+        let Ok(index) = u32::try_from(self.entries.len()) else {
+            return Err(value);
+        };
+        self.entries.push(Entry {
+            generation: 0,
+            value: Some(value),
+        });
         self.live += 1;
-        Ok(StreamKey { index, generation: 0 })
+        Ok(StreamKey {
+            index,
+            generation: 0,
+        })
     }
 
     #[inline]
     pub(crate) fn get(&self, key: StreamKey) -> Option<&T> {
         let entry = self.entries.get(key.index as usize)?;
-        if entry.generation == key.generation { entry.value.as_ref() } else { None }
+        if entry.generation == key.generation {
+            entry.value.as_ref()
+        } else {
+            None
+        }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: StreamKey) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.index as usize)?;
-        if entry.generation == key.generation { entry.value.as_mut() } else { None }
+        if entry.generation == key.generation {
+            entry.value.as_mut()
+        } else {
+            None
+        }
     }
 
     pub(crate) fn remove(&mut self, key: StreamKey) -> Option<T> {
@@ -67,15 +90,6 @@ impl<T> SlotTable<T> {
 
     pub(crate) const fn len(&self) -> u32 {
         self.live
-    }
-
-    /// Calls `visit` with every value; for audits, not for the data path.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(&T)) {
-        for entry in &self.entries {
-            if let Some(value) = &entry.value {
-                visit(value);
-            }
-        }
     }
 }
 
@@ -96,7 +110,13 @@ struct IdPlace {
     stream: StreamKey,
 }
 
-const EMPTY: IdPlace = IdPlace { id: 0, stream: StreamKey { index: 0, generation: 0 } };
+const EMPTY: IdPlace = IdPlace {
+    id: 0,
+    stream: StreamKey {
+        index: 0,
+        generation: 0,
+    },
+};
 const PLACES_MIN: usize = 8;
 
 impl IdTable {
@@ -174,11 +194,6 @@ impl IdTable {
             .collect()
     }
 
-    /// Returns the streams of the session.
-    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamKey> + '_ {
-        self.places.iter().filter(|place| place.id != 0).map(|place| place.stream)
-    }
-
     fn put(&mut self, entry: IdPlace, seed: u64) {
         let mask = self.places.len() - 1;
         let mut at = start(entry.id, seed, mask);
@@ -191,7 +206,7 @@ impl IdTable {
 
 /// Multiplicative hashing with a secret odd factor (Dietzfelbinger et al. 1997).
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "masked to the table size on the next line")]
+// The cast is exact: masked to the table size on the next line.
 fn start(id: u32, seed: u64, mask: usize) -> usize {
     let mixed = u64::from(id).wrapping_mul(seed | 1);
     (mixed >> 32) as usize & mask
@@ -204,7 +219,10 @@ mod tests {
     use super::*;
 
     const fn key(index: u32) -> StreamKey {
-        StreamKey { index, generation: 7 }
+        StreamKey {
+            index,
+            generation: 7,
+        }
     }
 
     #[test]

@@ -43,7 +43,12 @@ impl Wheel {
     pub(super) fn new(now: Now) -> Self {
         let mut buckets = Vec::new();
         buckets.resize_with(512, Vec::new);
-        Self { buckets, occupied: [0; WORDS], tick: now.as_nanos() >> TICK_SHIFT, len: 0 }
+        Self {
+            buckets,
+            occupied: [0; WORDS],
+            tick: now.as_nanos() >> TICK_SHIFT,
+            len: 0,
+        }
     }
 
     /// Lets `timer` fire at `due`, or at the next tick when that has passed.
@@ -109,7 +114,7 @@ impl Wheel {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the remainder is below 512")]
+// The cast is exact: the remainder is below 512.
 const fn bucket_of(tick: u64) -> usize {
     (tick % BUCKETS) as usize
 }
@@ -123,7 +128,10 @@ mod tests {
     use super::*;
 
     fn timer(index: u32) -> Timer {
-        Timer::Stream(StreamKey { index, generation: 0 })
+        Timer::Stream(StreamKey {
+            index,
+            generation: 0,
+        })
     }
 
     proptest! {
@@ -171,7 +179,10 @@ mod tests {
             let deadline = wheel.next_deadline().unwrap();
             wheel.advance(deadline, &mut fired);
             wakeups += 1;
-            assert!(wakeups < 10, "a distant timer must not wake the shard often");
+            assert!(
+                wakeups < 10,
+                "a distant timer must not wake the shard often"
+            );
         }
     }
 }

@@ -1,0 +1,436 @@
+//! Cores, peers and the wires between them, in memory.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ringway_proto::dialect::Dialect;
+use ringway_proto::handshake::{Offer, RelayIdentity};
+use ringway_proto::key::{Address, PublicKey, SecretKey};
+use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
+use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
+use ringway_proto::time::Now;
+
+use crate::core::{
+    Action, CoreConfig, Directory, Message, Place, RecvEnd, ShardCore, ShardId, Slot,
+};
+use crate::lease::Lease;
+
+/// Lease on heap memory that counts how many are alive.
+#[derive(Debug)]
+pub(super) struct HeapLease {
+    bytes: Vec<u8>,
+    alive: Arc<AtomicUsize>,
+}
+
+impl HeapLease {
+    pub(super) fn new(bytes: &[u8], alive: &Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Self {
+            bytes: bytes.to_vec(),
+            alive: Arc::clone(alive),
+        }
+    }
+}
+
+impl Drop for HeapLease {
+    fn drop(&mut self) {
+        self.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Lease for HeapLease {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+    fn advance(&mut self, count: usize) {
+        self.bytes.drain(..count);
+    }
+    fn split_to(&mut self, count: usize) -> Self {
+        let rest = self.bytes.split_off(count);
+        let front = std::mem::replace(&mut self.bytes, rest);
+        self.alive.fetch_add(1, Ordering::Relaxed);
+        Self {
+            bytes: front,
+            alive: Arc::clone(&self.alive),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct MapDirectory(Rc<RefCell<BTreeMap<PublicKey, Place>>>);
+
+impl Directory for MapDirectory {
+    fn insert(&self, key: PublicKey, place: Place) -> Option<Place> {
+        self.0.borrow_mut().insert(key, place)
+    }
+    fn remove(&self, key: &PublicKey, place: Place) {
+        let mut map = self.0.borrow_mut();
+        if map.get(key) == Some(&place) {
+            map.remove(key);
+        }
+    }
+    fn lookup(&self, key: &PublicKey) -> Option<Place> {
+        self.0.borrow().get(key).copied()
+    }
+}
+
+pub(super) type Core = ShardCore<HeapLease, MapDirectory>;
+
+/// One peer's connection.
+pub(super) struct Wire {
+    pub(super) session: Option<PeerSession>,
+    pub(super) shard: usize,
+    pub(super) slot: Slot,
+    /// The peer reads what the relay sends.
+    pub(super) is_reading: bool,
+    /// Bytes that came from the relay for a wire without a session of ours.
+    pub(super) raw: Vec<u8>,
+    pub(super) events: VecDeque<PeerEvent>,
+    pub(super) is_closed: bool,
+    waiting: Vec<crate::batch::Batch<HeapLease>>,
+}
+
+pub(super) struct Harness {
+    pub(super) cores: Vec<Core>,
+    pub(super) wires: Vec<Wire>,
+    pub(super) now: Now,
+    pub(super) alive: Arc<AtomicUsize>,
+    /// Bytes handed to the core in pieces of at most this size.
+    pub(super) piece_max: usize,
+    relay: SecretKey,
+    identity: RelayIdentity,
+    mailboxes: VecDeque<(usize, usize, Message<HeapLease>)>,
+    next_slot: Vec<u32>,
+    seed: u8,
+}
+
+pub(super) fn secret(byte: u8) -> SecretKey {
+    SecretKey::from_seed([byte; 32])
+}
+
+impl Harness {
+    pub(super) fn new(shards: u16) -> Self {
+        let relay = secret(200);
+        let directory = MapDirectory::default();
+        let now = Now::from_nanos(1_000_000_000);
+        let cores = (0..shards)
+            .map(|shard| {
+                let config = CoreConfig {
+                    shard: ShardId(shard),
+                    own_key: relay.public(),
+                    dialect: Dialect::Native,
+                    offer: Offer {
+                        capabilities: 0,
+                        streams_max: STREAMS_MAX,
+                        stream_window: WINDOW_INITIAL,
+                        keepalive_s: 30,
+                    },
+                    sockets_max: 100,
+                    handshakes_max: 50,
+                    hash_seed: 0x9e37_79b9_7f4a_7c15,
+                };
+                ShardCore::new(config, directory.clone(), now)
+            })
+            .collect();
+        Self {
+            cores,
+            wires: Vec::new(),
+            now,
+            alive: Arc::new(AtomicUsize::new(0)),
+            piece_max: usize::MAX,
+            identity: RelayIdentity::new(&relay),
+            relay,
+            mailboxes: VecDeque::new(),
+            next_slot: vec![0; usize::from(shards)],
+            seed: 0,
+        }
+    }
+
+    fn random(&mut self) -> [u8; 32] {
+        self.seed = self.seed.wrapping_add(1);
+        let mut random = [self.seed; 32];
+        random[0] = 77;
+        random
+    }
+
+    /// Connects a peer whose key is made from `byte` to a shard.
+    pub(super) fn connect(&mut self, byte: u8, shard: usize) -> usize {
+        let random = self.random();
+        let session = PeerSession::connect(
+            Arc::new(secret(byte)),
+            self.relay.public(),
+            PeerConfig::new(1_700_000_000_000_000_000),
+            random,
+            self.now,
+        )
+        .unwrap();
+        let wire = self.connect_raw(shard);
+        self.wires[wire].session = Some(session);
+        self.run();
+        wire
+    }
+
+    /// Connects a socket that a test drives by hand.
+    pub(super) fn connect_raw(&mut self, shard: usize) -> usize {
+        let slot = Slot(self.next_slot[shard]);
+        self.next_slot[shard] += 1;
+        self.cores[shard].accepted(slot, self.now);
+        self.wires.push(Wire {
+            session: None,
+            shard,
+            slot,
+            is_reading: true,
+            raw: Vec::new(),
+            events: VecDeque::new(),
+            is_closed: false,
+            waiting: Vec::new(),
+        });
+        self.wires.len() - 1
+    }
+
+    /// Hands bytes to the core as if they came on the wire.
+    pub(super) fn inject(&mut self, wire: usize, bytes: &[u8]) {
+        let (shard, slot) = (self.wires[wire].shard, self.wires[wire].slot);
+        for piece in bytes.chunks(self.piece_max.max(1)) {
+            let lease = HeapLease::new(piece, &self.alive);
+            self.cores[shard].received(slot, lease, self.now);
+        }
+    }
+
+    /// The peer's socket closes or breaks.
+    pub(super) fn end(&mut self, wire: usize, end: RecvEnd) {
+        let (shard, slot) = (self.wires[wire].shard, self.wires[wire].slot);
+        self.wires[wire].session = None;
+        self.cores[shard].receive_ended(slot, end, self.now);
+        self.run();
+    }
+
+    /// Lets time pass and timers fire.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            let step = Duration::from_millis(500).min(end.saturating_since(self.now));
+            self.now = self.now + step;
+            for core in &mut self.cores {
+                core.handle_timeout(self.now);
+            }
+            self.run();
+        }
+    }
+
+    /// Carries everything out until nothing moves.
+    pub(super) fn run(&mut self) {
+        for _ in 0..100_000 {
+            let mut moved = self.peers_to_cores();
+            for shard in 0..self.cores.len() {
+                self.cores[shard].flush();
+                while let Some(action) = self.cores[shard].poll_action() {
+                    moved = true;
+                    self.act(shard, action);
+                }
+            }
+            while let Some((source, target, message)) = self.mailboxes.pop_front() {
+                moved = true;
+                let source = ShardId(u16::try_from(source).unwrap());
+                self.cores[target].message(source, message, self.now);
+            }
+            if !moved {
+                self.check();
+                return;
+            }
+        }
+        panic!("the cores never come to rest");
+    }
+
+    fn peers_to_cores(&mut self) -> bool {
+        let mut moved = false;
+        for wire in 0..self.wires.len() {
+            if self.wires[wire].is_closed {
+                continue;
+            }
+            let mut out = Vec::new();
+            let Wire {
+                session, events, ..
+            } = &mut self.wires[wire];
+            if let Some(session) = session {
+                session.transmit(&mut out, 1 << 20);
+                while let Some(event) = session.poll_event() {
+                    moved = true;
+                    events.push_back(event);
+                }
+            }
+            if !out.is_empty() {
+                moved = true;
+                self.inject(wire, &out);
+            }
+        }
+        moved
+    }
+
+    fn act(&mut self, shard: usize, action: Action<HeapLease>) {
+        match action {
+            Action::Close { slot } => {
+                let wire = self.wire_of(shard, slot);
+                self.wires[wire].is_closed = true;
+                for batch in std::mem::take(&mut self.wires[wire].waiting) {
+                    self.cores[shard].sent(slot, batch, Err(125), self.now);
+                }
+                let Wire {
+                    session, events, ..
+                } = &mut self.wires[wire];
+                if let Some(session) = session {
+                    session.eof(self.now);
+                    while let Some(event) = session.poll_event() {
+                        events.push_back(event);
+                    }
+                }
+                self.cores[shard].closed(slot);
+            }
+            Action::Compute(job) => {
+                let random = self.random();
+                let result = job.run(&self.identity, random);
+                self.cores[shard].computed(result, self.now);
+            }
+            Action::Message { target, message } => {
+                self.mailboxes
+                    .push_back((shard, usize::from(target.0), message));
+            }
+            Action::PauseAccept | Action::ResumeAccept => {}
+            Action::Send { slot, batch } => {
+                let wire = self.wire_of(shard, slot);
+                self.wires[wire].waiting.push(batch);
+                self.deliver(wire);
+            }
+        }
+    }
+
+    /// Lets the relay's sends arrive.
+    pub(super) fn deliver(&mut self, wire: usize) {
+        if !self.wires[wire].is_reading {
+            return;
+        }
+        let (shard, slot) = (self.wires[wire].shard, self.wires[wire].slot);
+        for batch in std::mem::take(&mut self.wires[wire].waiting) {
+            let mut bytes = Vec::new();
+            batch.for_each_slice(|slice| bytes.extend_from_slice(slice));
+            assert_eq!(bytes.len(), batch.len());
+            match self.wires[wire].session.as_mut() {
+                Some(session) => {
+                    // An error of the peer's side shows in its events.
+                    let _shows_in_events = session.receive(&bytes, self.now);
+                }
+                None => self.wires[wire].raw.extend_from_slice(&bytes),
+            }
+            let count = u32::try_from(bytes.len()).unwrap();
+            self.cores[shard].sent(slot, batch, Ok(count), self.now);
+        }
+    }
+
+    fn wire_of(&self, shard: usize, slot: Slot) -> usize {
+        self.wires
+            .iter()
+            .position(|wire| wire.shard == shard && wire.slot == slot)
+            .unwrap()
+    }
+
+    fn check(&self) {
+        for core in &self.cores {
+            assert_eq!(core.stats().broken_laws(), Vec::<String>::new());
+        }
+    }
+
+    /// Asserts that nothing is owned any more.
+    pub(super) fn assert_clean(&mut self) {
+        for shard in 0..self.cores.len() {
+            self.cores[shard].shutdown(self.now);
+        }
+        self.run();
+        for core in &self.cores {
+            assert!(core.is_drained());
+            assert!(core.audit().is_zero(), "{:?}", core.audit());
+        }
+        assert_eq!(self.alive.load(Ordering::Relaxed), 0, "leases leaked");
+    }
+
+    pub(super) fn session(&mut self, wire: usize) -> &mut PeerSession {
+        self.wires[wire].session.as_mut().unwrap()
+    }
+
+    pub(super) fn take_events(&mut self, wire: usize) -> Vec<PeerEvent> {
+        self.wires[wire].events.drain(..).collect()
+    }
+
+    /// Opens a stream to the peer made from `byte`, without waiting for the answer.
+    pub(super) fn open(&mut self, from: usize, byte: u8, port: u16) -> StreamId {
+        let random = self.random();
+        let address = Address::new(secret(byte).public(), port);
+        self.session(from)
+            .open(address, 50_000, 1_700_000_000_000_000_000, random)
+            .unwrap()
+    }
+
+    /// Opens a stream and lets the destination accept; returns both ends.
+    pub(super) fn bridge(&mut self, from: usize, to: usize, byte: u8) -> (StreamId, StreamId) {
+        let opened = self.open(from, byte, 80);
+        self.run();
+        let accepted = self.accept(to);
+        self.run();
+        assert!(
+            self.take_events(from).iter().any(
+                |event| matches!(event, PeerEvent::Opened { stream, .. } if *stream == opened)
+            )
+        );
+        (opened, accepted)
+    }
+
+    /// Accepts the open that waits at a peer.
+    pub(super) fn accept(&mut self, to: usize) -> StreamId {
+        let random = self.random();
+        let events = self.take_events(to);
+        let incoming = events.into_iter().find_map(|event| match event {
+            PeerEvent::Incoming {
+                stream, request, ..
+            } => Some((stream, request)),
+            _ => None,
+        });
+        let (stream, request) = incoming.expect("an open request");
+        self.session(to).accept(stream, request, random).unwrap();
+        stream
+    }
+
+    /// Sends all of `bytes` from one end and returns what the other end read.
+    pub(super) fn transfer(
+        &mut self,
+        from: (usize, StreamId),
+        to: (usize, StreamId),
+        bytes: &[u8],
+    ) -> Vec<u8> {
+        let mut received = Vec::new();
+        let mut sent = 0;
+        let mut buffer = vec![0; 65_536];
+        for _ in 0..1_000_000 {
+            if sent < bytes.len() {
+                sent += self.session(from.0).write(from.1, &bytes[sent..]).unwrap();
+            }
+            self.run();
+            loop {
+                let count = self.session(to.0).read(to.1, &mut buffer).unwrap();
+                if count == 0 {
+                    break;
+                }
+                received.extend_from_slice(&buffer[..count]);
+            }
+            if received.len() >= bytes.len() {
+                return received;
+            }
+        }
+        panic!("{} of {} bytes arrived", received.len(), bytes.len());
+    }
+}
