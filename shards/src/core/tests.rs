@@ -393,7 +393,8 @@ fn reader_that_never_reads_is_reset_with_208_and_others_do_not_notice() {
             .stats()
             .streams_reset
             .of(Reason::SlowConsumer),
-        1
+        2,
+        "both legs"
     );
     assert!(
         harness.cores[0].audit().queued_bytes < 1_000_000,
