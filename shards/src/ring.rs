@@ -520,14 +520,15 @@ impl Ring {
             self.move_in(slot, Successor::Accepted, completions);
             return;
         }
-        let errno = errno_of(cqe.result);
+        let Some(error) = error_of(cqe.result) else {
+            return;
+        };
         let has_sockets = self.slots.opened() > self.slots.closed();
-        if self
-            .accepting
-            .failed(Errno::from_raw_os_error(errno), has_sockets)
-        {
+        if self.accepting.failed(error, has_sockets) {
             self.numbers.accepts_failed += 1;
-            completions.push(Completion::AcceptFailed { errno });
+            completions.push(Completion::AcceptFailed {
+                errno: error.raw_os_error(),
+            });
         }
     }
 
@@ -540,10 +541,7 @@ impl Ring {
             return;
         }
         if let Some(op) = self.connects.finish(tag.index) {
-            let errno = match errno_of(cqe.result) {
-                0 => Errno::NFILE.raw_os_error(),
-                errno => errno,
-            };
+            let errno = error_of(cqe.result).unwrap_or(Errno::NFILE).raw_os_error();
             completions.push(Completion::ConnectFailed {
                 token: op.token,
                 errno,
@@ -648,22 +646,21 @@ impl Ring {
                 self.kernel.push(Plain::Receive { slot, generation });
             }
         } else if is_open {
-            match Errno::from_raw_os_error(errno_of(cqe.result)) {
-                Errno::NOBUFS => {
+            match error_of(cqe.result) {
+                Some(Errno::NOBUFS) => {
                     state.receive = Receive::Starved;
                     self.numbers.receives_starved += 1;
                     self.starved.push_back(slot);
                 }
-                Errno::AGAIN | Errno::INTR => {
+                Some(Errno::AGAIN | Errno::INTR) => {
                     state.receive = Receive::Armed;
                     let generation = state.generation;
                     self.kernel.push(Plain::Receive { slot, generation });
                 }
-                _ => {
-                    let end = match errno_of(cqe.result) {
-                        0 => ReceiveEnd::Eof,
-                        errno => ReceiveEnd::Error(errno),
-                    };
+                error => {
+                    let end = error.map_or(ReceiveEnd::Eof, |error| {
+                        ReceiveEnd::Error(error.raw_os_error())
+                    });
                     completions.push(Completion::ReceiveEnded {
                         slot: Slot(slot),
                         end,
@@ -763,14 +760,20 @@ const fn is_current(generation: u32, tag: Tag) -> bool {
     generation & op::GENERATION_MASK == tag.generation
 }
 
-/// Returns the errno of a result, zero if it is none.
-const fn errno_of(result: i32) -> i32 {
-    if result < 0 {
-        result.saturating_neg()
-    } else {
-        0
-    }
+/// Returns the error of a result, if it is one.
+fn error_of(result: i32) -> Option<Errno> {
+    ERRORS
+        .contains(&result)
+        .then(|| Errno::from_raw_os_error(-result))
 }
+
+/// Returns the errno of a failed result.
+fn errno_of(result: i32) -> i32 {
+    error_of(result).unwrap_or(Errno::IO).raw_os_error()
+}
+
+/// Results that are errors. Source: `MAX_ERRNO` of the kernel.
+const ERRORS: std::ops::Range<i32> = -4_095..0;
 
 /// How often a starved ring looks for returned blocks that nobody tells it of.
 const STARVED_POLL: Duration = Duration::from_millis(1);

@@ -1,1 +1,787 @@
 //! Ring tests with real sockets on loopback.
+//!
+//! Each ends with the ring's accounts in balance; waits are bounded by a deadline that only a bug meets.
+
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+use std::time::Instant;
+
+use super::*;
+use crate::lease::Lease;
+
+/// A ring with the listener, the completions it reported and the bytes it received.
+struct Host {
+    ring: Ring,
+    completions: Vec<Completion>,
+}
+
+impl Host {
+    fn new(config: &RingConfig) -> Self {
+        Self {
+            ring: Ring::new(config).unwrap(),
+            completions: Vec::new(),
+        }
+    }
+
+    fn listening(config: &RingConfig) -> (Self, SocketAddr) {
+        let mut host = Self::new(config);
+        let listener = Listener::bind(&ListenOptions {
+            address: "127.0.0.1:0".parse().unwrap(),
+            backlog: 4_096,
+            congestion: None,
+        })
+        .unwrap();
+        let address = listener.address();
+        host.ring.listen(listener);
+        (host, address)
+    }
+
+    /// Turns until `done` has seen enough, handing each completion to it.
+    fn until(&mut self, mut done: impl FnMut(&mut Ring, Option<Completion>) -> bool) {
+        let deadline = clock() + DEADLINE;
+        loop {
+            assert!(
+                clock() < deadline,
+                "nothing more happens: {:?}",
+                self.ring.numbers()
+            );
+            self.ring
+                .turn(Wait::For(Duration::from_millis(1)), &mut self.completions)
+                .unwrap();
+            let mut is_done = done(&mut self.ring, None);
+            for completion in self.completions.drain(..) {
+                is_done |= done(&mut self.ring, Some(completion));
+            }
+            if is_done {
+                return;
+            }
+        }
+    }
+
+    /// Accepts one connection.
+    fn accept(&mut self) -> Slot {
+        let mut accepted = None;
+        self.until(|_, completion| {
+            if let Some(Completion::Accepted { slot }) = completion {
+                assert!(accepted.is_none(), "one connection was made");
+                accepted = Some(slot);
+            }
+            accepted.is_some()
+        });
+        accepted.unwrap()
+    }
+
+    /// Closes all sockets and checks the accounts.
+    fn finish(mut self) {
+        let slots: Vec<_> = self.ring.open_slots().collect();
+        for slot in slots {
+            self.ring.close(slot);
+        }
+        self.until(|ring, _| ring.numbers().sockets_current == 0);
+        let numbers = self.ring.numbers();
+        assert!(numbers.is_conserved(), "{numbers:?}");
+        assert_eq!(numbers.sends_current, 0);
+        assert_eq!(numbers.connects_current, 0);
+    }
+}
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn small() -> RingConfig {
+    RingConfig {
+        entries: 64,
+        sockets_max: 64,
+        ..RingConfig::default()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests measure real time")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the peer of these tests is an ordinary socket"
+)]
+fn peer(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+fn batch_of(bytes: Vec<u8>) -> Batch<RingLease> {
+    let mut batch = Batch::new();
+    batch.push_owned(bytes);
+    batch
+}
+
+/// Byte number `at` of the flow of connection `token`.
+fn pattern(token: u64, at: usize) -> u8 {
+    let at = u64::try_from(at).unwrap();
+    u8::try_from((token.wrapping_mul(31) + at * 7 + at / 251) % 251).unwrap()
+}
+
+fn flow(token: u64, len: usize) -> Vec<u8> {
+    (0..len).map(|at| pattern(token, at)).collect()
+}
+
+/// Each client sends its token and a flow; the server sends every range back by reference.
+fn echo(config: &RingConfig, sockets: u64, len: usize) {
+    let (mut server, address) = Host::listening(config);
+    let mut client = Host::new(config);
+    for token in 0..sockets {
+        client
+            .ring
+            .connect(address, &ConnectOptions::default(), token)
+            .unwrap();
+    }
+    let slots_count = usize::try_from(config.sockets_max).unwrap();
+    // Ranges each server socket still has to return, and the connection behind each client socket.
+    let mut queues: Vec<VecDeque<RingLease>> = (0..slots_count).map(|_| VecDeque::new()).collect();
+    let mut sending = vec![false; slots_count];
+    let mut tokens = vec![0; slots_count];
+    let mut received = vec![0_usize; slots_count];
+    let mut finished = 0;
+    let deadline = clock() + DEADLINE;
+    while finished < sockets {
+        assert!(
+            clock() < deadline,
+            "{:?} {:?}",
+            server.ring.numbers(),
+            client.ring.numbers()
+        );
+        client
+            .ring
+            .turn(
+                Wait::For(Duration::from_micros(100)),
+                &mut client.completions,
+            )
+            .unwrap();
+        for completion in client.completions.drain(..) {
+            match completion {
+                Completion::Connected { slot, token } => {
+                    tokens[place(slot)] = token;
+                    client.ring.receive(slot);
+                    client.ring.send(slot, batch_of(flow(token, len)));
+                }
+                Completion::Received { slot, lease } => {
+                    let start = received[place(slot)];
+                    let expected =
+                        (start..start + lease.len()).map(|at| pattern(tokens[place(slot)], at));
+                    assert!(
+                        lease.bytes().iter().copied().eq(expected),
+                        "bytes of another flow"
+                    );
+                    received[place(slot)] += lease.len();
+                    if received[place(slot)] == len {
+                        client.ring.close(slot);
+                    }
+                }
+                Completion::Sent { result, .. } => {
+                    assert_eq!(result, Ok(u32::try_from(len).unwrap()))
+                }
+                Completion::Closed { .. } => finished += 1,
+                other => assert!(matches!(other, Completion::Woken), "{other:?}"),
+            }
+        }
+        server
+            .ring
+            .turn(
+                Wait::For(Duration::from_micros(100)),
+                &mut server.completions,
+            )
+            .unwrap();
+        for completion in server.completions.drain(..) {
+            match completion {
+                Completion::Accepted { slot } => server.ring.receive(slot),
+                Completion::Received { slot, lease } => queues[place(slot)].push_back(lease),
+                Completion::Sent { slot, .. } => sending[place(slot)] = false,
+                Completion::ReceiveEnded { slot, .. } => server.ring.close(slot),
+                Completion::Closed { slot } => {
+                    queues[place(slot)].clear();
+                    sending[place(slot)] = false;
+                }
+                other => assert!(matches!(other, Completion::Woken), "{other:?}"),
+            }
+        }
+        for slot in 0..slots_count {
+            if sending[slot] || queues[slot].is_empty() {
+                continue;
+            }
+            let mut batch = Batch::new();
+            for lease in queues[slot].drain(..) {
+                batch.push_lease(lease);
+            }
+            sending[slot] = true;
+            server.ring.send(Slot(u32::try_from(slot).unwrap()), batch);
+        }
+    }
+    assert_eq!(client.ring.numbers().sockets_opened, sockets);
+    drop(queues);
+    server.until(|ring, _| ring.numbers().sockets_closed == sockets);
+    let buffers = server.ring.numbers().buffers;
+    assert_eq!(
+        buffers.provided + buffers.pinned + buffers.idle,
+        buffers.blocks
+    );
+    server.finish();
+    client.finish();
+}
+
+fn place(slot: Slot) -> usize {
+    usize::try_from(slot.0).unwrap()
+}
+
+#[test]
+fn a_thousand_sockets_echo_and_close() {
+    let config = RingConfig {
+        sockets_max: 1_100,
+        ..RingConfig::default()
+    };
+    echo(&config, 1_000, 3_000);
+}
+
+#[test]
+fn bulk_is_echoed_by_reference_in_both_kinds_of_blocks() {
+    for incremental in [true, false] {
+        echo(
+            &RingConfig {
+                incremental,
+                ..small()
+            },
+            8,
+            4_000_000,
+        );
+    }
+}
+
+#[test]
+fn echo_survives_tiny_blocks_and_queues() {
+    for incremental in [true, false] {
+        let config = RingConfig {
+            entries: 4,
+            blocks: 4,
+            blocks_max: 64,
+            block_bytes: 4_096,
+            block_bytes_plain: 4_096,
+            incremental,
+            ..small()
+        };
+        echo(&config, 50, 40_000);
+    }
+}
+
+#[test]
+fn close_with_an_armed_receive_and_a_stuck_send_reaches_the_peer() {
+    let (mut host, address) = Host::listening(&small());
+    for is_sending in [false, true] {
+        let mut peer = peer(address);
+        let slot = host.accept();
+        host.ring.receive(slot);
+        if is_sending {
+            host.ring.send(slot, batch_of(vec![1; 32 << 20]));
+        }
+        host.until(|_, _| true);
+        host.ring.close(slot);
+        let mut was_sent = false;
+        host.until(|_, completion| match completion {
+            Some(Completion::Sent { result, .. }) => {
+                assert!(is_sending);
+                assert!(result.map_or(true, |count| count < 32 << 20), "{result:?}");
+                was_sent = true;
+                false
+            }
+            Some(Completion::Closed { slot: closed }) => {
+                assert_eq!(closed, slot);
+                assert_eq!(
+                    was_sent, is_sending,
+                    "the batch comes back before the close"
+                );
+                true
+            }
+            _ => false,
+        });
+        let mut bytes = [0; 65_536];
+        let end = loop {
+            match peer.read(&mut bytes) {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error.kind()),
+            }
+        };
+        assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+    }
+    assert_eq!(host.ring.numbers().closes_chased, 0);
+    host.finish();
+}
+
+#[test]
+fn send_larger_than_the_socket_buffer_completes_once_and_whole() {
+    let (mut host, address) = Host::listening(&small());
+    let peer = peer(address);
+    let slot = host.accept();
+    let len = 20_000_000;
+    host.ring.send(slot, batch_of(flow(3, len)));
+    host.until(|_, completion| {
+        assert!(
+            !matches!(completion, Some(Completion::Sent { .. })),
+            "nobody has read yet"
+        );
+        completion.is_none()
+    });
+    let reader = thread::spawn(move || {
+        let mut peer = peer;
+        let mut bytes = vec![0; len];
+        peer.read_exact(&mut bytes).unwrap();
+        bytes
+    });
+    host.until(|_, completion| match completion {
+        Some(Completion::Sent { result, batch, .. }) => {
+            assert_eq!(result, Ok(u32::try_from(len).unwrap()));
+            assert_eq!(batch.len(), len);
+            true
+        }
+        _ => false,
+    });
+    assert!(
+        reader.join().unwrap() == flow(3, len),
+        "the bytes sent are the bytes received"
+    );
+    host.finish();
+}
+
+#[test]
+fn peer_that_dies_mid_send_gives_a_short_count_or_an_error() {
+    let (mut host, address) = Host::listening(&small());
+    let mut peer = peer(address);
+    let slot = host.accept();
+    host.ring.receive(slot);
+    let len = 20_000_000;
+    host.ring.send(slot, batch_of(vec![5; len]));
+    host.until(|_, _| true);
+    peer.read_exact(&mut vec![0; 100_000]).unwrap();
+    drop(peer);
+    let (mut is_sent, mut is_ended) = (false, false);
+    host.until(|_, completion| {
+        match completion {
+            Some(Completion::Sent { result, .. }) => {
+                assert!(result.map_or(true, |count| usize::try_from(count).unwrap() < len));
+                is_sent = true;
+            }
+            // The reset is an error for whichever operation meets it first, the end for the other.
+            Some(Completion::ReceiveEnded { .. }) => {
+                is_ended = true;
+            }
+            _ => {}
+        }
+        is_sent && is_ended
+    });
+    host.finish();
+}
+
+#[test]
+fn starved_receive_goes_on_when_leases_come_back() {
+    for incremental in [true, false] {
+        let (mut host, address) = Host::listening(&RingConfig {
+            blocks: 2,
+            blocks_max: 2,
+            block_bytes: 4_096,
+            block_bytes_plain: 4_096,
+            incremental,
+            ..small()
+        });
+        let mut peer = peer(address);
+        let slot = host.accept();
+        host.ring.receive(slot);
+        let len = 100_000;
+        let writer = thread::spawn(move || {
+            peer.write_all(&flow(9, len)).unwrap();
+            peer
+        });
+        let mut held = Vec::new();
+        let mut at = 0;
+        let mut check = |lease: &RingLease| {
+            assert!(
+                lease
+                    .bytes()
+                    .iter()
+                    .copied()
+                    .eq((at..at + lease.len()).map(|at| pattern(9, at)))
+            );
+            at += lease.len();
+            at
+        };
+        host.until(|ring, completion| {
+            if let Some(Completion::Received { lease, .. }) = completion {
+                check(&lease);
+                held.push(lease);
+            }
+            ring.numbers().starved_current == 1
+        });
+        assert_eq!(host.ring.numbers().buffers.provided, 0);
+        assert!(host.ring.numbers().receives_starved >= 1);
+        // Give the leases back from another thread, as another shard would.
+        let returner = thread::spawn(move || drop(held));
+        host.until(|_, completion| match completion {
+            Some(Completion::Received { lease, .. }) => check(&lease) == len,
+            _ => false,
+        });
+        returner.join().unwrap();
+        drop(writer.join().unwrap());
+        host.finish();
+    }
+}
+
+#[test]
+fn spare_blocks_are_allocated_up_to_the_bound_and_freed_again() {
+    let (mut host, address) = Host::listening(&RingConfig {
+        blocks: 4,
+        blocks_max: 16,
+        block_bytes: 4_096,
+        ..small()
+    });
+    let mut peer = peer(address);
+    let slot = host.accept();
+    host.ring.receive(slot);
+    let writer = thread::spawn(move || {
+        peer.write_all(&[7; 16 * 4_096]).unwrap();
+        peer
+    });
+    let mut held = Vec::new();
+    let mut count = 0;
+    host.until(|_, completion| {
+        if let Some(Completion::Received { lease, .. }) = completion {
+            count += lease.len();
+            held.push(lease);
+        }
+        count == 16 * 4_096
+    });
+    assert_eq!(host.ring.numbers().buffers.blocks, 16);
+    held.clear();
+    host.until(|ring, _| ring.numbers().buffers.blocks <= 8);
+    drop(writer.join().unwrap());
+    host.finish();
+}
+
+#[test]
+fn paused_accept_leaves_clients_in_the_backlog() {
+    let (mut host, address) = Host::listening(&small());
+    let first = peer(address);
+    let slot = host.accept();
+    host.ring.pause_accept();
+    host.until(|_, _| true);
+    let mut second = peer(address);
+    second.write_all(b"early").unwrap();
+    for _ in 0..20 {
+        host.until(|_, completion| {
+            assert!(!matches!(completion, Some(Completion::Accepted { .. })));
+            completion.is_none()
+        });
+    }
+    host.ring.close(slot);
+    host.ring.resume_accept();
+    let slot = host.accept();
+    host.ring.receive(slot);
+    host.until(|_, completion| match completion {
+        Some(Completion::Received { lease, .. }) => lease.bytes() == b"early",
+        _ => false,
+    });
+    drop(first);
+    host.finish();
+}
+
+#[test]
+fn full_table_refuses_one_client_and_recovers() {
+    let (mut host, address) = Host::listening(&RingConfig {
+        sockets_max: 2,
+        ..small()
+    });
+    let peers: Vec<_> = (0..4).map(|_| peer(address)).collect();
+    let mut slots = Vec::new();
+    host.until(|_, completion| match completion {
+        Some(Completion::Accepted { slot }) => {
+            slots.push(slot);
+            false
+        }
+        Some(Completion::AcceptFailed { errno }) => {
+            assert_eq!(errno, Errno::NFILE.raw_os_error());
+            true
+        }
+        _ => false,
+    });
+    assert_eq!(slots.len(), 2);
+    host.ring.close(slots[0]);
+    let slot = host.accept();
+    assert_eq!(slot, slots[0], "the slot is used again after its close");
+    drop(peers);
+    host.finish();
+}
+
+#[test]
+fn refused_connect_holds_no_slot() {
+    let listener = Listener::bind(&ListenOptions {
+        address: "127.0.0.1:0".parse().unwrap(),
+        backlog: 1,
+        congestion: None,
+    })
+    .unwrap();
+    let address = listener.address();
+    drop(listener);
+    let mut host = Host::new(&small());
+    host.ring
+        .connect(address, &ConnectOptions::default(), 42)
+        .unwrap();
+    host.until(|_, completion| match completion {
+        Some(Completion::ConnectFailed { token, errno }) => {
+            assert_eq!((token, errno), (42, Errno::CONNREFUSED.raw_os_error()));
+            true
+        }
+        _ => false,
+    });
+    host.finish();
+}
+
+#[test]
+fn slots_are_reused_only_after_their_close() {
+    // Three slots, many short connections: the kernel fills slots while their close is under way.
+    let (mut server, address) = Host::listening(&RingConfig {
+        sockets_max: 3,
+        ..small()
+    });
+    let mut client = Host::new(&small());
+    let mut is_open = [false; 3];
+    let (mut started, mut ended, mut accepted) = (0, 0, 0);
+    let deadline = clock() + DEADLINE;
+    while ended < 2_000 {
+        assert!(clock() < deadline, "{:?}", server.ring.numbers());
+        while started < ended + 8 {
+            client
+                .ring
+                .connect(address, &ConnectOptions::default(), started)
+                .unwrap();
+            started += 1;
+        }
+        client
+            .ring
+            .turn(
+                Wait::For(Duration::from_micros(50)),
+                &mut client.completions,
+            )
+            .unwrap();
+        for completion in client.completions.drain(..) {
+            match completion {
+                Completion::Connected { slot, .. } => client.ring.receive(slot),
+                Completion::ReceiveEnded { slot, .. } => client.ring.close(slot),
+                Completion::Closed { .. } | Completion::ConnectFailed { .. } => ended += 1,
+                _ => {}
+            }
+        }
+        server
+            .ring
+            .turn(
+                Wait::For(Duration::from_micros(50)),
+                &mut server.completions,
+            )
+            .unwrap();
+        for completion in server.completions.drain(..) {
+            match completion {
+                Completion::Accepted { slot } => {
+                    assert!(
+                        !is_open[place(slot)],
+                        "accepted into a slot that was not closed"
+                    );
+                    is_open[place(slot)] = true;
+                    accepted += 1;
+                    server.ring.receive(slot);
+                    server.ring.send(slot, batch_of(vec![1; 10]));
+                    server.ring.close(slot);
+                }
+                Completion::Sent { slot, .. } => assert!(is_open[place(slot)]),
+                Completion::Closed { slot } => {
+                    assert!(is_open[place(slot)], "closed twice");
+                    is_open[place(slot)] = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(accepted > 1_000, "{accepted}");
+    assert_eq!(server.ring.numbers().closes_chased, 0);
+    server.finish();
+    client.finish();
+}
+
+#[test]
+fn sleeping_ring_is_woken_by_a_thread_and_by_a_ring() {
+    let mut host = Host::new(&small());
+    let waker = host.ring.waker();
+    let (handle, mut other) = (host.ring.handle(), Host::new(&small()));
+    other.ring.wake(&handle);
+    other.until(|_, _| true);
+    let mut wakes = 0;
+    host.until(|_, completion| {
+        wakes += u32::from(matches!(completion, Some(Completion::Woken)));
+        wakes == 1
+    });
+    let thread = thread::spawn(move || {
+        for _ in 0..3 {
+            waker.wake();
+        }
+    });
+    let before = clock();
+    host.ring
+        .turn(Wait::For(DEADLINE), &mut host.completions)
+        .unwrap();
+    assert!(clock() - before < DEADLINE / 2, "woken, not timed out");
+    thread.join().unwrap();
+    host.finish();
+    other.finish();
+}
+
+#[test]
+fn ring_dropped_with_operations_in_flight_closes_its_sockets() {
+    let (mut host, address) = Host::listening(&small());
+    let mut peer = peer(address);
+    let slot = host.accept();
+    host.ring.receive(slot);
+    host.ring.send(slot, batch_of(vec![1; 32 << 20]));
+    host.until(|_, _| true);
+    drop(host);
+    let mut sink = Vec::new();
+    let end = peer.read_to_end(&mut sink).map_err(|error| error.kind());
+    assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn lease_outlives_its_ring() {
+    let (mut host, address) = Host::listening(&small());
+    let mut peer = peer(address);
+    peer.write_all(b"keep this").unwrap();
+    let slot = host.accept();
+    host.ring.receive(slot);
+    let mut kept = None;
+    host.until(|_, completion| {
+        if let Some(Completion::Received { lease, .. }) = completion {
+            kept = Some(lease);
+        }
+        kept.is_some()
+    });
+    drop(host);
+    let mut lease = kept.unwrap();
+    let front = lease.split_to(5);
+    lease.bytes_mut()[0] = b'T';
+    assert_eq!(front.bytes(), b"keep ");
+    assert_eq!(lease.bytes(), b"This");
+    lease.advance(3);
+    assert_eq!(lease.bytes(), b"s");
+}
+
+#[test]
+fn table_beyond_the_descriptor_limit_is_refused_with_the_fix() {
+    let have = rustix::process::getrlimit(Resource::Nofile)
+        .current
+        .unwrap();
+    let sockets_max = u32::try_from(have + 1).unwrap();
+    let error = Ring::new(&RingConfig {
+        sockets_max,
+        ..small()
+    })
+    .unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, RingError::FileLimit { .. }), "{text}");
+    assert!(
+        text.contains(&format!("{sockets_max} sockets")) && text.contains("LimitNOFILE"),
+        "{text}"
+    );
+}
+
+#[test]
+fn listen_errors_name_the_address_and_the_fix() {
+    let bind = |address: &str, congestion: Option<&str>| {
+        Listener::bind(&ListenOptions {
+            address: address.parse().unwrap(),
+            backlog: 1,
+            congestion: congestion.map(str::to_owned),
+        })
+    };
+    let error = bind("192.0.2.1:0", None).unwrap_err();
+    assert!(
+        matches!(error, ListenError::AddressUnknown { .. }),
+        "{error}"
+    );
+    let error = bind("127.0.0.1:0", Some("absent")).unwrap_err();
+    assert!(error.to_string().contains("tcp_absent"), "{error}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = bind(&taken.local_addr().unwrap().to_string(), None).unwrap_err();
+    assert!(matches!(error, ListenError::AddressInUse { .. }), "{error}");
+}
+
+#[test]
+fn end_of_stream_is_reported_as_such() {
+    let (mut host, address) = Host::listening(&small());
+    let mut peer = peer(address);
+    let slot = host.accept();
+    host.ring.receive(slot);
+    peer.write_all(b"last words").unwrap();
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut count = 0;
+    host.until(|_, completion| match completion {
+        Some(Completion::Received { lease, .. }) => {
+            count += lease.len();
+            false
+        }
+        Some(Completion::ReceiveEnded { end, .. }) => {
+            assert_eq!((end, count), (ReceiveEnd::Eof, 10));
+            true
+        }
+        _ => false,
+    });
+    host.finish();
+}
+
+/// Not a test of behaviour: prints what a close costs while many receives are armed.
+#[test]
+#[ignore = "a measurement; run with --ignored --nocapture"]
+fn cost_of_a_close_among_many_armed_receives() {
+    let config = RingConfig {
+        sockets_max: 9_000,
+        ..RingConfig::default()
+    };
+    let (mut server, address) = Host::listening(&config);
+    let mut client = Host::new(&config);
+    for batch in 0..9 {
+        for token in 0..900 {
+            client
+                .ring
+                .connect(address, &ConnectOptions::default(), token)
+                .unwrap();
+        }
+        let mut connected = 0;
+        client.until(|_, completion| {
+            connected += u32::from(matches!(completion, Some(Completion::Connected { .. })));
+            connected == 900
+        });
+        server.until(|ring, completion| {
+            if let Some(Completion::Accepted { slot }) = completion {
+                ring.receive(slot);
+            }
+            ring.numbers().sockets_current == 900 * (batch + 1)
+        });
+    }
+    let slots: Vec<_> = server.ring.open_slots().collect();
+    let before = clock();
+    for slot in &slots {
+        server.ring.close(*slot);
+    }
+    server.until(|ring, _| ring.numbers().sockets_current == 0);
+    println!(
+        "{:?} a close, {} sockets",
+        (clock() - before) / 8_100,
+        slots.len()
+    );
+    client.finish();
+}
