@@ -1,0 +1,99 @@
+//! Writes the seed corpora of the fuzz targets from the golden vectors.
+//!
+//! Every vector goes to every target that reads bare bytes: what is no header for one is a sealed object
+//! for another, and a wrong kind of object is an input worth having. Targets that read operations start
+//! from inputs of growing length.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+const BARE: &[&str] = &["frame", "open_objects"];
+const OPERATIONS: &[&str] = &[
+    "handshake",
+    "peer_session",
+    "record",
+    "sealed",
+    "shard_core",
+];
+
+fn main() -> io::Result<()> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpus = here.join("corpus");
+    let mut count = 0;
+    for entry in fs::read_dir(here.join("../proto/testdata"))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "hex") {
+            continue;
+        }
+        let file = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        for (number, bytes) in (0..).zip(vectors(&fs::read_to_string(&path)?)) {
+            for target in BARE.iter().chain(OPERATIONS) {
+                let directory = corpus.join(target);
+                fs::create_dir_all(&directory)?;
+                fs::write(directory.join(format!("{file}-{number}")), &bytes)?;
+                count += 1;
+            }
+        }
+    }
+    for target in OPERATIONS {
+        let directory = corpus.join(target);
+        fs::create_dir_all(&directory)?;
+        for length in [64_usize, 256, 1_024, 4_096] {
+            // A fixed sequence without short cycles: enough for operations of every kind to appear.
+            let mut state = length as u64;
+            let bytes: Vec<u8> = (0..length)
+                .map(|_| {
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    state.to_be_bytes()[0]
+                })
+                .collect();
+            fs::write(directory.join(format!("sequence-{length}")), bytes)?;
+            count += 1;
+        }
+    }
+    let directory = corpus.join("config");
+    fs::create_dir_all(&directory)?;
+    for (name, text) in [
+        ("empty", ""),
+        (
+            "listen",
+            "listen = \"127.0.0.1:7100\"\n[admin]\nlisten = \"127.0.0.1:7180\"\n",
+        ),
+        (
+            "wrong",
+            "listen = 7100\nunknown = true\n[limits]\nsessions_max = -1\n",
+        ),
+    ] {
+        fs::write(directory.join(name), text)?;
+        count += 1;
+    }
+    println!("{count} seeds below {}", corpus.display());
+    Ok(())
+}
+
+/// Returns the vectors of a file: its lines `hex: ...`. A line that is no hex is left out; proto's own
+/// tests complain about it.
+fn vectors(text: &str) -> impl Iterator<Item = Vec<u8>> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("hex: "))
+        .filter_map(|digits| {
+            let digits: Option<Vec<u32>> = digits.chars().map(|c| c.to_digit(16)).collect();
+            let digits = digits?;
+            let (pairs, rest) = digits.as_chunks::<2>();
+            let bytes = pairs
+                .iter()
+                .map(|[high, low]| u8::try_from(high * 16 + low).ok());
+            if rest.is_empty() {
+                bytes.collect()
+            } else {
+                None
+            }
+        })
+}
