@@ -14,6 +14,18 @@ use std::time::Duration;
 use ringway_proto::limits;
 use ringway_proto::reason::Reason;
 
+/// Where the crates of the workspace keep their sources, from the bottom up.
+const CRATES: &[&str] = &[
+    "proto/src",
+    "shards/src",
+    "client/src",
+    "src",
+    "loadgen/src",
+    "sim/src",
+    "bench/src",
+    "tuning/src",
+];
+
 /// Names and values of constants of `ringway_proto::limits`.
 macro_rules! values {
     ($($name:ident)+) => {
@@ -126,8 +138,40 @@ fn limits_are_the_ones_of_the_code() {
 }
 
 #[test]
+fn modules_are_the_ones_of_the_tree() {
+    let mut rows = Vec::new();
+    for directory in CRATES {
+        for file in rust_files(&root().join(directory)) {
+            if file.ends_with("tests.rs") {
+                continue;
+            }
+            let text = read(&file);
+            let header: Vec<&str> = text
+                .lines()
+                .skip_while(|line| !line.starts_with("//!"))
+                .map_while(|line| line.strip_prefix("//! "))
+                .collect();
+            let shown = file.strip_prefix(root()).unwrap_or(&file).display();
+            rows.push(format!(
+                "| `{shown}` | {} |",
+                header.join(" ").replace('|', "\\|")
+            ));
+        }
+    }
+    let path = root().join("docs/modules.md");
+    let text = with_rows(&read(&path), "<!-- modules:", &rows);
+    compare_or_bless(&path, &text);
+}
+
+#[test]
 fn metrics_are_the_ones_of_the_code() {
-    let code = metric_names(&read_below(&root().join("src/control")), '"');
+    let code = metric_names(
+        &rust_files(&root().join("src/control"))
+            .iter()
+            .map(|file| read(file))
+            .collect::<String>(),
+        '"',
+    );
     let document = metric_names(&read(&root().join("docs/metrics.md")), '`');
     assert!(
         !code.is_empty(),
@@ -221,19 +265,20 @@ fn documented_constants(source: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Returns the document with each fenced block `hex NAME` filled from `proto/testdata/NAME.hex`.
+/// Returns the document with each block fenced as `hex FILE: NAME` filled with the golden vector
+/// NAME of `proto/testdata/FILE.hex`.
 fn with_hex_examples(document: &str) -> (String, Vec<String>, usize) {
     let mut out = String::new();
     let mut problems = Vec::new();
     let mut count = 0;
     let mut is_example = false;
     for line in document.lines() {
-        if let Some(name) = line.strip_prefix("```hex ") {
+        if let Some(which) = line.strip_prefix("```hex ") {
             is_example = true;
             count += 1;
             out.push_str(line);
             out.push('\n');
-            match golden(name) {
+            match golden(which) {
                 Ok(bytes) => out.push_str(&rows_of_hex(&bytes)),
                 Err(problem) => problems.push(problem),
             }
@@ -248,26 +293,27 @@ fn with_hex_examples(document: &str) -> (String, Vec<String>, usize) {
     (out, problems, count)
 }
 
-/// Reads a golden vector: hex digits, blanks between them and `#` comments left out.
-fn golden(name: &str) -> Result<Vec<u8>, String> {
-    let path = root().join("proto/testdata").join(format!("{name}.hex"));
+/// Reads the golden vector `FILE: NAME`: the line `hex: ...` of the paragraph `name: NAME`.
+fn golden(which: &str) -> Result<Vec<u8>, String> {
+    let (file, name) = which
+        .split_once(": ")
+        .ok_or(format!("{which}: is not `FILE: NAME`"))?;
+    let path = root().join("proto/testdata").join(format!("{file}.hex"));
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let digits: Vec<u8> = text
+    let digits = text
         .lines()
-        .flat_map(|line| line.split('#').next().unwrap_or(line).bytes())
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect();
-    let (pairs, rest) = digits.as_chunks::<2>();
+        .skip_while(|line| line.strip_prefix("name: ") != Some(name))
+        .take_while(|line| !line.is_empty())
+        .find_map(|line| line.strip_prefix("hex: "))
+        .ok_or(format!("{}: has no vector `{name}`", path.display()))?;
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     let bytes: Option<Vec<u8>> = pairs
         .iter()
         .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
         .collect();
     match bytes {
         Some(bytes) if rest.is_empty() && !bytes.is_empty() => Ok(bytes),
-        _ => Err(format!(
-            "{}: is not a whole number of hex pairs",
-            path.display()
-        )),
+        _ => Err(format!("{which}: is not a whole number of hex pairs")),
     }
 }
 
@@ -345,8 +391,9 @@ fn compare_or_bless(path: &Path, wanted: &str) {
     );
 }
 
-fn read_below(directory: &Path) -> String {
-    let mut text = String::new();
+/// Returns the Rust files below a directory, in order.
+fn rust_files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     let mut waiting: Vec<PathBuf> = vec![directory.to_owned()];
     while let Some(path) = waiting.pop() {
         if path.is_dir() {
@@ -358,10 +405,11 @@ fn read_below(directory: &Path) -> String {
                     .map(|e| e.path()),
             );
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&read(&path));
+            found.push(path);
         }
     }
-    text
+    found.sort();
+    found
 }
 
 /// Returns a file's text; a missing one is empty, and the tests then say what they miss in it.
