@@ -165,7 +165,7 @@ impl Run {
             Operation::Eof => self.peer.eof(self.now),
             Operation::Finish { which } => {
                 if let Some(stream) = self.stream(*which) {
-                    drop(self.peer.finish(stream));
+                    _ = self.peer.finish(stream);
                 }
             }
             Operation::Header {
@@ -196,12 +196,12 @@ impl Run {
             Operation::Raw { bytes } => self.receive(bytes),
             Operation::Read { which, bytes } => {
                 if let Some(stream) = self.stream(*which) {
-                    drop(self.peer.read(stream, &mut vec![0; usize::from(*bytes)]));
+                    _ = self.peer.read(stream, &mut vec![0; usize::from(*bytes)]);
                 }
             }
             Operation::Reset { which } => {
                 if let Some(stream) = self.stream(*which) {
-                    drop(self.peer.reset(stream));
+                    _ = self.peer.reset(stream);
                 }
             }
             Operation::Sealed { stream, plain } => {
@@ -216,7 +216,7 @@ impl Run {
             }
             Operation::Write { which, bytes } => {
                 if let Some(stream) = self.stream(*which) {
-                    drop(self.peer.write(stream, &vec![0xc3; usize::from(*bytes)]));
+                    _ = self.peer.write(stream, &vec![0xc3; usize::from(*bytes)]);
                 }
             }
         }
@@ -285,7 +285,7 @@ impl Run {
             {
                 self.sent = self.sent.wrapping_add(1);
                 if self.sent % 4 == 0 {
-                    drop(self.peer.refuse(stream, request, Reason::NoListener));
+                    _ = self.peer.refuse(stream, request, Reason::NoListener);
                 } else if self.peer.accept(stream, request, [9; 32]).is_ok() {
                     self.streams.push(stream);
                 }

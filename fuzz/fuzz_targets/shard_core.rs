@@ -168,7 +168,7 @@ impl Run {
             Operation::Eof { socket } => self.end_receiving(*socket, RecvEnd::Eof),
             Operation::Error { socket } => self.end_receiving(*socket, RecvEnd::Error(104)),
             Operation::Finish { socket, which } => {
-                self.with_stream(*socket, *which, |peer, stream| drop(peer.finish(stream)));
+                self.with_stream(*socket, *which, |peer, stream| _ = peer.finish(stream));
             }
             Operation::Frame {
                 socket,
@@ -204,7 +204,7 @@ impl Run {
             }
             Operation::Raw { socket, bytes } => self.raw(*socket, bytes),
             Operation::Reset { socket, which } => {
-                self.with_stream(*socket, *which, |peer, stream| drop(peer.reset(stream)));
+                self.with_stream(*socket, *which, |peer, stream| _ = peer.reset(stream));
             }
             Operation::ShortSends { socket, bytes } => {
                 if let Some(socket) = self.socket(*socket) {
@@ -229,7 +229,7 @@ impl Run {
             } => {
                 let payload = vec![0xc3; usize::from(*bytes)];
                 self.with_stream(*socket, *which, |peer, stream| {
-                    drop(peer.write(stream, &payload))
+                    _ = peer.write(stream, &payload);
                 });
             }
         }
@@ -329,7 +329,7 @@ impl Run {
                     request,
                     ..
                 } if port % 4 == 0 => {
-                    drop(peer.refuse(stream, request, Reason::NoListener));
+                    _ = peer.refuse(stream, request, Reason::NoListener);
                 }
                 PeerEvent::Incoming {
                     stream, request, ..
@@ -339,7 +339,7 @@ impl Run {
                     }
                 }
                 // A stream on an odd place is never read: a slow consumer.
-                PeerEvent::Readable { stream } if stream.0 % 4 < 3 => {
+                PeerEvent::Readable { stream } if stream.as_u32() % 4 < 3 => {
                     while matches!(peer.read(stream, &mut [0; 16_384]), Ok(count) if count > 0) {}
                 }
                 _ => {}
