@@ -172,7 +172,15 @@ fn metrics_are_the_ones_of_the_code() {
             .collect::<String>(),
         '"',
     );
-    let document = metric_names(&read(&root().join("docs/metrics.md")), '`');
+    let path = root().join("docs/metrics.md");
+    let rows = metric_rows(&read(&root().join("src/control/metrics.rs")));
+    assert!(
+        rows.len() >= 10,
+        "only {} metrics in src/control/metrics.rs",
+        rows.len()
+    );
+    let text = with_rows(&read(&path), "<!-- metrics:", &rows);
+    let document = metric_names(&text, '`');
     assert!(
         !code.is_empty(),
         "no metric names in src/control: the parser lost them"
@@ -354,6 +362,39 @@ fn with_rows(document: &str, marker: &str, rows: &[String]) -> String {
     }
     assert!(is_found, "no line starts with {marker}");
     out
+}
+
+/// Returns a row for each `Metric { name: "...", help: "...", read: Read::... }` of a source file.
+fn metric_rows(source: &str) -> Vec<String> {
+    let mut rows = Vec::new();
+    for entry in source.split("name: \"").skip(1) {
+        let Some((name, rest)) = entry.split_once('"') else {
+            continue;
+        };
+        let Some((_, rest)) = rest.split_once("help: \"") else {
+            continue;
+        };
+        let Some((help, rest)) = rest.split_once('"') else {
+            continue;
+        };
+        let kind = rest.split_once("Read::").map_or("", |(_, kind)| kind);
+        let (kind, labels) = match kind.split_once('(') {
+            Some(("Counter", _)) => ("counter", "`shard`"),
+            Some(("CounterByReason", _)) => ("counter", "`shard`, `reason`"),
+            Some(("Gauge", _)) => ("gauge", "`shard`"),
+            _ => continue,
+        };
+        // A backslash at the end of a line joins it with the next.
+        let help: Vec<&str> = help
+            .split_whitespace()
+            .filter(|word| *word != "\\")
+            .collect();
+        rows.push(format!(
+            "| `{name}` | {kind} | {labels} | {} |",
+            help.join(" ")
+        ));
+    }
+    rows
 }
 
 /// Returns the words `ringway_...` that stand right behind `quote`.
