@@ -148,6 +148,20 @@ impl<L: Lease> Batch<L> {
         self.segments.push_front(Segment::Owned { bytes, start: 0 });
     }
 
+    /// Takes the first segment out if its bytes are owned, so that their memory can be used again.
+    pub fn take_owned(&mut self) -> Option<Vec<u8>> {
+        match self.segments.pop_front()? {
+            Segment::Owned { bytes, start } => {
+                self.bytes -= bytes.len() - start;
+                Some(bytes)
+            }
+            other @ (Segment::Copied { .. } | Segment::Leased(_)) => {
+                self.segments.push_front(other);
+                None
+            }
+        }
+    }
+
     /// Calls `visit` with each contiguous slice still to be sent, in order.
     ///
     /// At most [`BATCH_SEGMENTS_MAX`] plus the few that a copy split over chunks adds. The slices keep
