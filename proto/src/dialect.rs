@@ -3,7 +3,7 @@
 //! Here: a dialect's key length and its open objects as the shards see them. Not here: the layouts
 //! themselves (`open`), frames and bridging (the same for all dialects).
 //!
-//! Source: PROTOCOL.md, first table.
+//! Source: docs/protocol.md, first table.
 
 use alloc::vec::Vec;
 
@@ -15,7 +15,7 @@ use crate::reason::Reason;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// ed25519 keys, Noise over X25519, the fixed layouts of PROTOCOL.md.
+    /// ed25519 keys, Noise over X25519, the fixed layouts of docs/protocol.md.
     #[default]
     Native,
 }

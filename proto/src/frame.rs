@@ -4,7 +4,7 @@
 //!
 //! Layout, big-endian: `u8 version = 0 | u8 kind | u16 flags | u32 stream id | u32 length`.
 //! Invariant: every `Header` encodes, and decoding gives the same value back.
-//! Source: hashicorp/yamux spec.md; PROTOCOL.md section 3.
+//! Source: hashicorp/yamux spec.md; docs/protocol.md section 3.
 
 use core::fmt;
 use core::ops::BitOr;
@@ -284,7 +284,8 @@ impl fmt::Debug for Flags {
     }
 }
 
-/// Why a session takes no new streams. The numbers are the wire's.
+/// Why a session takes no new streams. The numbers are the wire's; from 100 on a code is the number of
+/// a [`Reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum GoAwayCode {

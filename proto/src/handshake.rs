@@ -12,7 +12,7 @@
 //!
 //! Each message travels as `u16 length | message`; what is produced has the prefix, what is taken has
 //! not. Randomness is handed in; a value must never be used twice.
-//! Source: PROTOCOL.md sections 1 and 2.
+//! Source: docs/protocol.md sections 1 and 2.
 
 use alloc::vec::Vec;
 use core::fmt;

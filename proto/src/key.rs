@@ -3,7 +3,7 @@
 //! Here: ed25519 keys, their X25519 images, signatures, text forms. Not here: sessions, directories.
 //!
 //! A public key is the address of a party. Keys of different dialects never compare equal.
-//! Source: PROTOCOL.md section 1; RFC 7748 section 4.1 for the map between the curves.
+//! Source: docs/protocol.md section 1; RFC 7748 section 4.1 for the map between the curves.
 
 use core::fmt;
 use core::str::FromStr;

@@ -4,7 +4,7 @@
 //! open objects, records.
 //!
 //! Messages are 48 bytes: ephemeral key and the tag of an empty payload.
-//! Source: PROTOCOL.md sections 4 and 5.
+//! Source: docs/protocol.md sections 4 and 5.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -5,7 +5,7 @@
 //!
 //! Bytes and [`time::Now`] go in, bytes and deadlines come out. The crate is `no_std` with `alloc`,
 //! so the compiler keeps it that way; randomness is handed in by the caller.
-//! Source: PROTOCOL.md.
+//! Source: docs/protocol.md.
 
 #![no_std]
 #![forbid(unsafe_code)]

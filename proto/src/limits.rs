@@ -17,25 +17,25 @@ use crate::key::{NATIVE_KEY_LEN, SIGNATURE_LEN};
 ///
 /// yamux fixes it: both sides assume it without asking. It bounds what one direction of one stream
 /// makes a relay hold.
-/// Source: hashicorp/yamux spec.md; PROTOCOL.md section 3.
+/// Source: hashicorp/yamux spec.md; docs/protocol.md section 3.
 pub const WINDOW_INITIAL: u32 = 262_144;
 
 /// Largest receive window a stream grows to, in bytes.
 ///
 /// 16 MiB carry 1 Gbit/s over 134 ms. A reader that stops costs the relay up to this much a stream
-/// until [`SESSION_QUEUE_MAX`] cuts it off; a relay also refuses a window that was granted beyond it.
-/// Source: PERFORMANCE.md; quinn and h2 grow to the same order.
+/// until [`SESSION_QUEUE_MAX`] cuts it off.
+/// Source: the bandwidth-delay product above; quinn and h2 grow to the same order.
 pub const WINDOW_MAX: u32 = 16 * MIB;
 
 /// Most open streams of one session.
 ///
 /// Each costs a slot of the stream table and up to a window; legitimate peers stay under 100.
-/// Source: PROTOCOL.md section 3.
+/// Source: docs/protocol.md section 3.
 pub const STREAMS_MAX: u32 = 2_048;
 
 /// First port of the ephemeral range; those below are for services.
 ///
-/// Source: PROTOCOL.md section 4; RFC 6335 section 6.
+/// Source: docs/protocol.md section 1; RFC 6335 section 6.
 pub const EPHEMERAL_PORT_MIN: u16 = 49_152;
 
 // ---- Handshake and open --------------------------------------------------------------------------
@@ -44,21 +44,21 @@ pub const EPHEMERAL_PORT_MIN: u16 = 49_152;
 ///
 /// A pending handshake pins one descriptor, one slot and one receive buffer. Legitimate handshakes
 /// end in under 1 s; 20 s let dead peers hold four times as much as 5 s do.
-/// Source: FEATURES.md A7.
+/// Source: docs/protocol.md section 2.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest Noise message of the handshake, without its length prefix.
 ///
 /// Message 3 with a relay's announcement is the largest; 1,024 leave 900 bytes to extensions. A
 /// pending handshake holds at most this much unread.
-/// Source: PROTOCOL.md section 2.
+/// Source: docs/protocol.md section 2.
 pub const HANDSHAKE_MESSAGE_MAX: usize = 1_024;
 
 /// Most bytes kept that a peer sent right behind its handshake, before the session is admitted.
 ///
 /// Enough for a few hundred opens in one flight; beyond it the socket is simply not read. Costs this
 /// much a pending handshake at worst.
-/// Source: FEATURES.md A14.
+/// Source: docs/protocol.md section 2, "The verdict".
 pub const PIPELINED_MAX: usize = 65_536;
 
 /// Longest time from a stream's first frame to its complete open request.
@@ -68,7 +68,8 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest time from an open request to the destination's answer, all relays tried included.
 ///
-/// Source: FEATURES.md A7 (30 s kept dead destinations' streams three times as long).
+/// Long enough for two relays in turn over bad paths; 30 s kept the streams of dead destinations three
+/// times as long.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Largest difference between the timestamp of an open request and the destination's clock.
@@ -79,7 +80,7 @@ pub const OPEN_TIMESTAMP_SKEW_MAX: Duration = Duration::from_secs(120);
 /// Longest Noise KK message in an open object.
 ///
 /// Both messages are 48 bytes without payload; the rest is room for one.
-/// Source: PROTOCOL.md section 4.
+/// Source: docs/protocol.md section 4.
 pub const OPEN_NOISE_MAX: usize = 256;
 
 /// Bytes of an open request around its Noise message: head, two addresses, length, signature.
@@ -114,7 +115,7 @@ pub const SEALED_OBJECT_MAX: usize = SEALED_OVERHEAD + SEALED_PLAIN_MAX;
 ///
 /// Objects of one direction arrive in order over TCP, so any window would do for honest peers; 1,024
 /// bits are 128 bytes a session and leave room for a dialect that seals out of order.
-/// Source: PROTOCOL.md section 4; FEATURES.md A8.
+/// Source: docs/protocol.md section 4.
 pub const NONCE_WINDOW_BITS: u64 = 1_024;
 
 // ---- Records, peer to peer -----------------------------------------------------------------------
@@ -135,7 +136,7 @@ pub const RECORD_PAYLOAD_MAX: usize = RECORD_MAX - RECORD_TAG;
 ///
 /// The receiver can open a record only when it is whole: 16 KiB cost 0.1 % in tags and delay the
 /// first byte by 130 us at 1 Gbit/s.
-/// Source: PROTOCOL.md section 5; the same number as TLS.
+/// Source: docs/protocol.md section 5; the same number as TLS.
 pub const RECORD_PAYLOAD_DEFAULT: usize = 16_384;
 
 // ---- Liveness ------------------------------------------------------------------------------------
@@ -143,17 +144,19 @@ pub const RECORD_PAYLOAD_DEFAULT: usize = 16_384;
 /// Silence after which a side sends a ping.
 ///
 /// Below the 60 s after which common NATs forget a connection.
-/// Source: FEATURES.md A11.
+/// Source: docs/protocol.md section 3, "Ping and Go Away".
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Unanswered pings after which a session ends with reason 209.
 ///
-/// Source: FEATURES.md A11.
+/// One lost ping is no proof, since TCP retransmits; a dead peer pins its slot for
+/// [`KEEPALIVE_TIMEOUT`].
 pub const KEEPALIVE_MISSED_MAX: u32 = 3;
 
 /// Time without a byte in either direction after which a bridge is reset.
 ///
-/// Source: FEATURES.md A11.
+/// Applications that are silent for longer send something of their own. An idle bridge costs two slots
+/// of stream tables and no buffers.
 pub const BRIDGE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Longest wait for the last bytes (a verdict, a go away) to leave before a socket is reset.
@@ -175,7 +178,7 @@ pub const CHUNK_BYTES: usize = 32_768;
 
 /// Ranges shorter than this are copied to the out-buffer, longer ones are sent by reference.
 ///
-/// Source: ARCHITECTURE.md "The life of a byte" (measured crossover between 1 and 4 KiB).
+/// Source: docs/architecture.md "The life of a byte" (measured crossover between 1 and 4 KiB).
 pub const COPY_THRESHOLD: usize = 1_024;
 
 /// Most bytes of one gather send.
@@ -190,24 +193,23 @@ pub const BATCH_SEGMENTS_MAX: usize = 64;
 ///
 /// Past it the waiting bytes are moved to memory of the session, so that a slow consumer cannot
 /// starve the others of receive buffers.
-/// Source: ARCHITECTURE.md "The life of a byte", step 5.
+/// Source: docs/architecture.md "The life of a byte", step 5.
 pub const SESSION_REFERENCED_MAX: u32 = 262_144;
 
 /// Most bytes that wait for one session, in whatever memory; past it streams get reason 208.
 ///
-/// Two streams of [`WINDOW_MAX`].
-/// Source: FEATURES.md A10.
+/// Two streams of [`WINDOW_MAX`]: one slow consumer may hold this much of [`SHARD_QUEUE_MAX`].
 pub const SESSION_QUEUE_MAX: u32 = 32 * MIB;
 
 /// Most bytes that wait for all sessions of one shard.
 ///
-/// Source: FEATURES.md A10.
+/// Thirty-two sessions at their own limit. It is the largest term of a shard's memory.
 pub const SHARD_QUEUE_MAX: u64 = 1_024 * MIB as u64;
 
 /// Bytes a stream may send before the next one of the same session has its turn.
 ///
 /// One default record with its header: a bulk stream delays a keystroke by one record.
-/// Source: PERFORMANCE.md P14; Shreedhar and Varghese, "Efficient fair queuing using DRR".
+/// Source: Shreedhar and Varghese, "Efficient fair queuing using DRR".
 pub const DRR_QUANTUM: u32 = 16_384;
 
 /// Most completions a data thread handles before it submits again.
@@ -233,7 +235,7 @@ const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-// The offsets that PROTOCOL.md section 4 prints.
+// The offsets that docs/protocol.md section 4 prints.
 const _: () = assert!(OPEN_REQUEST_FIXED == 82 + SIGNATURE_LEN);
 const _: () = assert!(OPEN_RESPONSE_FIXED == 38 + SIGNATURE_LEN);
 // A sealed object covers the biggest open object, and its u16 length can say it.

@@ -6,7 +6,7 @@
 //! Request: `kind 1, version 1, flags, 0 | u64 timestamp | source | destination | u16 n | Noise |
 //! signature`. Response: `kind 2, version 1 | u16 reason | request hash | u16 n | Noise | signature`.
 //! The forwarded flag counts as 0 in signature and hash, so that a relay may set it.
-//! Source: PROTOCOL.md section 4 (offsets there).
+//! Source: docs/protocol.md section 4 (offsets there).
 
 use alloc::vec::Vec;
 

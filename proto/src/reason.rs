@@ -4,7 +4,7 @@
 //! (each error type maps itself with `fn reason`).
 //!
 //! Invariant: numbers and labels never change meaning and are never reused.
-//! Source: PROTOCOL.md section 4.
+//! Source: docs/protocol.md section 4.
 
 use core::fmt;
 
@@ -114,7 +114,7 @@ impl fmt::Display for Reason {
 mod tests {
     use super::*;
 
-    /// PROTOCOL.md section 4, number by number. A line may be added; none may change.
+    /// docs/protocol.md section 4, number by number. A line may be added; none may change.
     const TABLE: [(u16, Reason, &str); 29] = [
         (0, Reason::Accepted, "accepted"),
         (101, Reason::UnknownDestination, "unknown_destination"),

@@ -6,7 +6,7 @@
 //! Layout, big-endian: `u16 length | ciphertext | 16-byte tag`; the length counts what follows it.
 //! The nonce is the number of the record, from 0, each direction.
 //! Invariant: records open in order or not at all; FIN inside a record is a truncation.
-//! Source: PROTOCOL.md section 5; Noise specification section 12.3 for the nonce.
+//! Source: docs/protocol.md section 5; Noise specification section 12.3 for the nonce.
 
 use alloc::vec::Vec;
 use core::fmt;

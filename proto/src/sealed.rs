@@ -5,7 +5,7 @@
 //! Layout, big-endian: `u16 length | u64 nonce | ciphertext | 16-byte tag`; the length counts what
 //! follows it. Cipher: ChaCha20-Poly1305, nonce as Noise spells it (4 zero bytes, u64 little-endian).
 //! Invariant: a sealer never uses a nonce twice; an opener never accepts one twice.
-//! Source: PROTOCOL.md section 4; Noise specification section 12.3.
+//! Source: docs/protocol.md section 4; Noise specification section 12.3.
 
 use alloc::vec::Vec;
 use core::fmt;

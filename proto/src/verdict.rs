@@ -4,7 +4,7 @@
 //!
 //! Layout, big-endian: `u8 kind = 0x10 | u8 version = 1 | u16 reason | u32 retry after, ms`. It goes
 //! sealed and raw on the connection, before the relay's first frame.
-//! Source: PROTOCOL.md section 2.
+//! Source: docs/protocol.md section 2.
 
 use core::time::Duration;
 

@@ -1,6 +1,11 @@
 //! Golden vectors: the bytes of every layout, compared with `proto/testdata/*.hex`.
 //!
-//! A failure means the wire has changed. testdata/README.md says what to do then.
+//! A file is a comment and one paragraph a case: `name: ...`, fields for people as `field: value`, at
+//! last `hex: ...`, the bytes on the wire. Every case is made again from fixed keys and fixed ephemeral
+//! secrets, and whole files are compared. A difference means that the wire has changed and deployed
+//! peers will not understand it. When that is meant, write the files again and say in the commit which
+//! version of the protocol it belongs to:
+//! `RINGWAY_GOLDEN_WRITE=1 cargo test -p ringway-proto --test golden`.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -101,7 +106,7 @@ fn verdict() {
 
 #[test]
 fn open_request() {
-    let mut file = Golden::new("open request, plain; offsets in PROTOCOL.md section 4");
+    let mut file = Golden::new("open request, plain; offsets in docs/protocol.md section 4");
     for (name, forwarded, noise) in [
         ("no noise message", false, &[][..]),
         ("48 bytes of noise", false, &[0x55; 48]),
@@ -117,7 +122,7 @@ fn open_request() {
         let bytes = request.encode(&PEER).unwrap();
         assert_eq!(OpenRequest::decode(&bytes), Ok(request));
         assert_eq!(OpenRequest::verify(&bytes), Ok(()));
-        // The table of PROTOCOL.md, offset by offset.
+        // The table of docs/protocol.md, offset by offset.
         let n = noise.len();
         assert_eq!(bytes[..4], [1, 1, u8::from(forwarded), 0]);
         assert_eq!(bytes[4..12], request.timestamp_ns.to_be_bytes());
@@ -145,7 +150,7 @@ fn open_request() {
 fn open_response() {
     let request_hash = RequestHash([0x66; 32]);
     let noise = [0x77; 48];
-    let mut file = Golden::new("open response, plain; layout in PROTOCOL.md section 4");
+    let mut file = Golden::new("open response, plain; layout in docs/protocol.md section 4");
     for (name, reason, noise) in [
         ("accepted", Reason::Accepted, &noise[..]),
         (
@@ -336,7 +341,7 @@ impl Golden {
         let kept = std::fs::read_to_string(&path).expect("the golden file can be read");
         assert_eq!(
             kept, self.text,
-            "the wire has changed: {file}, see testdata/README.md"
+            "the wire has changed: {file}, see the head of proto/tests/golden.rs"
         );
     }
 }

@@ -5,7 +5,7 @@
 //! Layouts, big-endian. 1: `u8 version | u32 capabilities`. 2: `u8 version | u32 capabilities | u32
 //! streams_max | u32 stream_window | u16 keepalive_s`. 3: `u8 role | [32] key | u16 n | n bytes of
 //! extensions`, each `u16 type | u16 length | value`.
-//! Source: PROTOCOL.md section 2.
+//! Source: docs/protocol.md section 2.
 
 use alloc::vec::Vec;
 
