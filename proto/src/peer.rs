@@ -1,8 +1,8 @@
 //! The peer side of a session, without I/O.
 //!
-//! Here: [`Mux`], the stream multiplexer (frames, windows, fair sending), and [`PeerSession`], which
-//! adds the handshake, the verdict, the sealed opens in both directions, keep-alive and deadlines.
-//! Not here: sockets, clocks, randomness, the encryption of stream records (`record`).
+//! Here: [`Mux`], the stream multiplexer (frames, windows, fair sending), and [`PeerSession`],
+//! which adds the handshake, the verdict, the sealed opens in both directions, keep-alive and
+//! deadlines. Not here: sockets, clocks, randomness, the encryption of stream records (`record`).
 //!
 //! A driver owns the socket and the clock and repeats, in any order:
 //!
@@ -11,8 +11,9 @@
 //! 3. after either, and after every call of the application: [`PeerSession::poll_event`] until
 //!    `None`, then [`PeerSession::transmit`] while [`PeerSession::wants_transmit`].
 //!
-//! A session ends exactly once: with a [`PeerEvent::Closed`] that carries the [`SessionError`]. What
-//! `transmit` still yields afterwards (a Go Away) is worth sending before the socket is closed.
+//! A session ends exactly once: with a [`PeerEvent::Closed`] that carries the [`SessionError`].
+//! What `transmit` still yields afterwards (a Go Away) is worth sending before the socket is
+//! closed.
 //!
 //! Invariant: no input makes a call panic; each malformed input has a named error with a `Reason`.
 //! Bound: every table, queue and buffer has a limit in [`PeerConfig`] or beside its declaration.

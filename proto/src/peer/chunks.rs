@@ -7,8 +7,8 @@
 //!
 //! Invariant: `len` is the sum of the chunks' lengths, and no chunk is empty.
 //! Bound: callers push no more than the window or the queue limit of the stream. Memory is at most
-//! `len` plus one chunk of `CHUNK_BYTES_MAX`, plus 32 bytes of descriptor a chunk; chunks behind the
-//! first hold at least `CHUNK_BYTES_MIN`, so one-byte pieces cost no descriptor each.
+//! `len` plus one chunk of `CHUNK_BYTES_MAX`, plus 32 bytes of descriptor a chunk; chunks behind
+//! the first hold at least `CHUNK_BYTES_MIN`, so one-byte pieces cost no descriptor each.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

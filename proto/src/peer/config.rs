@@ -4,8 +4,9 @@
 //! wire share (`limits`).
 //!
 //! Sum: one session holds at most `streams_max` streams of about 300 bytes, `streams_max` initial
-//! windows plus `window_growth_bytes_max` received and unread (only as far as the senders use them),
-//! `send_queue_bytes_max` unsent, [`CONTROL_BYTES_MAX`] of control frames, [`EVENTS_MAX`] events.
+//! windows plus `window_growth_bytes_max` received and unread (only as far as the senders use
+//! them), `send_queue_bytes_max` unsent, [`CONTROL_BYTES_MAX`] of control frames, [`EVENTS_MAX`]
+//! events.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -54,7 +55,8 @@ pub struct PeerConfig {
     ///
     /// The session reads no clock; it derives the time of later opens from this and from `now`, and
     /// refuses open requests that are too far from it. Correct it with
-    /// [`PeerSession::set_unix_time`](super::PeerSession::set_unix_time) when the host's clock is set.
+    /// [`PeerSession::set_unix_time`](super::PeerSession::set_unix_time) when the host's clock is
+    /// set.
     pub unix_time_ns: u64,
     /// What this party is to the relay.
     pub role: Role,
@@ -140,8 +142,8 @@ pub(super) const INCOMING_PENDING_MAX: u32 = 256;
 /// after 87,000 frames and loses the session.
 pub(super) const CONTROL_BYTES_MAX: usize = 1_048_576;
 
-/// Events that wait for `poll_event`. A stream has at most one of a kind, so only a driver that does
-/// not poll between calls of `receive` meets this bound.
+/// Events that wait for `poll_event`. A stream has at most one of a kind, so only a driver that
+/// does not poll between calls of `receive` meets this bound.
 pub(super) const EVENTS_MAX: usize = 16_384;
 
 /// Time between two measurements of the round trip while bytes arrive.

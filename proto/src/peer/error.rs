@@ -97,7 +97,8 @@ pub enum SessionError {
     /// The relay broke the rules of the multiplexer.
     #[error("frames: {0}")]
     PeerMux(#[from] MuxError),
-    /// The verdict refused the session. Retry after the given time; zero means the relay named none.
+    /// The verdict refused the session. Retry after the given time; zero means the relay named
+    /// none.
     #[error("relay refused the session: {reason}")]
     PeerRefused {
         /// Why.

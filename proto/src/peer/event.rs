@@ -96,8 +96,9 @@ pub enum PeerEvent {
     OpenRefused {
         /// The stream.
         stream: StreamId,
-        /// A number of `Reason`, or one that a newer relay knows: 305 also when the stream was reset
-        /// before the answer, 302 when no answer came, 306 and 206 when the answer is no good.
+        /// A number of `Reason`, or one that a newer relay knows: 305 also when the stream was
+        /// reset before the answer, 302 when no answer came, 306 and 206 when the answer is no
+        /// good.
         reason_code: u16,
     },
     /// A ping that `ping` asked for was answered.

@@ -1,17 +1,18 @@
 //! The stream multiplexer of one session: yamux version 0.
 //!
-//! Here: the calls of the owner. `mux/entry.rs` is one stream, `mux/flow.rs` what follows from reading
-//! and sending, `mux/input.rs` takes frames apart, `mux/output.rs` builds them. Not here: handshake,
-//! opens, time-outs (`session`).
+//! Here: the calls of the owner. `mux/entry.rs` is one stream, `mux/flow.rs` what follows from
+//! reading and sending, `mux/input.rs` takes frames apart, `mux/output.rs` builds them. Not here:
+//! handshake, opens, time-outs (`session`).
 //!
-//! A new stream is in *setup*: its first bytes are an open object and the owner's business. Arrivals
-//! on it are reported by [`Mux::poll_setup`] instead of events until [`Mux::release`]. First objects
-//! travel among the control frames, so they leave in the order in which they were sealed.
+//! A new stream is in *setup*: its first bytes are an open object and the owner's business.
+//! Arrivals on it are reported by [`Mux::poll_setup`] instead of events until [`Mux::release`].
+//! First objects travel among the control frames, so they leave in the order in which they were
+//! sealed.
 //!
 //! Invariant: the bytes queued for a stream are within its send window, so a session's queue drains
 //! as fast as its socket, and no stream can hold it against the others.
-//! Invariant: a stream with bytes or a FIN to send is in `active` once; an id in `active`, `blocked`
-//! or `setup` whose stream is gone is skipped.
+//! Invariant: a stream with bytes or a FIN to send is in `active` once; an id in `active`,
+//! `blocked` or `setup` whose stream is gone is skipped.
 //! Bound: `MuxConfig`, `CONTROL_BYTES_MAX`, `EVENTS_MAX`; the three id queues hold a stream once
 //! each and lose ids of gone streams in the order of arrival.
 //! Source: hashicorp yamux spec.md; docs/protocol.md section 3.
@@ -94,6 +95,8 @@ impl Mux {
     pub fn new(side: Side, mut config: MuxConfig, now: Now) -> Self {
         config.window_initial = config.window_initial.clamp(WINDOW_INITIAL, WINDOW_MAX);
         config.window_max = config.window_max.clamp(config.window_initial, WINDOW_MAX);
+        config.stream_send_bytes_max = config.stream_send_bytes_max.max(1);
+        config.send_queue_bytes_max = config.send_queue_bytes_max.max(1);
         Self {
             growth_left: config.window_growth_bytes_max,
             config,

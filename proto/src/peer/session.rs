@@ -75,8 +75,9 @@ pub struct PeerSession {
     /// Latest time a caller gave.
     now: Now,
     started_at: Now,
-    heard_at: Now,
-    /// Keep-alive pings since `heard_at`.
+    /// When bytes came last, or a keep-alive ping went out after that.
+    heard_or_pinged_at: Now,
+    /// Keep-alive pings since bytes came.
     missed: u32,
     stats: PeerStats,
 }
@@ -101,8 +102,8 @@ impl PeerSession {
     ///
     /// # Errors
     ///
-    /// [`SessionError::PeerHandshake`] when the relay's key is no usable point or the extensions are
-    /// too long.
+    /// [`SessionError::PeerHandshake`] when the relay's key is no usable point or the extensions
+    /// are too long.
     pub fn connect(
         identity: Arc<SecretKey>,
         relay: PublicKey,
@@ -132,7 +133,7 @@ impl PeerSession {
             config,
             now,
             started_at: now,
-            heard_at: now,
+            heard_or_pinged_at: now,
             missed: 0,
             stats: PeerStats::default(),
         })
@@ -147,7 +148,7 @@ impl PeerSession {
     pub fn receive(&mut self, mut bytes: &[u8], now: Now) -> Result<(), SessionError> {
         self.now = now;
         if !bytes.is_empty() {
-            self.heard_at = now;
+            self.heard_or_pinged_at = now;
             self.missed = 0;
         }
         match self.try_receive(&mut bytes, now) {
@@ -187,6 +188,7 @@ impl PeerSession {
                         self.close(SessionError::PeerSilent);
                     } else {
                         self.missed += 1;
+                        self.heard_or_pinged_at = now;
                         self.mux.probe(now);
                     }
                 }
@@ -420,7 +422,7 @@ impl PeerSession {
     }
 
     fn keepalive_deadline(&self) -> Now {
-        self.heard_at + self.config.keepalive_interval * (self.missed + 1)
+        self.heard_or_pinged_at + self.config.keepalive_interval
     }
 
     fn unix_time_ns(&self) -> u64 {

@@ -198,6 +198,19 @@ fn silent_relay_is_pinged_and_then_given_up() {
 }
 
 #[test]
+fn late_timer_still_gives_the_relay_time_to_answer() {
+    let mut world = World::new();
+    // The host slept: every deadline is long past when the driver comes back.
+    world.now = world.now + KEEPALIVE_TIMEOUT * 10;
+    for _ in 0..10 {
+        world.peers[0].handle_timeout(world.now);
+    }
+    assert!(world.peers[0].error().is_none());
+    world.settle();
+    assert!(world.peers[0].is_ready());
+}
+
+#[test]
 fn answered_pings_keep_a_session_for_ever() {
     let mut world = World::new();
     for _ in 0..100 {

@@ -32,6 +32,9 @@ impl Mux {
 
     /// Queues the first bytes of a stream as a frame of their own, ahead of all data.
     pub(super) fn push_first(&mut self, id: StreamId, flags: Flags, first: &[u8]) {
+        if first.is_empty() && flags.is_empty() {
+            return;
+        }
         let length = to_u32(first.len());
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.send_left = stream.send_left.saturating_sub(length);

@@ -3,10 +3,12 @@
 //! Here: finding frames in any split of the bytes and what each does to its stream. Not here: what
 //! goes out.
 //!
-//! Payload is copied once, from the caller's bytes to the queue of its stream; it is not waited for.
+//! Payload is copied once, from the caller's bytes to the queue of its stream; it is not waited
+//! for.
 //!
-//! Invariant: `header_len < HEADER_LEN` between calls, and `payload_left > 0` only while the payload
-//! of `stream` is under way; a stream that ends meanwhile has the rest of the frame discarded.
+//! Invariant: `header_len < HEADER_LEN` between calls, and `payload_left > 0` only while the
+//! payload of `stream` is under way; a stream that ends meanwhile has the rest of the frame
+//! discarded.
 
 use super::super::config::RTT_INTERVAL;
 use super::entry::StreamFlags;

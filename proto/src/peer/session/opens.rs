@@ -1,7 +1,7 @@
 //! Opens of streams, in both directions.
 //!
-//! Here: requests sent and answered, requests received, checked and answered. Not here: the objects'
-//! layout (`open`), the stream's keys (`kk`), frames.
+//! Here: requests sent and answered, requests received, checked and answered. Not here: the
+//! objects' layout (`open`), the stream's keys (`kk`), frames.
 //!
 //! ```text
 //!  ours:    open() -> Opening --response accepted--> released: Opened
@@ -13,11 +13,15 @@
 //! ```
 //!
 //! ```text
-//! | state \ event | object | bad object | FIN | reset | time-out | accept | refuse |
-//! |---|---|---|---|---|---|---|---|
-//! | Opening | Opened, OpenRefused | OpenRefused (206, 306) + RST | OpenRefused (206) + RST | OpenRefused (305) | OpenRefused (302) + RST | - | - |
-//! | Requested | Incoming -> Offered | refused with its reason | RST | gone | RST | - | - |
-//! | Offered | kept for later | - | kept for later | Reset | - | response, released | response, gone |
+//! | event \ state | Opening                    | Requested              | Offered        |
+//! |---------------|----------------------------|------------------------|----------------|
+//! | object        | Opened or OpenRefused      | Incoming, -> Offered   | kept for later |
+//! | bad object    | OpenRefused 206, 306; RST  | refused, its reason    | -              |
+//! | FIN           | OpenRefused 206; RST       | RST                    | kept for later |
+//! | reset         | OpenRefused 305            | gone                   | Reset          |
+//! | time-out      | OpenRefused 302; RST       | RST                    | -              |
+//! | accept        | -                          | -                      | released       |
+//! | refuse        | -                          | -                      | refused, gone  |
 //! ```
 //!
 //! An object that does not open ends the session: it was sealed by the relay for this session.
