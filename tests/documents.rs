@@ -236,7 +236,7 @@ impl Value for Duration {
 fn grouped(digits: &str) -> String {
     let mut out = String::new();
     for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -302,7 +302,7 @@ fn with_hex_examples(document: &str) -> (String, Vec<String>, usize) {
 fn golden(which: &str) -> Result<Vec<u8>, String> {
     let (file, name) = which
         .split_once(": ")
-        .ok_or(format!("{which}: is not `FILE: NAME`"))?;
+        .ok_or_else(|| format!("{which}: is not `FILE: NAME`"))?;
     let path = root().join("proto/testdata").join(format!("{file}.hex"));
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let digits = text
@@ -310,7 +310,7 @@ fn golden(which: &str) -> Result<Vec<u8>, String> {
         .skip_while(|line| line.strip_prefix("name: ") != Some(name))
         .take_while(|line| !line.is_empty())
         .find_map(|line| line.strip_prefix("hex: "))
-        .ok_or(format!("{}: has no vector `{name}`", path.display()))?;
+        .ok_or_else(|| format!("{}: has no vector `{name}`", path.display()))?;
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     let bytes: Option<Vec<u8>> = pairs
         .iter()
@@ -414,22 +414,29 @@ fn compare_or_bless(path: &Path, wanted: &str) {
         return;
     }
     if std::env::var_os("RINGWAY_BLESS").is_some() {
-        // Another test of this file may own another part of the same document.
-        if let Err(error) = fs::write(path, wanted) {
-            panic!("{}: {error}", path.display());
-        }
+        fs::write(path, wanted).expect("the document can be written");
         return;
     }
-    let first = have
-        .lines()
-        .zip(wanted.lines())
-        .find(|(have, wanted)| have != wanted);
-    panic!(
-        "{}: differs from the code, first here (have, wanted): {first:#?}\n\
-         write it with: RINGWAY_BLESS=1 cargo test --test documents -- --test-threads 1",
+    let mut lines = have.lines().zip(wanted.lines());
+    let first = lines.find(|(have, wanted)| have != wanted);
+    assert_eq!(
+        have.lines().count(),
+        wanted.lines().count(),
+        "{}: has another number of lines than the code asks for, first difference (have, wanted) \
+         {first:#?}; {BLESS}",
+        path.display()
+    );
+    assert_eq!(
+        first,
+        None,
+        "{}: differs from the code; {BLESS}",
         path.display()
     );
 }
+
+/// How the generated parts are written.
+const BLESS: &str =
+    "write it with: RINGWAY_BLESS=1 cargo test --test documents -- --test-threads 1";
 
 /// Returns the Rust files below a directory, in order.
 fn rust_files(directory: &Path) -> Vec<PathBuf> {

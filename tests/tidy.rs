@@ -377,10 +377,12 @@ fn listed_unsafe(document: &str) -> Vec<(String, usize)> {
         if let Some(heading) = line.strip_prefix("## ") {
             let name = heading.split('`').nth(1).unwrap_or(heading).trim();
             listed.push((name.to_owned(), 0));
-        } else if line.starts_with('|') && !line.starts_with("|-") && !line.starts_with("| --") {
-            if let Some((_, rows)) = listed.last_mut() {
-                *rows += 1;
-            }
+        } else if line.starts_with('|')
+            && !line.starts_with("|-")
+            && !line.starts_with("| -")
+            && let Some((_, rows)) = listed.last_mut()
+        {
+            *rows += 1;
         }
     }
     // The first row of each table is its head.
@@ -495,7 +497,7 @@ fn read(path: &Path) -> String {
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new(""))
+    path.parent().unwrap_or_else(|| Path::new(""))
 }
 
 fn slashes(path: &Path) -> String {
