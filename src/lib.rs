@@ -1,1 +1,33 @@
-//! stub
+//! The relay binary: command line, configuration, control plane.
+//!
+//! Here: one module for each subcommand, the settings and where they come from, the admin endpoint,
+//! the start and the end of a relay. Not here: sockets of the data plane (`ringway-shards`), the wire
+//! (`ringway-proto`), what peers do (`ringway-client`).
+//!
+//! Invariant: no function here touches a descriptor of the data plane.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod control;
+mod failure;
+mod key_file;
+mod output;
+mod preflight;
+mod proc_text;
+
+pub use config::Problems;
+pub use failure::Failure;
+pub use key_file::KeyFileError;
+
+use std::ffi::OsString;
+
+/// Runs the command that `arguments` name, the program's own name first.
+///
+/// # Errors
+///
+/// [`Failure`] knows its exit code and how to report itself; `main` does both.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
+    cli::run(arguments)
+}

@@ -1,0 +1,55 @@
+//! `ringway check-config`: says what is wrong with a configuration, and starts nothing.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use crate::config::{KEYS, Settings, resolve};
+use crate::failure::Failure;
+use crate::output::say;
+
+/// Check a configuration file, the environment included, and start nothing
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Configuration file
+    #[arg(value_name = "FILE", required_unless_present = "keys")]
+    file: Option<PathBuf>,
+
+    /// List every key with its default and what it accepts
+    #[arg(long)]
+    keys: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ringway check-config relay.toml
+  ringway check-config --keys
+
+Exits with 2 when something is wrong, and names every problem.";
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if args.keys {
+        for key in KEYS {
+            let default = if key.default.is_empty() {
+                "(none)"
+            } else {
+                key.default
+            };
+            say(format_args!(
+                "{} = {default}\n    {}",
+                key.path, key.accepts
+            ))?;
+        }
+    }
+    if let Some(file) = &args.file {
+        let settings = Settings {
+            file: Some(file.clone()),
+            ..Settings::default()
+        };
+        resolve(&settings, |name| std::env::var(name).ok())?;
+        say(format_args!("{}: ok", file.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! `ringway serve`: runs a relay.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use clap::Args as ClapArgs;
+use tokio::sync::oneshot;
+
+use super::args::{KeyArgs, path_text};
+use super::runtime::Signals;
+use crate::config::{Config, LogFormat, Settings, resolve};
+use crate::control::drain::{self, End};
+use crate::control::plane::{self, Plane};
+use crate::control::{Relay, Shards, admin};
+use crate::failure::Failure;
+use crate::key_file;
+use crate::output::say;
+use crate::preflight::preflight;
+
+/// Run a relay
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Configuration file; every key is described in docs/config.md
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Set any configuration key, such as `limits.sessions_max=1000`; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
+
+    /// Address for peers [default: 127.0.0.1:7100]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Listen")]
+    listen: Option<String>,
+
+    /// Shards, each on a core of its own [default: one for each core of this process]
+    #[arg(long, value_name = "COUNT", help_heading = "Listen")]
+    shards: Option<String>,
+
+    /// Cores for the shards, such as 0,1
+    #[arg(long, value_name = "CORES", help_heading = "Listen")]
+    cores: Option<String>,
+
+    /// Address for `ringway status`, /health and /metrics, or off [default: 127.0.0.1:7180]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Admin")]
+    admin: Option<String>,
+
+    /// Log lines to write: error, warn, info, debug, trace [default: warn]
+    #[arg(long, value_name = "LEVEL", help_heading = "Admin")]
+    log_level: Option<String>,
+
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", help_heading = "Admin")]
+    log_format: Option<String>,
+
+    /// Longest drain after SIGTERM or SIGINT [default: 30s]
+    #[arg(long, value_name = "DURATION", help_heading = "Admin")]
+    drain_timeout: Option<String>,
+
+    /// Drain when standard input closes too, so that the relay ends with the program that started it
+    #[arg(long, help_heading = "Admin")]
+    until_stdin_closes: bool,
+
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ringway serve
+  ringway serve --listen 0.0.0.0:7100 --key-file /var/lib/ringway/relay.key
+  ringway serve --config relay.toml --set limits.sessions_max=1000
+
+A flag beats the environment (RINGWAY_LISTEN, RINGWAY_LIMITS_SESSIONS_MAX, ...), which beats the
+file, which beats the default. SIGTERM and SIGINT drain: peers are told, open bridges may end, at
+most for the drain's timeout; a second signal ends it at once.";
+
+/// Runs the command until a signal ends it.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let config = resolve(&args.settings(), |name| std::env::var(name).ok())?;
+    start_logs(&config)?;
+    let key_path = match &config.key_file {
+        Some(path) => path.clone(),
+        None => key_file::state_directory(args.key.state_dir.as_deref())?.join("relay.key"),
+    };
+    let held = key_file::hold(&key_path, BESIDE)?;
+    let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
+    preflight(&config, plane::shards_count(&config));
+    let plane = Arc::new(Plane::launch(&config, &held.secret)?);
+    let relay = Arc::new(Relay {
+        key: held.secret.public(),
+        listen: plane.address(),
+        config,
+        started: SystemTime::now(),
+        started_at: Instant::now(),
+        is_draining: AtomicBool::new(false),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::host("cannot start the control thread", error))?;
+    let stdin_closed = args.until_stdin_closes.then(watch_stdin);
+    let outcome = runtime.block_on(operate(&relay, &plane, admin_listener, stdin_closed));
+    // The runtime's threads that wait for snapshots hold the shards too.
+    drop(runtime);
+    if let Some(plane) = Arc::into_inner(plane) {
+        plane.end();
+    }
+    outcome
+}
+
+/// Runs the control plane from the three lines to the end of the drain.
+async fn operate(
+    relay: &Arc<Relay>,
+    plane: &Arc<Plane>,
+    admin_listener: Option<std::net::TcpListener>,
+    stdin_closed: Option<oneshot::Receiver<()>>,
+) -> Result<(), Failure> {
+    let mut signals = Signals::take()?;
+    let shards: Arc<dyn Shards> = Arc::<Plane>::clone(plane);
+    let admin_address = match &admin_listener {
+        Some(listener) => Some(listener.local_addr().map_err(|error| {
+            Failure::host("cannot read the address of the admin endpoint", error)
+        })?),
+        None => None,
+    };
+    if let Some(listener) = admin_listener {
+        let serving = admin::serve(listener, Arc::clone(relay), Arc::clone(&shards));
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the admin endpoint ended");
+            }
+        });
+    }
+    greet(relay, plane, admin_address)?;
+    let closed = async {
+        match stdin_closed {
+            // An error is the reader's end as well.
+            Some(closed) => drop(closed.await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = signals.next() => {}
+        () = closed => {}
+    }
+    tracing::info!(timeout = ?relay.config.drain_timeout, "draining");
+    relay.is_draining.store(true, Ordering::Relaxed);
+    plane.drain();
+    let view = async || admin::view(Arc::clone(&shards)).await;
+    match drain::wait(view, relay.config.drain_timeout, signals.next()).await {
+        End::AtOnce | End::Clean => Ok(()),
+        End::Cut(left) => Err(Failure::DrainDeadline {
+            timeout: relay.config.drain_timeout,
+            left,
+        }),
+    }
+}
+
+/// Prints where the relay is, its key, and what to run next: three lines and no more.
+fn greet(relay: &Relay, plane: &Plane, admin: Option<SocketAddr>) -> Result<(), Failure> {
+    let Relay { key, listen, .. } = relay;
+    let shards = match plane.shards_count() {
+        1 => "1 shard".to_owned(),
+        count => format!("{count} shards"),
+    };
+    let admin = admin.map_or_else(|| "off".to_owned(), |admin| format!("http://{admin}"));
+    let reachable = reachable(*listen);
+    say(format_args!(
+        "listening  {listen} ({shards}), admin {admin}"
+    ))?;
+    say(format_args!("relay      {key}@{reachable}"))?;
+    say(format_args!(
+        "next       ringway expose --relay {key}@{reachable} --port 80 --to 127.0.0.1:8080"
+    ))
+}
+
+/// Returns the address that a peer on this host can use; one for every address is none to dial.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+impl Args {
+    /// Returns the flags as settings: what each key accepts is decided in one place.
+    fn settings(&self) -> Settings {
+        let flag = |name: &str, key: &str, value: &Option<String>| {
+            let value = value.clone()?;
+            Some((name.to_owned(), key.to_owned(), value))
+        };
+        let key_file = self.key.key_file.as_deref().map(path_text);
+        let general = self
+            .settings
+            .iter()
+            .map(|(key, value)| ("--set".to_owned(), key.clone(), value.clone()));
+        let special = [
+            flag("--listen", "listen", &self.listen),
+            flag("--shards", "shards", &self.shards),
+            flag("--cores", "cores", &self.cores),
+            flag("--admin", "admin.listen", &self.admin),
+            flag("--log-level", "log.level", &self.log_level),
+            flag("--log-format", "log.format", &self.log_format),
+            flag("--drain-timeout", "drain.timeout", &self.drain_timeout),
+            flag("--key-file", "key_file", &key_file),
+        ];
+        Settings {
+            flags: general.chain(special.into_iter().flatten()).collect(),
+            file: self.config.clone(),
+        }
+    }
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("expected KEY=VALUE, such as limits.sessions_max=1000")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn start_logs(config: &Config) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .parse(&config.log_level)
+        .map_err(|error| Failure::host("cannot start the log", error))?;
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let started = match config.log_format {
+        LogFormat::Json => logs.json().try_init(),
+        LogFormat::Text => logs.try_init(),
+    };
+    started.map_err(|error| Failure::host("cannot start the log", error))
+}
+
+/// Resolves when standard input has ended, which it is read for on a thread of its own: nothing else
+/// can wait for it.
+fn watch_stdin() -> oneshot::Receiver<()> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::spawn(move || {
+        // Any end of it counts, an error too.
+        drop(io::copy(&mut io::stdin(), &mut io::sink()));
+        if sender.send(()).is_err() {
+            tracing::trace!("a signal was faster than the end of standard input");
+        }
+    });
+    receiver
+}
+
+/// What a second relay on the same host needs.
+const BESIDE: &str = "--state-dir DIRECTORY --listen ADDRESS:PORT --admin ADDRESS:PORT";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_address_can_be_dialled() {
+        for (listen, expected) in [
+            ("0.0.0.0:7100", "127.0.0.1:7100"),
+            ("[::]:7100", "[::1]:7100"),
+            ("192.0.2.1:7100", "192.0.2.1:7100"),
+        ] {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn setting_is_split_at_the_first_sign() {
+        assert_eq!(parse_setting("a.b = c=d"), Ok(("a.b".into(), "c=d".into())));
+        assert!(parse_setting("a.b").is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! `ringway status`: how a running relay is.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+
+use crate::config::{ADMIN_DEFAULT, parse_address};
+use crate::control::admin;
+use crate::control::health::{Health, Shard};
+use crate::failure::Failure;
+use crate::output::{Table, bytes_text, say};
+
+/// Show how a running relay is
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Admin endpoint of the relay
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value_t = ADMIN_DEFAULT,
+        value_parser = parse_address,
+        env = "RINGWAY_ADMIN_LISTEN"
+    )]
+    admin: SocketAddr,
+
+    /// Print the whole state as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ringway status
+  ringway status --admin 127.0.0.1:7180 --json
+
+Exits with 1 when no relay answers or its counters contradict each other.";
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let health = admin::fetch(args.admin)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&health)
+            .map_err(|error| Failure::host("cannot write JSON", error))?;
+        say(format_args!("{text}"))?;
+    } else {
+        print(&health)?;
+    }
+    let broken: Vec<&str> = health
+        .consistency
+        .laws
+        .iter()
+        .filter(|law| !law.holds)
+        .map(|law| law.law.as_str())
+        .collect();
+    match broken.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Check(format!(
+            "counters contradict each other: {}; please report it",
+            broken.join("; ")
+        ))),
+    }
+}
+
+fn print(health: &Health) -> Result<(), Failure> {
+    let Health {
+        key,
+        listen,
+        version,
+        pid,
+        uptime_s,
+        ..
+    } = health;
+    let state = match (health.draining, health.ready) {
+        (true, _) => "draining",
+        (false, true) => "ready",
+        (false, false) => "not ready",
+    };
+    let uptime = humantime::format_duration(Duration::from_secs(*uptime_s));
+    say(format_args!("relay   {key}@{listen}"))?;
+    say(format_args!(
+        "state   {state} for {uptime}, version {version}, process {pid}"
+    ))?;
+    let laws = health.consistency.laws.len();
+    let hold = health
+        .consistency
+        .laws
+        .iter()
+        .filter(|law| law.holds)
+        .count();
+    say(format_args!("checks  {hold} of {laws} counter laws hold"))?;
+    let limits = &health.limits;
+    say(format_args!(
+        "limits  {} sessions a shard, {} streams a session",
+        limits.shard_sessions_max, limits.session_streams_max
+    ))?;
+    let mut table = Table::default();
+    table.row(
+        [
+            "shard",
+            "sessions",
+            "streams",
+            "handshakes",
+            "opened",
+            "refused",
+            "forwarded",
+        ]
+        .map(str::to_owned),
+    );
+    for shard in &health.shards {
+        table.row(row(shard.shard.to_string(), shard));
+    }
+    say(format_args!("\n{table}"))
+}
+
+fn row(name: String, shard: &Shard) -> [String; 7] {
+    let refused: u64 = shard.opens_refused.values().sum();
+    [
+        name,
+        shard.sessions.to_string(),
+        shard.streams.to_string(),
+        shard.handshakes.to_string(),
+        shard.opens_accepted.to_string(),
+        refused.to_string(),
+        bytes_text(shard.forwarded_bytes),
+    ]
+}

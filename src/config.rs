@@ -1,0 +1,126 @@
+//! The relay's settings.
+//!
+//! Here: the settings as the rest of the program uses them, with their defaults. `keys` is the one
+//! table of all keys, `file` reads TOML, `resolve` joins flags, environment, file and defaults.
+//! Not here: what a setting does.
+//!
+//! Precedence: flag, then environment, then file, then default.
+
+mod file;
+mod keys;
+mod resolve;
+mod units;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringway_proto::limits;
+
+pub(crate) use keys::KEYS;
+pub use resolve::Problems;
+pub(crate) use resolve::{Settings, resolve};
+pub(crate) use units::{parse_address, parse_duration};
+
+/// Where a relay listens when nothing else is said.
+pub(crate) const LISTEN_DEFAULT: SocketAddr = loopback(7100);
+
+/// Where a relay's admin endpoint listens when nothing else is said.
+pub(crate) const ADMIN_DEFAULT: SocketAddr = loopback(7180);
+
+/// Settings of one relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Where peers connect.
+    pub(crate) listen: SocketAddr,
+    /// Shards; `None` is one for each core the process may use.
+    pub(crate) shards: Option<u16>,
+    /// Cores the shards are pinned to, in order; `None` takes the allowed ones in order.
+    pub(crate) cores: Option<Vec<u16>>,
+    /// The relay's key file; `None` is `relay.key` in the state directory.
+    pub(crate) key_file: Option<PathBuf>,
+    /// Where the admin endpoint listens; `None` is off.
+    pub(crate) admin_listen: Option<SocketAddr>,
+    /// Most sessions of each shard.
+    pub(crate) sessions_max: u32,
+    /// Most handshakes in progress on each shard.
+    pub(crate) handshakes_max: u32,
+    /// Most streams of each session.
+    pub(crate) streams_max: u32,
+    /// How long a session may be silent before it is asked for a sign of life.
+    pub(crate) keepalive: Duration,
+    /// Congestion control of the relay's TCP connections; `None` is the host's.
+    pub(crate) congestion: Congestion,
+    /// Connections the kernel holds before the relay accepts them.
+    pub(crate) backlog: u32,
+    /// How long a data thread looks for work before it blocks.
+    pub(crate) spin: Duration,
+    /// How long a drain may take.
+    pub(crate) drain_timeout: Duration,
+    /// How log lines look.
+    pub(crate) log_format: LogFormat,
+    /// Which log lines are written, as `tracing` filters are.
+    pub(crate) log_level: String,
+}
+
+/// Which congestion control the relay asks the kernel for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Congestion {
+    /// `cubic` where the kernel lets this process use it, the host's default elsewhere.
+    Automatic,
+    /// The one with this name.
+    Named(String),
+    /// The host's default.
+    System,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// One line for people.
+    Text,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: LISTEN_DEFAULT,
+            shards: None,
+            cores: None,
+            key_file: None,
+            admin_listen: Some(ADMIN_DEFAULT),
+            sessions_max: SESSIONS_MAX_DEFAULT,
+            handshakes_max: HANDSHAKES_MAX_DEFAULT,
+            streams_max: limits::STREAMS_MAX,
+            keepalive: limits::KEEPALIVE_INTERVAL,
+            congestion: Congestion::Automatic,
+            backlog: ringway_shards::set::BACKLOG_DEFAULT,
+            spin: ringway_shards::set::SPIN_DEFAULT,
+            drain_timeout: DRAIN_TIMEOUT_DEFAULT,
+            log_format: LogFormat::Text,
+            log_level: "warn".to_owned(),
+        }
+    }
+}
+
+/// Most sessions of a shard by default.
+///
+/// Each slot of the file table costs the kernel 16 bytes and the core one table entry before it is
+/// used; the table must not be larger than the open-files limit, 20,000 on common hosts.
+/// Source: `io_uring_register(2)`, `IORING_REGISTER_FILES`.
+const SESSIONS_MAX_DEFAULT: u32 = 16_384;
+
+/// Most handshakes in progress on a shard by default.
+///
+/// At 2,000 handshakes a second and core this is half a second of work: longer queues end in peers
+/// that have given up. Each pins one socket and up to 67 KB that were sent ahead.
+const HANDSHAKES_MAX_DEFAULT: u32 = 1_024;
+
+/// Longest drain by default: under systemd's 90 s before SIGKILL, long enough for most transfers.
+const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}

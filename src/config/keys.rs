@@ -1,0 +1,391 @@
+//! The one table of configuration keys.
+//!
+//! Here: for each key its path, what it accepts, its default, its meaning, and how it is applied; the
+//! checks, the environment names and the documentation test all go over this table. Not here: where
+//! the values come from.
+//!
+//! Invariant: every default in the table, applied, gives `Config::default()` (tested).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Value;
+
+use super::units::{parse_address, parse_duration, within};
+use super::{Config, Congestion, LogFormat};
+
+/// One configuration key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Its path in the file, tables separated by dots.
+    pub(crate) path: &'static str,
+    /// What it accepts, for people.
+    pub(crate) accepts: &'static str,
+    /// Its default as it would stand in the file; empty when there is none to write.
+    pub(crate) default: &'static str,
+    /// Puts a value into the settings.
+    pub(super) apply: fn(&mut Config, &Value) -> Result<(), String>,
+}
+
+impl Key {
+    /// Returns the environment variable that overrides the key.
+    pub(crate) fn variable(&self) -> String {
+        let mut name = "RINGWAY_".to_owned();
+        name.extend(self.path.chars().map(|letter| match letter {
+            '.' => '_',
+            other => other.to_ascii_uppercase(),
+        }));
+        name
+    }
+}
+
+/// Returns the key with this path.
+pub(super) fn key_of(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// Every key, in the order of the documentation.
+pub(crate) const KEYS: &[Key] = &[
+    Key {
+        path: "listen",
+        accepts: "an IP address and a port, such as \"127.0.0.1:7100\"",
+        default: "\"127.0.0.1:7100\"",
+        apply: |config, value| {
+            config.listen = parse_address(text(value)?)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "shards",
+        accepts: "\"auto\" or 1 to 256",
+        default: "\"auto\"",
+        apply: |config, value| {
+            config.shards = match automatic(value) {
+                true => None,
+                false => Some(small(value, 1, SHARDS_MAX)?),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        path: "cores",
+        accepts: "\"auto\" or core numbers, one for each shard, such as [0, 1]",
+        default: "\"auto\"",
+        apply: |config, value| {
+            config.cores = cores(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "key_file",
+        accepts: "a path",
+        default: "",
+        apply: |config, value| {
+            config.key_file = Some(PathBuf::from(filled(value)?));
+            Ok(())
+        },
+    },
+    Key {
+        path: "admin.listen",
+        accepts: "\"off\" or an IP address and a port, such as \"127.0.0.1:7180\"",
+        default: "\"127.0.0.1:7180\"",
+        apply: |config, value| {
+            config.admin_listen = match text(value)? {
+                "off" => None,
+                address => Some(parse_address(address)?),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        path: "limits.sessions_max",
+        accepts: "1 to 1000000",
+        default: "16384",
+        apply: |config, value| {
+            config.sessions_max = count(value, 1, 1_000_000)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "limits.handshakes_max",
+        accepts: "1 to 65536",
+        default: "1024",
+        apply: |config, value| {
+            config.handshakes_max = count(value, 1, 65_536)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "limits.streams_max",
+        accepts: "1 to 65536",
+        default: "2048",
+        apply: |config, value| {
+            config.streams_max = count(value, 1, 65_536)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "limits.keepalive",
+        accepts: "a duration in whole seconds from \"1s\" to \"1h\"",
+        default: "\"30s\"",
+        apply: |config, value| {
+            let keepalive = duration(value, Duration::from_secs(1), Duration::from_secs(3_600))?;
+            if keepalive.subsec_nanos() != 0 {
+                return Err(format!("{value} is not a whole number of seconds"));
+            }
+            config.keepalive = keepalive;
+            Ok(())
+        },
+    },
+    Key {
+        path: "tcp.congestion",
+        accepts: "\"auto\", \"system\" or the name of an algorithm of this kernel, such as \"cubic\"",
+        default: "\"auto\"",
+        apply: |config, value| {
+            config.congestion = congestion(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "tcp.backlog",
+        accepts: "1 to 65535",
+        default: "4096",
+        apply: |config, value| {
+            config.backlog = count(value, 1, 65_535)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "poll.spin",
+        accepts: "a duration from \"0us\" (off) to \"10ms\"",
+        default: "\"20us\"",
+        apply: |config, value| {
+            config.spin = duration(value, Duration::ZERO, Duration::from_millis(10))?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "drain.timeout",
+        accepts: "a duration from \"0s\" to \"1h\"",
+        default: "\"30s\"",
+        apply: |config, value| {
+            config.drain_timeout = duration(value, Duration::ZERO, Duration::from_secs(3_600))?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "log.format",
+        accepts: "\"text\" or \"json\"",
+        default: "\"text\"",
+        apply: |config, value| {
+            config.log_format = match text(value)? {
+                "json" => LogFormat::Json,
+                "text" => LogFormat::Text,
+                other => return Err(format!("{other:?} is no log format")),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        path: "log.level",
+        accepts: "\"error\", \"warn\", \"info\", \"debug\", \"trace\" or a filter such as \
+                  \"warn,ringway=debug\"",
+        default: "\"warn\"",
+        apply: |config, value| {
+            let level = filled(value)?;
+            tracing_subscriber::EnvFilter::builder()
+                .parse(level)
+                .map_err(|error| format!("{level:?} is no log level ({error})"))?;
+            config.log_level = level.to_owned();
+            Ok(())
+        },
+    },
+];
+
+/// Most shards of one relay: every pair of them has a mailbox, so memory grows with the square.
+const SHARDS_MAX: u32 = 256;
+
+fn text(value: &Value) -> Result<&str, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Integer(_) | Value::Float(_) => Err(format!(
+            "{value} is a bare number where text in quotes is expected"
+        )),
+        _ => Err(format!("{} is not text", kind(value))),
+    }
+}
+
+fn filled(value: &Value) -> Result<&str, String> {
+    match text(value)? {
+        "" => Err("the text is empty".to_owned()),
+        text => Ok(text),
+    }
+}
+
+fn automatic(value: &Value) -> bool {
+    matches!(value, Value::String(text) if text == "auto")
+}
+
+fn count(value: &Value, min: u32, max: u32) -> Result<u32, String> {
+    match value {
+        Value::Integer(number) => within(*number, min, max),
+        Value::Float(_) | Value::String(_) => Err(format!("{value} is no whole number")),
+        _ => Err(format!("{} is no whole number", kind(value))),
+    }
+}
+
+fn small<T: TryFrom<u32>>(value: &Value, min: u32, max: u32) -> Result<T, String> {
+    T::try_from(count(value, min, max)?).map_err(|_| format!("{value} is too large"))
+}
+
+fn duration(value: &Value, min: Duration, max: Duration) -> Result<Duration, String> {
+    if let Value::Integer(number) = value {
+        return Err(format!(
+            "{number} has no unit; write for example \"{number}s\""
+        ));
+    }
+    let duration = parse_duration(text(value)?)?;
+    if duration < min {
+        Err(format!("{value} is too short"))
+    } else if duration > max {
+        Err(format!("{value} is too long"))
+    } else {
+        Ok(duration)
+    }
+}
+
+fn cores(value: &Value) -> Result<Option<Vec<u16>>, String> {
+    if automatic(value) {
+        return Ok(None);
+    }
+    let numbers = match value {
+        Value::Array(numbers) => numbers.iter().map(|n| small(n, 0, 65_535)).collect(),
+        // A flag or a variable: "0,1", or "0" alone.
+        Value::Integer(_) => small(value, 0, 65_535).map(|core| vec![core]),
+        Value::String(list) => list
+            .split(',')
+            .map(|core| {
+                core.trim()
+                    .parse()
+                    .map_err(|_| format!("{core:?} is no core number"))
+            })
+            .collect(),
+        _ => Err(format!("{} is no list of core numbers", kind(value))),
+    };
+    let numbers: Vec<u16> = numbers?;
+    if numbers.is_empty() {
+        return Err("the list is empty".to_owned());
+    }
+    for (position, core) in numbers.iter().enumerate() {
+        if numbers.iter().take(position).any(|earlier| earlier == core) {
+            return Err(format!("core {core} stands there twice"));
+        }
+    }
+    Ok(Some(numbers))
+}
+
+fn congestion(value: &Value) -> Result<Congestion, String> {
+    match filled(value)? {
+        "auto" => Ok(Congestion::Automatic),
+        "system" => Ok(Congestion::System),
+        // Bound: TCP_CA_NAME_MAX of the kernel is 16 with the closing zero.
+        name if name.len() < 16 && name.bytes().all(is_name_byte) => {
+            Ok(Congestion::Named(name.to_owned()))
+        }
+        other => Err(format!("{other:?} is no name of an algorithm")),
+    }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "a list",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Float(_) | Value::Integer(_) => "a number",
+        Value::String(_) => "text",
+        Value::Table(_) => "a table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value_of(text: &str) -> Value {
+        format!("x = {text}").parse::<toml::Table>().unwrap()["x"].clone()
+    }
+
+    fn apply(path: &str, text: &str) -> Result<Config, String> {
+        let mut config = Config::default();
+        (key_of(path).unwrap().apply)(&mut config, &value_of(text)).map(|()| config)
+    }
+
+    #[test]
+    fn table_defaults_give_the_default_settings() {
+        for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+            assert_eq!(
+                apply(key.path, key.default),
+                Ok(Config::default()),
+                "{}",
+                key.path
+            );
+        }
+    }
+
+    #[test]
+    fn paths_are_unique_and_variables_follow_from_them() {
+        for (position, key) in KEYS.iter().enumerate() {
+            assert!(KEYS[..position].iter().all(|other| other.path != key.path));
+        }
+        assert_eq!(
+            key_of("limits.sessions_max").unwrap().variable(),
+            "RINGWAY_LIMITS_SESSIONS_MAX"
+        );
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_what_is_wrong() {
+        for (path, text, part) in [
+            ("listen", "7100", "bare number"),
+            ("listen", "\"127.0.0.1\"", "port is missing"),
+            ("shards", "0", "too small"),
+            ("shards", "\"many\"", "no whole number"),
+            ("cores", "[0, 0]", "twice"),
+            ("cores", "[]", "empty"),
+            ("cores", "true", "true or false"),
+            ("cores", "\"0,x\"", "no core number"),
+            ("key_file", "\"\"", "empty"),
+            ("drain.timeout", "30", "no unit"),
+            ("drain.timeout", "\"2h\"", "too long"),
+            ("poll.spin", "\"1s\"", "too long"),
+            ("limits.keepalive", "\"1500ms\"", "whole number of seconds"),
+            ("limits.keepalive", "\"0s\"", "too short"),
+            ("tcp.congestion", "\"Cubic!\"", "no name"),
+            ("tcp.congestion", "\"a_name_that_is_long\"", "no name"),
+            ("log.format", "\"xml\"", "no log format"),
+            ("log.level", "\"ringway=loud\"", "no log level"),
+            ("tcp.backlog", "-1", "too small"),
+        ] {
+            let error = apply(path, text).unwrap_err();
+            assert!(error.contains(part), "{path} = {text}: {error}");
+        }
+    }
+
+    #[test]
+    fn right_values_arrive() {
+        assert_eq!(apply("cores", "\"0,1\"").unwrap().cores, Some(vec![0, 1]));
+        assert_eq!(apply("cores", "3").unwrap().cores, Some(vec![3]));
+        assert_eq!(apply("admin.listen", "\"off\"").unwrap().admin_listen, None);
+        assert_eq!(apply("shards", "2").unwrap().shards, Some(2));
+        assert_eq!(
+            apply("tcp.congestion", "\"bbr\"").unwrap().congestion,
+            Congestion::Named("bbr".into())
+        );
+        let spin = apply("poll.spin", "\"0us\"").unwrap().spin;
+        assert_eq!(spin, Duration::ZERO);
+    }
+}

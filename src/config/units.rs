@@ -1,0 +1,108 @@
+//! Values with units, as text.
+//!
+//! Here: durations, addresses and counts, each with an error that says what is accepted. Not here:
+//! which key takes which.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Reads a duration with a unit, such as `5s` or `1m 30s`.
+///
+/// # Errors
+///
+/// A sentence for people; a bare number is refused because nobody can tell its unit.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    if text.parse::<f64>().is_ok() {
+        return Err(format!(
+            "{text:?} has no unit; write for example \"{}s\"",
+            text.trim()
+        ));
+    }
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is no duration ({error}); write for example \"5s\""))
+}
+
+/// Reads an address of this host with its port, such as `127.0.0.1:7100` or `[::1]:7100`.
+///
+/// # Errors
+///
+/// A sentence for people that names the missing part.
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let hint = if text.parse::<std::net::IpAddr>().is_ok() {
+        "the port is missing; write for example \"127.0.0.1:7100\""
+    } else if text.parse::<u16>().is_ok() || text.starts_with(':') {
+        "the IP address is missing; write for example \"127.0.0.1:7100\""
+    } else {
+        "write an IP address and a port, for example \"127.0.0.1:7100\""
+    };
+    Err(format!("{text:?} is no address: {hint}"))
+}
+
+/// Checks that `number` lies within the bounds.
+///
+/// # Errors
+///
+/// A sentence that says on which side it lies outside.
+pub(crate) fn within(number: i64, min: u32, max: u32) -> Result<u32, String> {
+    let value = u32::try_from(number).unwrap_or(if number < 0 { 0 } else { u32::MAX });
+    if number < i64::from(min) {
+        Err(format!("{number} is too small"))
+    } else if value > max {
+        Err(format!("{number} is too large"))
+    } else {
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duration_needs_a_unit() {
+        assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration("20us"), Ok(Duration::from_micros(20)));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        for bare in ["5", "0", "1.5"] {
+            assert!(parse_duration(bare).unwrap_err().contains("has no unit"));
+        }
+        assert!(parse_duration("soon").unwrap_err().contains("no duration"));
+    }
+
+    #[test]
+    fn address_error_names_the_missing_part() {
+        assert!(
+            parse_address("127.0.0.1")
+                .unwrap_err()
+                .contains("port is missing")
+        );
+        assert!(
+            parse_address("7100")
+                .unwrap_err()
+                .contains("IP address is missing")
+        );
+        assert!(
+            parse_address("localhost:1")
+                .unwrap_err()
+                .contains("IP address and a port")
+        );
+        assert!(parse_address("[::1]:7100").is_ok());
+    }
+
+    #[test]
+    fn bounds_are_inclusive() {
+        assert_eq!(within(1, 1, 2), Ok(1));
+        assert_eq!(within(2, 1, 2), Ok(2));
+        assert!(within(0, 1, 2).unwrap_err().contains("too small"));
+        assert!(within(-1, 0, 2).unwrap_err().contains("too small"));
+        assert!(within(3, 1, 2).unwrap_err().contains("too large"));
+        assert!(
+            within(i64::MAX, 1, u32::MAX)
+                .unwrap_err()
+                .contains("too large")
+        );
+    }
+}

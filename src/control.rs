@@ -1,0 +1,72 @@
+//! The control plane: what an operator sees and does.
+//!
+//! Here: the picture of a relay that all of it works on. `admin` serves it over HTTP, `health` and
+//! `metrics` write it, `drain` ends a relay. Not here: the data plane; it is asked for snapshots and
+//! told commands, and its sockets are never touched.
+
+pub(crate) mod admin;
+pub(crate) mod drain;
+pub(crate) mod health;
+pub(crate) mod metrics;
+pub(crate) mod plane;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use ringway_proto::key::PublicKey;
+use ringway_shards::core::{Audit, CoreStats};
+
+use crate::config::Config;
+
+/// What stays the same for the life of a relay, and whether it drains.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    /// Its public key.
+    pub(crate) key: PublicKey,
+    /// Its settings.
+    pub(crate) config: Config,
+    /// Where it really listens.
+    pub(crate) listen: std::net::SocketAddr,
+    /// When it started, for people.
+    pub(crate) started: SystemTime,
+    /// When it started, for the uptime.
+    pub(crate) started_at: Instant,
+    /// Whether it is ending.
+    pub(crate) is_draining: AtomicBool,
+}
+
+impl Relay {
+    /// Whether the relay is ending and takes nothing new.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+}
+
+/// One shard at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct ShardView {
+    /// Its number.
+    pub(crate) shard: u16,
+    /// Its counters.
+    pub(crate) stats: CoreStats,
+    /// What it owns.
+    pub(crate) audit: Audit,
+}
+
+/// Something that can be asked for the state of every shard.
+pub(crate) trait Shards: Send + Sync + 'static {
+    /// Returns every shard's state, in the order of their numbers.
+    fn view(&self) -> Vec<ShardView>;
+
+    /// Returns how many shards there are; one that does not answer is missing in the view.
+    fn shards_count(&self) -> usize;
+}
+
+/// Version of the package.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Commit the binary was built from; builds of releases set `RINGWAY_COMMIT`.
+pub(crate) const COMMIT: &str = match option_env!("RINGWAY_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};

@@ -1,0 +1,355 @@
+//! Counters and gauges in the Prometheus text format.
+//!
+//! Here: the one table of metrics, the laws between them, the writer. Not here: HTTP, counting.
+//!
+//! Labels are `shard` and `reason` and nothing else, so the number of series is bounded by shards
+//! times reasons. A law stands in the HELP of the metric on its left side; `/health` checks it.
+//! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
+
+use ringway_proto::reason::Reason;
+use ringway_shards::core::{ByReason, CoreStats};
+
+use super::ShardView;
+
+/// One metric.
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    read: Read,
+}
+
+/// Where a metric's value comes from.
+enum Read {
+    /// Only grows.
+    Counter(fn(&CoreStats) -> u64),
+    /// Only grows, one series for each reason.
+    CounterByReason(fn(&CoreStats) -> &ByReason),
+    /// Grows and shrinks.
+    Gauge(fn(&CoreStats) -> u64),
+}
+
+/// An equation between counters of one shard.
+pub(crate) struct Law {
+    /// The equation in the words of the metrics.
+    pub(crate) text: &'static str,
+    /// Both sides.
+    pub(crate) sides: fn(&CoreStats) -> (u64, u64),
+}
+
+/// Every law. They hold for each shard by itself at any time.
+pub(crate) const LAWS: &[Law] = &[
+    Law {
+        text: "sockets_opened = sockets_closed + sockets_current",
+        sides: |s| (s.sockets_opened, s.sockets_closed + s.sockets_current),
+    },
+    Law {
+        text: "sessions_opened = sessions_current + sum(sessions_closed)",
+        sides: |s| {
+            (
+                s.sessions_opened,
+                s.sessions_current + s.sessions_closed.sum(),
+            )
+        },
+    },
+    Law {
+        text: "streams_opened = streams_current + streams_closed",
+        sides: |s| (s.streams_opened, s.streams_current + s.streams_closed),
+    },
+    Law {
+        text: "opens_received = opens_pending + opens_accepted + sum(opens_refused) + opens_cancelled",
+        sides: |s| {
+            let ended = s.opens_accepted + s.opens_refused.sum() + s.opens_cancelled;
+            (s.opens_received, s.opens_pending + ended)
+        },
+    },
+];
+
+const METRICS: &[Metric] = &[
+    Metric {
+        name: "ringway_sockets_opened_total",
+        help: "Sockets accepted. sockets_opened = sockets_closed + sockets_current",
+        read: Read::Counter(|s| s.sockets_opened),
+    },
+    Metric {
+        name: "ringway_sockets_closed_total",
+        help: "Sockets whose close completed.",
+        read: Read::Counter(|s| s.sockets_closed),
+    },
+    Metric {
+        name: "ringway_sockets_current",
+        help: "Sockets open now, those being closed included.",
+        read: Read::Gauge(|s| s.sockets_current),
+    },
+    Metric {
+        name: "ringway_handshakes_failed_total",
+        help: "Handshakes that did not become a session.",
+        read: Read::CounterByReason(|s| &s.handshakes_failed),
+    },
+    Metric {
+        name: "ringway_handshakes_abandoned_total",
+        help: "Connections that ended in the handshake without an error of the protocol.",
+        read: Read::Counter(|s| s.handshakes_abandoned),
+    },
+    Metric {
+        name: "ringway_handshakes_current",
+        help: "Handshakes in progress now.",
+        read: Read::Gauge(|s| s.handshakes_current),
+    },
+    Metric {
+        name: "ringway_sessions_opened_total",
+        help: "Handshakes that became sessions. \
+               sessions_opened = sessions_current + sum(sessions_closed)",
+        read: Read::Counter(|s| s.sessions_opened),
+    },
+    Metric {
+        name: "ringway_sessions_closed_total",
+        help: "Sessions that ended; reason accepted is the peer's own goodbye.",
+        read: Read::CounterByReason(|s| &s.sessions_closed),
+    },
+    Metric {
+        name: "ringway_sessions_current",
+        help: "Sessions now.",
+        read: Read::Gauge(|s| s.sessions_current),
+    },
+    Metric {
+        name: "ringway_streams_opened_total",
+        help: "Stream legs opened, a bridge has two. streams_opened = streams_current + streams_closed",
+        read: Read::Counter(|s| s.streams_opened),
+    },
+    Metric {
+        name: "ringway_streams_closed_total",
+        help: "Stream legs that ended.",
+        read: Read::Counter(|s| s.streams_closed),
+    },
+    Metric {
+        name: "ringway_streams_current",
+        help: "Stream legs now.",
+        read: Read::Gauge(|s| s.streams_current),
+    },
+    Metric {
+        name: "ringway_streams_reset_total",
+        help: "Stream legs that the relay reset.",
+        read: Read::CounterByReason(|s| &s.streams_reset),
+    },
+    Metric {
+        name: "ringway_opens_received_total",
+        help: "Streams that peers opened towards peers. opens_received = opens_pending + \
+               opens_accepted + sum(opens_refused) + opens_cancelled",
+        read: Read::Counter(|s| s.opens_received),
+    },
+    Metric {
+        name: "ringway_opens_pending_current",
+        help: "Opens without an answer yet.",
+        read: Read::Gauge(|s| s.opens_pending),
+    },
+    Metric {
+        name: "ringway_opens_accepted_total",
+        help: "Opens that became bridges.",
+        read: Read::Counter(|s| s.opens_accepted),
+    },
+    Metric {
+        name: "ringway_opens_refused_total",
+        help: "Opens that the relay or the destination refused.",
+        read: Read::CounterByReason(|s| &s.opens_refused),
+    },
+    Metric {
+        name: "ringway_opens_cancelled_total",
+        help: "Opens that the opener gave up, by reset or by dying.",
+        read: Read::Counter(|s| s.opens_cancelled),
+    },
+    Metric {
+        name: "ringway_frames_received_total",
+        help: "Data and window frames taken from peers.",
+        read: Read::Counter(|s| s.frames_received),
+    },
+    Metric {
+        name: "ringway_received_bytes_total",
+        help: "Bytes taken from sockets.",
+        read: Read::Counter(|s| s.bytes_received),
+    },
+    Metric {
+        name: "ringway_sent_bytes_total",
+        help: "Bytes that the kernel took for sending.",
+        read: Read::Counter(|s| s.bytes_sent),
+    },
+    Metric {
+        name: "ringway_forwarded_bytes_total",
+        help: "Stream payload forwarded between two legs, counted where it came in.",
+        read: Read::Counter(|s| s.payload_bytes_forwarded),
+    },
+    Metric {
+        name: "ringway_sends_completed_total",
+        help: "Gather sends that completed.",
+        read: Read::Counter(|s| s.sends_completed),
+    },
+    Metric {
+        name: "ringway_sends_short_total",
+        help: "Gather sends that the kernel ended short and that went on with the rest.",
+        read: Read::Counter(|s| s.sends_short),
+    },
+    Metric {
+        name: "ringway_mailbox_messages_total",
+        help: "Messages taken from other shards' mailboxes.",
+        read: Read::Counter(|s| s.messages_received),
+    },
+];
+
+/// Returns the whole page. A reason's series exists from its first event on.
+pub(crate) fn page(shards: &[ShardView], uptime_s: u64, is_draining: bool) -> String {
+    let mut out = String::with_capacity(16_384);
+    let version = super::VERSION;
+    heading(
+        &mut out,
+        "ringway_uptime_seconds",
+        "Time since the start.",
+        "gauge",
+    );
+    line(&mut out, format_args!("ringway_uptime_seconds {uptime_s}"));
+    heading(
+        &mut out,
+        "ringway_draining",
+        "1 while the relay takes nothing new.",
+        "gauge",
+    );
+    line(
+        &mut out,
+        format_args!("ringway_draining {}", u8::from(is_draining)),
+    );
+    let help = format!("Relay of version {version}, commit {}.", super::COMMIT);
+    heading(&mut out, "ringway_shards_current", &help, "gauge");
+    line(
+        &mut out,
+        format_args!("ringway_shards_current {}", shards.len()),
+    );
+    for metric in METRICS {
+        metric.write(&mut out, shards);
+    }
+    out
+}
+
+impl Metric {
+    fn write(&self, out: &mut String, shards: &[ShardView]) {
+        let Self { name, help, read } = self;
+        let kind = match read {
+            Read::Counter(_) | Read::CounterByReason(_) => "counter",
+            Read::Gauge(_) => "gauge",
+        };
+        heading(out, name, help, kind);
+        for ShardView { shard, stats, .. } in shards {
+            match read {
+                Read::Counter(read) | Read::Gauge(read) => {
+                    line(
+                        out,
+                        format_args!("{name}{{shard=\"{shard}\"}} {}", read(stats)),
+                    );
+                }
+                Read::CounterByReason(read) => {
+                    for (reason, count) in by_reason(read(stats)) {
+                        let label = reason.label();
+                        line(
+                            out,
+                            format_args!("{name}{{shard=\"{shard}\",reason=\"{label}\"}} {count}"),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns the reasons that have happened.
+pub(crate) fn by_reason(counters: &ByReason) -> impl Iterator<Item = (Reason, u64)> + '_ {
+    Reason::ALL
+        .into_iter()
+        .map(|reason| (reason, counters.of(reason)))
+        .filter(|(_, count)| *count > 0)
+}
+
+fn heading(out: &mut String, name: &str, help: &str, kind: &str) {
+    line(out, format_args!("# HELP {name} {help}"));
+    line(out, format_args!("# TYPE {name} {kind}"));
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.push_str(&text.to_string());
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard(number: u16) -> ShardView {
+        let mut stats = CoreStats::default();
+        stats.sockets_opened = 3;
+        stats.sockets_current = 3;
+        stats.sessions_closed.count(Reason::Idle);
+        stats.sessions_opened = 1;
+        ShardView {
+            shard: number,
+            stats,
+            audit: ringway_shards::core::Audit::default(),
+        }
+    }
+
+    #[test]
+    fn page_has_one_help_and_one_type_a_metric() {
+        let page = page(&[shard(0), shard(1)], 7, false);
+        for Metric { name, .. } in METRICS {
+            assert_eq!(
+                page.matches(&format!("# HELP {name} ")).count(),
+                1,
+                "{name}"
+            );
+            assert_eq!(
+                page.matches(&format!("# TYPE {name} ")).count(),
+                1,
+                "{name}"
+            );
+        }
+        assert!(
+            page.contains("ringway_sockets_current{shard=\"1\"} 3\n"),
+            "{page}"
+        );
+        assert!(
+            page.contains("ringway_sessions_closed_total{shard=\"0\",reason=\"idle\"} 1\n"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn names_follow_the_pattern() {
+        for Metric { name, read, .. } in METRICS {
+            assert!(name.starts_with("ringway_"));
+            let suffix = match read {
+                Read::Counter(_) | Read::CounterByReason(_) => "_total",
+                Read::Gauge(_) => "_current",
+            };
+            assert!(name.ends_with(suffix), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_law_stands_in_a_help_text() {
+        for law in LAWS {
+            let has_law = |metric: &Metric| metric.help.contains(law.text);
+            assert!(METRICS.iter().any(has_law), "{}", law.text);
+        }
+    }
+
+    #[test]
+    fn laws_agree_with_the_data_plane() {
+        let mut broken = CoreStats::default();
+        broken.sockets_opened = 1;
+        broken.sessions_opened = 1;
+        broken.streams_opened = 1;
+        broken.opens_received = 1;
+        let theirs = broken.broken_laws();
+        for (law, theirs) in LAWS.iter().zip(&theirs) {
+            let (left, right) = (law.sides)(&broken);
+            assert_ne!(left, right);
+            assert!(theirs.starts_with(law.text), "{theirs}");
+        }
+        assert_eq!(LAWS.len(), theirs.len());
+    }
+}

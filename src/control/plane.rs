@@ -1,0 +1,165 @@
+//! The data plane as the control plane uses it.
+//!
+//! Here: settings in the data plane's words, the start with its error texts, snapshots, the end. Not
+//! here: anything of a socket.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use ringway_proto::dialect::Dialect;
+use ringway_proto::handshake::{Offer, RelayIdentity};
+use ringway_proto::key::SecretKey;
+use ringway_proto::limits;
+use ringway_shards::ring::{ListenError, RingConfig};
+use ringway_shards::set::{LaunchError, ShardSet, ShardSetConfig, ShardSnapshot};
+
+use super::{ShardView, Shards};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::preflight;
+
+/// The running shards.
+#[derive(Debug)]
+pub(crate) struct Plane {
+    shards: ShardSet,
+}
+
+impl Plane {
+    /// Starts the shards and returns when every one of them runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Host`] with the first cause; nothing is left running.
+    pub(crate) fn launch(config: &Config, secret: &SecretKey) -> Result<Self, Failure> {
+        let shards = ShardSet::launch(&set_config(config, secret)).map_err(failure)?;
+        Ok(Self { shards })
+    }
+
+    /// Returns where peers connect, with the port the kernel chose.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.shards.address()
+    }
+
+    /// Takes nothing new from now on; sessions are told, and end with their last stream.
+    pub(crate) fn drain(&self) {
+        self.shards.drain();
+    }
+
+    /// Ends every shard at once, and says so in the log when one did not let go of everything.
+    pub(crate) fn end(self) {
+        for ShardSnapshot { shard, audit, .. } in self.shards.shutdown() {
+            if !audit.is_zero() {
+                tracing::error!(shard = shard.0, ?audit, "a shard ended with something left");
+            }
+        }
+    }
+}
+
+impl Shards for Plane {
+    fn view(&self) -> Vec<ShardView> {
+        let view = |snapshot: ShardSnapshot| ShardView {
+            shard: snapshot.shard.0,
+            stats: snapshot.stats,
+            audit: snapshot.audit,
+        };
+        self.shards
+            .snapshots(SNAPSHOT_TIMEOUT)
+            .into_iter()
+            .map(view)
+            .collect()
+    }
+
+    fn shards_count(&self) -> usize {
+        self.shards.handles().len()
+    }
+}
+
+/// Returns how many shards the settings ask for.
+pub(crate) fn shards_count(config: &Config) -> u16 {
+    match (config.shards, &config.cores) {
+        (Some(count), _) => count,
+        (None, Some(cores)) => u16::try_from(cores.len()).unwrap_or(u16::MAX),
+        (None, None) => {
+            let cores = available_parallelism().map_or(1, usize::from);
+            u16::try_from(cores)
+                .unwrap_or(u16::MAX)
+                .min(SHARDS_AUTOMATIC_MAX)
+        }
+    }
+}
+
+fn set_config(config: &Config, secret: &SecretKey) -> ShardSetConfig {
+    let keepalive_s = u16::try_from(config.keepalive.as_secs()).unwrap_or(u16::MAX);
+    ShardSetConfig {
+        shards_count: shards_count(config),
+        cores: config
+            .cores
+            .iter()
+            .flatten()
+            .map(|core| usize::from(*core))
+            .collect(),
+        listen: config.listen,
+        joins_address: false,
+        backlog: config.backlog,
+        congestion: preflight::congestion(config),
+        spin: config.spin,
+        handshakes_max: config.handshakes_max,
+        identity: Arc::new(RelayIdentity::new(secret)),
+        dialect: Dialect::Native,
+        offer: Offer {
+            capabilities: 0,
+            streams_max: config.streams_max,
+            stream_window: limits::WINDOW_INITIAL,
+            keepalive_s,
+        },
+        // One slot of the table stays free: at a full one the kernel drops a client it has accepted.
+        ring: RingConfig {
+            sockets_max: config.sessions_max + 1,
+            ..RingConfig::default()
+        },
+    }
+}
+
+/// Returns the failure of a launch, in the words of the command line.
+fn failure(error: LaunchError) -> Failure {
+    const FLAG: &str = "--listen ADDRESS:PORT";
+    match error {
+        LaunchError::Listen(ListenError::AddressInUse { address }) => {
+            Failure::listen(address, FLAG, io::ErrorKind::AddrInUse.into())
+        }
+        LaunchError::Listen(ListenError::AddressUnknown { address }) => {
+            Failure::listen(address, FLAG, io::ErrorKind::AddrNotAvailable.into())
+        }
+        LaunchError::Listen(ListenError::Permission { address }) => {
+            Failure::listen(address, FLAG, io::ErrorKind::PermissionDenied.into())
+        }
+        LaunchError::Listen(_) => Failure::host("cannot listen", error),
+        _ => Failure::host("cannot start the shards", error),
+    }
+}
+
+/// Longest wait for a shard's snapshot; a turn takes microseconds.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Most shards that are started without being asked for, the most the configuration accepts.
+const SHARDS_AUTOMATIC_MAX: u16 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_follow_count_then_cores_then_host() {
+        let config = |shards, cores| Config {
+            shards,
+            cores,
+            ..Config::default()
+        };
+        assert_eq!(shards_count(&config(Some(3), None)), 3);
+        assert_eq!(shards_count(&config(None, Some(vec![0, 5]))), 2);
+        assert!(shards_count(&config(None, None)) >= 1);
+    }
+}
