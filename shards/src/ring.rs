@@ -326,7 +326,9 @@ impl Ring {
         }
         state.phase = Phase::Closing;
         // A close alone does not end a multishot receive, which keeps the socket: the peer would see
-        // it open for ever (URING.md E).
+        // it open for ever (URING.md E). Cancelling by user data finds the operation in a hash table;
+        // by descriptor the kernel walks all armed operations of the ring: 223 us a close among 8,100
+        // armed receives against 9.5 us (kernel 6.18; `cost_of_a_close_among_many_armed_receives`).
         let close = Plain::Close {
             slot: slot.0,
             generation: state.generation,
@@ -375,9 +377,14 @@ impl Ring {
         Ok(())
     }
 
-    /// Returns whether a turn without waiting would find something. Costs no system call.
-    pub fn has_work(&mut self) -> bool {
-        self.kernel.has_work()
+    /// Returns whether a turn without waiting would find completions. Costs no system call.
+    pub fn is_ready(&mut self) -> bool {
+        self.kernel.is_ready()
+    }
+
+    /// Returns whether something was asked for that no turn has submitted yet.
+    pub fn has_requests(&mut self) -> bool {
+        self.kernel.has_requests()
     }
 
     /// Returns what other rings need to wake this one.

@@ -158,7 +158,7 @@ impl Kernel {
                 self.submitter.submit()
             }
             Wait::No => {
-                if !self.has_work() {
+                if !self.is_ready() && !self.has_requests() {
                     return Ok(());
                 }
                 self.submitter.submit()
@@ -196,13 +196,18 @@ impl Kernel {
         count
     }
 
-    /// Returns whether an enter would find something to do: entries to submit, completions to reap,
-    /// or work the kernel has deferred. Reads shared memory only.
-    pub(super) fn has_work(&mut self) -> bool {
+    /// Returns whether there are completions to reap, or work the kernel has deferred to the next enter.
+    /// Reads shared memory only.
+    pub(super) fn is_ready(&mut self) -> bool {
         let queue = self.submission();
-        let pending = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        let is_deferred = queue.taskrun() || queue.cq_overflow();
         drop(queue);
-        pending || !self.backlog.is_empty() || !self.completion().is_empty()
+        is_deferred || !self.completion().is_empty()
+    }
+
+    /// Returns whether entries wait to be submitted.
+    pub(super) fn has_requests(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.submission().is_empty()
     }
 
     /// Returns the calls that set up and register things.

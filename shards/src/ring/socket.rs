@@ -90,18 +90,7 @@ impl Listener {
     /// See [`ListenError`].
     pub fn bind(options: &ListenOptions) -> Result<Self, ListenError> {
         let address = options.address;
-        let local = |operation| {
-            move |source: io::Error| match Errno::from_io_error(&source) {
-                Some(Errno::ADDRINUSE) => ListenError::AddressInUse { address },
-                Some(Errno::ADDRNOTAVAIL) => ListenError::AddressUnknown { address },
-                Some(Errno::ACCESS | Errno::PERM) => ListenError::Permission { address },
-                _ => ListenError::Local {
-                    address,
-                    operation,
-                    source,
-                },
-            }
-        };
+        let local = |operation| fault(address, operation);
         let domain = Domain::for_address(address);
         let socket =
             Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(local("socket"))?;
@@ -123,6 +112,21 @@ impl Listener {
         Ok(Self { socket, address })
     }
 
+    /// Checks that no socket listens on `address`, not even one that shares it.
+    ///
+    /// # Errors
+    /// [`ListenError::AddressInUse`], or what else keeps an address from being used.
+    pub fn check_unused(address: SocketAddr) -> Result<(), ListenError> {
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))
+            .map_err(fault(address, "socket"))?;
+        // Tolerates connections of an earlier process that are still closing.
+        socket
+            .set_reuse_address(true)
+            .map_err(fault(address, "SO_REUSEADDR"))?;
+        socket.bind(&address.into()).map_err(fault(address, "bind"))
+    }
+
     /// Returns the address, with the port the kernel chose.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
@@ -131,6 +135,20 @@ impl Listener {
 
     pub(super) const fn socket(&self) -> &Socket {
         &self.socket
+    }
+}
+
+/// Turns a failed system call into an error with the fix in its text.
+fn fault(address: SocketAddr, operation: &'static str) -> impl Fn(io::Error) -> ListenError {
+    move |source| match Errno::from_io_error(&source) {
+        Some(Errno::ADDRINUSE) => ListenError::AddressInUse { address },
+        Some(Errno::ADDRNOTAVAIL) => ListenError::AddressUnknown { address },
+        Some(Errno::ACCESS | Errno::PERM) => ListenError::Permission { address },
+        _ => ListenError::Local {
+            address,
+            operation,
+            source,
+        },
     }
 }
 

@@ -129,9 +129,74 @@ fn flow(token: u64, len: usize) -> Vec<u8> {
     (0..len).map(|at| pattern(token, at)).collect()
 }
 
-/// Each client sends its token and a flow; the server sends every range back by reference.
+/// The serving side of [`echo`]: sends every range back by reference.
+struct Echo {
+    host: Host,
+    /// Ranges each socket still has to return.
+    queues: Vec<VecDeque<RingLease>>,
+    is_sending: Vec<bool>,
+}
+
+impl Echo {
+    fn turn(&mut self) {
+        let Host { ring, completions } = &mut self.host;
+        ring.turn(Wait::For(Duration::from_micros(100)), completions)
+            .unwrap();
+        for completion in completions.drain(..) {
+            match completion {
+                Completion::Accepted { slot } => ring.receive(slot),
+                Completion::Received { slot, lease } => self.queues[place(slot)].push_back(lease),
+                Completion::Sent { slot, .. } => self.is_sending[place(slot)] = false,
+                Completion::ReceiveEnded { slot, .. } => ring.close(slot),
+                Completion::Closed { slot } => {
+                    self.queues[place(slot)].clear();
+                    self.is_sending[place(slot)] = false;
+                }
+                other => assert!(matches!(other, Completion::Woken), "{other:?}"),
+            }
+        }
+        for (slot, queue) in (0..).zip(&mut self.queues) {
+            if self.is_sending[place(Slot(slot))] || queue.is_empty() {
+                continue;
+            }
+            let mut batch = Batch::new();
+            for lease in queue.drain(..) {
+                batch.push_lease(lease);
+            }
+            self.is_sending[place(Slot(slot))] = true;
+            ring.send(Slot(slot), batch);
+        }
+    }
+
+    /// Waits until every client has gone.
+    fn finish(self, sockets: u64) {
+        let mut host = self.host;
+        drop(self.queues);
+        host.until(|ring, completion| {
+            if let Some(Completion::ReceiveEnded { slot, .. }) = completion {
+                ring.close(slot);
+            }
+            ring.numbers().sockets_closed == sockets
+        });
+        let buffers = host.ring.numbers().buffers;
+        assert_eq!(
+            buffers.provided + buffers.pinned + buffers.idle,
+            buffers.blocks
+        );
+        host.finish();
+    }
+}
+
+/// Each client sends a flow of its own and checks that exactly it comes back.
 fn echo(config: &RingConfig, sockets: u64, len: usize) {
-    let (mut server, address) = Host::listening(config);
+    let (host, address) = Host::listening(config);
+    let slots = usize::try_from(config.sockets_max).unwrap();
+    let queues = (0..slots).map(|_| VecDeque::new()).collect();
+    let mut server = Echo {
+        host,
+        queues,
+        is_sending: vec![false; slots],
+    };
     let mut client = Host::new(config);
     for token in 0..sockets {
         client
@@ -139,21 +204,18 @@ fn echo(config: &RingConfig, sockets: u64, len: usize) {
             .connect(address, &ConnectOptions::default(), token)
             .unwrap();
     }
-    let slots_count = usize::try_from(config.sockets_max).unwrap();
-    // Ranges each server socket still has to return, and the connection behind each client socket.
-    let mut queues: Vec<VecDeque<RingLease>> = (0..slots_count).map(|_| VecDeque::new()).collect();
-    let mut sending = vec![false; slots_count];
-    let mut tokens = vec![0; slots_count];
-    let mut received = vec![0_usize; slots_count];
+    let mut tokens = vec![0; slots];
+    let mut received = vec![0_usize; slots];
     let mut finished = 0;
     let deadline = clock() + DEADLINE;
     while finished < sockets {
         assert!(
             clock() < deadline,
             "{:?} {:?}",
-            server.ring.numbers(),
+            server.host.ring.numbers(),
             client.ring.numbers()
         );
+        server.turn();
         client
             .ring
             .turn(
@@ -169,67 +231,28 @@ fn echo(config: &RingConfig, sockets: u64, len: usize) {
                     client.ring.send(slot, batch_of(flow(token, len)));
                 }
                 Completion::Received { slot, lease } => {
-                    let start = received[place(slot)];
-                    let expected =
-                        (start..start + lease.len()).map(|at| pattern(tokens[place(slot)], at));
+                    let (token, start) = (tokens[place(slot)], received[place(slot)]);
+                    received[place(slot)] += lease.len();
+                    let expected = (start..received[place(slot)]).map(|at| pattern(token, at));
                     assert!(
                         lease.bytes().iter().copied().eq(expected),
                         "bytes of another flow"
                     );
-                    received[place(slot)] += lease.len();
                     if received[place(slot)] == len {
                         client.ring.close(slot);
                     }
                 }
                 Completion::Sent { result, .. } => {
-                    assert_eq!(result, Ok(u32::try_from(len).unwrap()))
+                    assert_eq!(result, Ok(u32::try_from(len).unwrap()));
                 }
                 Completion::Closed { .. } => finished += 1,
                 other => assert!(matches!(other, Completion::Woken), "{other:?}"),
             }
         }
-        server
-            .ring
-            .turn(
-                Wait::For(Duration::from_micros(100)),
-                &mut server.completions,
-            )
-            .unwrap();
-        for completion in server.completions.drain(..) {
-            match completion {
-                Completion::Accepted { slot } => server.ring.receive(slot),
-                Completion::Received { slot, lease } => queues[place(slot)].push_back(lease),
-                Completion::Sent { slot, .. } => sending[place(slot)] = false,
-                Completion::ReceiveEnded { slot, .. } => server.ring.close(slot),
-                Completion::Closed { slot } => {
-                    queues[place(slot)].clear();
-                    sending[place(slot)] = false;
-                }
-                other => assert!(matches!(other, Completion::Woken), "{other:?}"),
-            }
-        }
-        for slot in 0..slots_count {
-            if sending[slot] || queues[slot].is_empty() {
-                continue;
-            }
-            let mut batch = Batch::new();
-            for lease in queues[slot].drain(..) {
-                batch.push_lease(lease);
-            }
-            sending[slot] = true;
-            server.ring.send(Slot(u32::try_from(slot).unwrap()), batch);
-        }
     }
     assert_eq!(client.ring.numbers().sockets_opened, sockets);
-    drop(queues);
-    server.until(|ring, _| ring.numbers().sockets_closed == sockets);
-    let buffers = server.ring.numbers().buffers;
-    assert_eq!(
-        buffers.provided + buffers.pinned + buffers.idle,
-        buffers.blocks
-    );
-    server.finish();
     client.finish();
+    server.finish(sockets);
 }
 
 fn place(slot: Slot) -> usize {

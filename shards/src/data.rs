@@ -1,0 +1,551 @@
+//! The data thread of a shard: pumps ring and core.
+//!
+//! Here: the one loop of a shard, its commands, its policy of waiting. Not here: what the events mean
+//! (`core`), the system calls (`ring`), the other thread of the shard (`service`).
+//!
+//! A turn: submit and wait in one system call; hand what happened, what other shards sent, what the
+//! service executor computed and what time it is to the core; carry out what it asks for. At most a
+//! quantum of each a turn, so that no source of work shuts out another.
+//!
+//! Waiting: with input at hand, not at all. After activity, poll shared memory for `spin`, because
+//! sleeping costs more than relaying (75 us a round trip against 21 us; URING.md, finding 2). Then
+//! sleep until the core's next deadline: an idle shard makes no system call.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::time::Instant;
+
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+use ringway_proto::key::PublicKey;
+use ringway_proto::limits::TURN_QUANTUM;
+use ringway_proto::time::Now;
+
+use crate::core::Action;
+use crate::core::Audit;
+use crate::core::CoreStats;
+use crate::core::Message;
+use crate::core::Recorder;
+use crate::core::RecvEnd;
+use crate::core::ShardCore;
+use crate::core::ShardId;
+use crate::core::Slot;
+use crate::directory::SessionDirectory;
+use crate::mailbox::Mailboxes;
+use crate::mailbox::SleepFlag;
+use crate::ring;
+use crate::ring::Completion;
+use crate::ring::ReceiveEnd;
+use crate::ring::Ring;
+use crate::ring::RingHandle;
+use crate::ring::RingLease;
+use crate::ring::RingNumbers;
+use crate::ring::Wait;
+use crate::ring::Waker;
+use crate::service::ServicePort;
+
+/// Everything a shard says about itself.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ShardSnapshot {
+    /// The shard.
+    pub shard: ShardId,
+    /// What the core owns.
+    pub audit: Audit,
+    /// The core's counters.
+    pub stats: CoreStats,
+    /// The core's latency histograms.
+    pub recorder: Recorder,
+    /// The ring's numbers.
+    pub ring: RingNumbers,
+    /// The data thread's numbers.
+    pub data: DataNumbers,
+    /// A drain has reached its end.
+    pub is_drained: bool,
+}
+
+/// Counters and gauges of a data thread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DataNumbers {
+    /// Turns.
+    pub turns: u64,
+    /// Turns that slept.
+    pub sleeps: u64,
+    /// Times polling found something before its end.
+    pub spins_hit: u64,
+    /// Times polling found nothing.
+    pub spins_missed: u64,
+    /// Messages sent to other shards.
+    pub messages_sent: u64,
+    /// Wake-ups sent to other shards.
+    pub wakes_sent: u64,
+    /// Messages that wait because another shard's mailbox is full.
+    pub outbox_current: u64,
+    /// Jobs that wait because the service executor's queue is full.
+    pub jobs_waiting_current: u64,
+}
+
+/// Why a command did not reach its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Its queue is full: commands come faster than the shard turns. Try again later.
+    #[error("shard {0} has too many commands waiting")]
+    Busy(u16),
+}
+
+/// Reaches a shard from any ordinary thread.
+#[derive(Debug, Clone)]
+pub struct ShardHandle {
+    shard: ShardId,
+    inbox: Arc<Inbox>,
+    doorbell: Doorbell,
+}
+
+/// What ordinary threads leave for a data thread.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    commands: ArrayQueue<Command>,
+    /// These two must not meet a full queue.
+    is_draining: AtomicBool,
+    is_ending: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Command {
+    Kick(PublicKey, mpsc::SyncSender<bool>),
+    Snapshot(mpsc::SyncSender<ShardSnapshot>),
+}
+
+/// Wakes a data thread if it sleeps.
+#[derive(Debug, Clone)]
+pub(crate) struct Doorbell {
+    flag: Arc<CachePadded<SleepFlag>>,
+    waker: Waker,
+}
+
+impl Doorbell {
+    pub(crate) const fn new(flag: Arc<CachePadded<SleepFlag>>, waker: Waker) -> Self {
+        Self { flag, waker }
+    }
+
+    /// Call after putting something where the data thread looks.
+    pub(crate) fn ring(&self) {
+        if self.flag.must_wake() {
+            self.waker.wake();
+        }
+    }
+}
+
+impl ShardHandle {
+    pub(crate) fn new(shard: ShardId, doorbell: Doorbell) -> Self {
+        let inbox = Arc::new(Inbox {
+            commands: ArrayQueue::new(COMMANDS_MAX),
+            is_draining: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
+        });
+        Self {
+            shard,
+            inbox,
+            doorbell,
+        }
+    }
+
+    pub(crate) fn inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+
+    /// Returns the shard's number.
+    #[must_use]
+    pub const fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// Takes nothing new from now on: stops listening, tells every peer, ends each session with its last
+    /// stream.
+    pub fn drain(&self) {
+        self.inbox.is_draining.store(true, Ordering::Release);
+        self.doorbell.ring();
+    }
+
+    /// Ends the session of `key` if this shard holds it; the receiver gets whether it did.
+    ///
+    /// # Errors
+    /// [`CommandError::Busy`]. The receiver reports a closed channel when the shard ends first.
+    pub fn kick(&self, key: PublicKey) -> Result<mpsc::Receiver<bool>, CommandError> {
+        let (answer, receiver) = mpsc::sync_channel(1);
+        self.command(Command::Kick(key, answer))?;
+        Ok(receiver)
+    }
+
+    /// Asks for a snapshot; the receiver gets it within a turn.
+    ///
+    /// # Errors
+    /// As for [`ShardHandle::kick`].
+    pub fn snapshot(&self) -> Result<mpsc::Receiver<ShardSnapshot>, CommandError> {
+        let (answer, receiver) = mpsc::sync_channel(1);
+        self.command(Command::Snapshot(answer))?;
+        Ok(receiver)
+    }
+
+    /// Closes everything and ends the shard.
+    pub(crate) fn shutdown(&self) {
+        self.inbox.is_ending.store(true, Ordering::Release);
+        self.doorbell.ring();
+    }
+
+    fn command(&self, command: Command) -> Result<(), CommandError> {
+        self.inbox
+            .commands
+            .push(command)
+            .map_err(|_| CommandError::Busy(self.shard.0))?;
+        self.doorbell.ring();
+        Ok(())
+    }
+}
+
+/// What a data thread is made of.
+pub(crate) struct Parts {
+    pub(crate) shard: ShardId,
+    pub(crate) ring: Ring,
+    pub(crate) core: ShardCore<RingLease, SessionDirectory>,
+    pub(crate) mailboxes: Mailboxes<Message<RingLease>>,
+    /// The rings of all shards, by number.
+    pub(crate) rings: Vec<RingHandle>,
+    pub(crate) service: ServicePort,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) epoch: Instant,
+    pub(crate) spin: Duration,
+}
+
+/// The state of the loop.
+pub(crate) struct DataThread {
+    parts: Parts,
+    sleep: Arc<CachePadded<SleepFlag>>,
+    completions: Vec<Completion>,
+    numbers: DataNumbers,
+    active_at: Now,
+    /// The core wants no connections.
+    is_accept_paused: bool,
+    /// The service executor has enough to do.
+    is_accept_held: bool,
+    is_draining: bool,
+    /// Set by a shutdown: when to give up waiting for the last socket.
+    ends_at: Option<Now>,
+}
+
+impl DataThread {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            sleep: parts.mailboxes.sleep_flag(),
+            parts,
+            completions: Vec::new(),
+            numbers: DataNumbers::default(),
+            active_at: Now::ZERO,
+            is_accept_paused: false,
+            is_accept_held: false,
+            is_draining: false,
+            ends_at: None,
+        }
+    }
+
+    /// Runs the shard until it is shut down; returns its last snapshot.
+    pub(crate) fn run(mut self) -> ShardSnapshot {
+        loop {
+            let wait = self.wait();
+            self.numbers.turns += 1;
+            self.numbers.sleeps += u64::from(wait != Wait::No);
+            let turned = self.parts.ring.turn(wait, &mut self.completions);
+            self.sleep.get_up();
+            if let Err(error) = turned {
+                ring_failed(self.parts.shard, &error);
+            }
+            let now = self.now();
+            if self.take_in(now) {
+                self.active_at = now;
+            }
+            if self
+                .parts
+                .core
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= now)
+            {
+                self.parts.core.handle_timeout(now);
+            }
+            self.parts.core.flush();
+            self.carry_out();
+            self.regulate_accept();
+            if self.is_over(now) {
+                return self.snapshot();
+            }
+        }
+    }
+
+    /// Hands everything that has happened to the core; returns whether anything has.
+    fn take_in(&mut self, now: Now) -> bool {
+        let mut count = self.completions.len();
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            self.complete(completion, now);
+        }
+        self.completions = completions;
+        let Parts {
+            mailboxes,
+            core,
+            service,
+            ..
+        } = &mut self.parts;
+        let messages = mailboxes.receive(TURN_QUANTUM, |source, message| {
+            core.message(shard_id(source), message, now);
+        });
+        count += usize::from(messages > 0);
+        for _ in 0..TURN_QUANTUM {
+            let Some(result) = service.next() else { break };
+            core.computed(result, now);
+            count += 1;
+        }
+        self.obey(now);
+        count > 0
+    }
+
+    fn complete(&mut self, completion: Completion, now: Now) {
+        let Parts { ring, core, .. } = &mut self.parts;
+        match completion {
+            Completion::Accepted { slot } => {
+                core.accepted(Slot(slot.0), now);
+                ring.receive(slot);
+            }
+            Completion::AcceptFailed { errno } => {
+                tracing::warn!(errno, shard = self.parts.shard.0, "accept failed");
+            }
+            Completion::Closed { slot } => core.closed(Slot(slot.0)),
+            Completion::Received { slot, lease } => core.received(Slot(slot.0), lease, now),
+            Completion::ReceiveEnded { slot, end } => {
+                let end = match end {
+                    ReceiveEnd::Eof => RecvEnd::Eof,
+                    ReceiveEnd::Error(errno) => RecvEnd::Error(errno),
+                };
+                core.receive_ended(Slot(slot.0), end, now);
+            }
+            Completion::Sent {
+                slot,
+                batch,
+                result,
+            } => {
+                core.sent(Slot(slot.0), batch, result, now);
+            }
+            // A shard connects to nobody; a wake-up has done its work by ending the wait.
+            Completion::Connected { .. } | Completion::ConnectFailed { .. } | Completion::Woken => {
+            }
+        }
+    }
+
+    /// Does what ordinary threads have asked for.
+    fn obey(&mut self, now: Now) {
+        let inbox = Arc::clone(&self.parts.inbox);
+        if !self.is_draining && inbox.is_draining.load(Ordering::Acquire) {
+            self.is_draining = true;
+            self.parts.ring.unlisten();
+            self.parts.core.drain(now);
+        }
+        if self.ends_at.is_none() && inbox.is_ending.load(Ordering::Acquire) {
+            self.ends_at = Some(now + SHUTDOWN_TIMEOUT);
+            self.parts.ring.unlisten();
+            self.parts.core.shutdown(now);
+        }
+        for _ in 0..COMMANDS_MAX {
+            let is_heard = match inbox.commands.pop() {
+                None => return,
+                Some(Command::Kick(key, answer)) => {
+                    answer.try_send(self.parts.core.kick(&key, now)).is_ok()
+                }
+                Some(Command::Snapshot(answer)) => answer.try_send(self.snapshot()).is_ok(),
+            };
+            tracing::trace!(is_heard, "command answered");
+        }
+    }
+
+    /// Does what the core has asked for.
+    fn carry_out(&mut self) {
+        let Parts {
+            core,
+            ring,
+            mailboxes,
+            rings,
+            service,
+            ..
+        } = &mut self.parts;
+        while let Some(action) = core.poll_action() {
+            match action {
+                Action::Close { slot } => ring.close(ring::Slot(slot.0)),
+                Action::Compute(job) => service.submit(job),
+                Action::Message { target, message } => {
+                    self.numbers.messages_sent += 1;
+                    mailboxes.send(usize::from(target.0), message);
+                }
+                Action::PauseAccept => self.is_accept_paused = true,
+                Action::ResumeAccept => self.is_accept_paused = false,
+                Action::Send { slot, batch } => ring.send(ring::Slot(slot.0), batch),
+            }
+        }
+        mailboxes.flush(|target| {
+            if let Some(handle) = rings.get(target) {
+                self.numbers.wakes_sent += 1;
+                ring.wake(handle);
+            }
+        });
+        service.flush();
+    }
+
+    /// Accepts when both the core and the service executor can take more.
+    fn regulate_accept(&mut self) {
+        self.is_accept_held = self.parts.service.backlog_len() > 0;
+        if self.is_accept_paused || self.is_accept_held {
+            self.parts.ring.pause_accept();
+        } else {
+            self.parts.ring.resume_accept();
+        }
+    }
+
+    /// Chooses how the next turn waits. See the module's page.
+    fn wait(&mut self) -> Wait {
+        if self.has_input() {
+            return Wait::No;
+        }
+        let deadline = self.deadline();
+        let spins_until = self.active_at + self.parts.spin;
+        if !self.parts.spin.is_zero() && self.now() < spins_until {
+            if self.parts.ring.has_requests() {
+                return Wait::No;
+            }
+            if self.spin(spins_until.min(deadline)) {
+                return Wait::No;
+            }
+        }
+        self.sleep.lie_down();
+        if self.has_input() {
+            return Wait::No;
+        }
+        if deadline == Now::MAX {
+            return Wait::Forever;
+        }
+        let left = deadline.saturating_since(self.now());
+        if left.is_zero() {
+            Wait::No
+        } else {
+            Wait::For(left)
+        }
+    }
+
+    /// Looks for input until `until`; returns whether there is some.
+    fn spin(&mut self, until: Now) -> bool {
+        loop {
+            if self.has_input() {
+                self.numbers.spins_hit += 1;
+                return true;
+            }
+            if self.now() >= until {
+                self.numbers.spins_missed += 1;
+                return false;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Returns whether a turn would find something. Costs no system call.
+    fn has_input(&mut self) -> bool {
+        self.parts.ring.is_ready()
+            || self.parts.mailboxes.has_mail()
+            || self.parts.service.has_result()
+            || !self.parts.inbox.commands.is_empty()
+            || (!self.is_draining && self.parts.inbox.is_draining.load(Ordering::Acquire))
+            || (self.ends_at.is_none() && self.parts.inbox.is_ending.load(Ordering::Acquire))
+    }
+
+    /// Returns when the next turn must be, if nothing happens.
+    fn deadline(&self) -> Now {
+        let mut deadline = self.parts.core.next_deadline().unwrap_or(Now::MAX);
+        if let Some(ends_at) = self.ends_at {
+            deadline = deadline.min(ends_at);
+        }
+        if self.parts.mailboxes.outbox_len() > 0 {
+            // The target does not say when there is room.
+            deadline = deadline.min(self.now() + OUTBOX_RETRY);
+        }
+        deadline
+    }
+
+    /// Returns whether a shutdown is complete, or has taken too long.
+    fn is_over(&mut self, now: Now) -> bool {
+        let Some(ends_at) = self.ends_at else {
+            return false;
+        };
+        let is_empty = self.parts.core.is_drained()
+            && self.parts.core.audit().is_zero()
+            && self.parts.ring.numbers().sockets_current == 0;
+        if !is_empty && now >= ends_at {
+            let audit = self.parts.core.audit();
+            tracing::error!(
+                shard = self.parts.shard.0,
+                ?audit,
+                "shard ends with something left"
+            );
+        }
+        is_empty || now >= ends_at
+    }
+
+    fn snapshot(&mut self) -> ShardSnapshot {
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        ShardSnapshot {
+            shard: self.parts.shard,
+            audit: self.parts.core.audit(),
+            stats: self.parts.core.stats().clone(),
+            recorder: self.parts.core.recorder().clone(),
+            ring: self.parts.ring.numbers(),
+            data: DataNumbers {
+                outbox_current: count(self.parts.mailboxes.outbox_len()),
+                jobs_waiting_current: count(self.parts.service.backlog_len()),
+                ..self.numbers
+            },
+            is_drained: self.parts.core.is_drained(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        since(self.parts.epoch)
+    }
+}
+
+/// Returns the time since `epoch`, which all shards share.
+pub(crate) fn since(epoch: Instant) -> Now {
+    Now::ZERO + epoch.elapsed()
+}
+
+fn shard_id(index: usize) -> ShardId {
+    ShardId(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+#[expect(
+    clippy::panic,
+    reason = "a shard without its ring must not keep sessions; restart"
+)]
+fn ring_failed(shard: ShardId, error: &ring::RingError) -> ! {
+    panic!(
+        "ring of shard {}: {error}: {:?}",
+        shard.0,
+        std::error::Error::source(error)
+    )
+}
+
+/// Commands that wait for a shard; each is answered within a turn.
+const COMMANDS_MAX: usize = 64;
+
+/// How often a full mailbox is tried again.
+const OUTBOX_RETRY: Duration = Duration::from_micros(200);
+
+/// Longest wait of a shutdown for the last socket to close.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

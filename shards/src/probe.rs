@@ -1,0 +1,162 @@
+//! What the running kernel can do, one line for each thing the data plane asks of it.
+//!
+//! Here: trying each feature. Not here: limits of the host (the tuning crate), what to do about a
+//! missing feature beyond naming it.
+
+use std::fmt;
+
+use io_uring::IoUring;
+use io_uring::Probe;
+use io_uring::opcode;
+
+use crate::ring::Ring;
+use crate::ring::RingConfig;
+
+/// One feature of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Feature {
+    /// What it is called.
+    pub name: &'static str,
+    /// First version of Linux with it.
+    pub since: &'static str,
+    /// What the relay does without it.
+    pub without: &'static str,
+    /// Whether this kernel has it.
+    pub is_present: bool,
+    /// Whether the relay cannot run without it.
+    pub is_required: bool,
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            since,
+            without,
+            ..
+        } = self;
+        match (self.is_present, self.is_required) {
+            (true, _) => write!(f, "present  {name} (Linux {since})"),
+            (false, true) => write!(f, "MISSING  {name} (Linux {since}): {without}"),
+            (false, false) => write!(f, "missing  {name} (Linux {since}): {without}"),
+        }
+    }
+}
+
+/// Tries every feature.
+///
+/// When `io_uring` itself is switched off, every feature is reported missing; [`Ring::new`] then says
+/// why.
+#[must_use]
+pub fn features() -> Vec<Feature> {
+    let setup = |ring: std::io::Result<IoUring>| ring.is_ok();
+    let is_on = setup(IoUring::new(8));
+    let is_deferred = setup(
+        IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .build(8),
+    );
+    let operations = operations();
+    let ring = Ring::new(&RingConfig {
+        entries: 8,
+        sockets_max: 8,
+        blocks: 2,
+        blocks_max: 2,
+        block_bytes: 4_096,
+        block_bytes_plain: 4_096,
+        incremental: true,
+    });
+    let is_incremental = ring.is_ok_and(|mut ring| ring.numbers().buffers.is_incremental);
+    let required = |name, since, is_present| Feature {
+        name,
+        since,
+        without: "the relay does not start",
+        is_present,
+        is_required: true,
+    };
+    let has = |code| {
+        operations
+            .as_ref()
+            .is_some_and(|probe| probe.is_supported(code))
+    };
+    vec![
+        required("io_uring, not disabled by sysctl or seccomp", "5.1", is_on),
+        required(
+            "SINGLE_ISSUER and DEFER_TASKRUN: one thread a ring",
+            "6.1",
+            is_deferred,
+        ),
+        required("SENDMSG: gather send", "5.3", has(opcode::SendMsg::CODE)),
+        required(
+            "ACCEPT into the file table",
+            "5.19",
+            has(opcode::AcceptMulti::CODE),
+        ),
+        required(
+            "RECV, many from one request",
+            "6.0",
+            has(opcode::RecvMulti::CODE),
+        ),
+        required(
+            "ASYNC_CANCEL and CLOSE of table entries",
+            "5.19",
+            has(opcode::AsyncCancel2::CODE),
+        ),
+        required(
+            "MSG_RING: one ring wakes another",
+            "5.18",
+            has(opcode::MsgRingData::CODE),
+        ),
+        Feature {
+            name: "IOU_PBUF_RING_INC: receive buffers filled piece by piece",
+            since: "6.12",
+            without: "64 KiB buffers instead, some 13 % more processor time for bulk",
+            is_present: is_incremental,
+            is_required: false,
+        },
+    ]
+}
+
+/// Returns what the kernel says about its operations.
+fn operations() -> Option<Probe> {
+    let ring = IoUring::new(8).ok()?;
+    let mut probe = Probe::new();
+    ring.submitter().register_probe(&mut probe).ok()?;
+    Some(probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_that_runs_the_ring_has_all_that_is_required() {
+        let features = features();
+        for feature in &features {
+            println!("{feature}");
+        }
+        assert!(
+            features
+                .iter()
+                .all(|feature| feature.is_present || !feature.is_required)
+        );
+    }
+
+    #[test]
+    fn missing_feature_is_one_line_with_the_version_and_the_consequence() {
+        let feature = Feature {
+            name: "X",
+            since: "6.1",
+            without: "the relay does not start",
+            is_present: false,
+            is_required: true,
+        };
+        assert_eq!(
+            feature.to_string(),
+            "MISSING  X (Linux 6.1): the relay does not start"
+        );
+    }
+}
