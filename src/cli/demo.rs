@@ -56,7 +56,7 @@ struct Report {
     ping_pong: PingPong,
     ping_pong_cpu: Duration,
     left: u64,
-    laws_hold: bool,
+    laws_broken: String,
 }
 
 /// Runs the command.
@@ -104,14 +104,14 @@ async fn demonstrate(
     progress.show("closing, counting what is left".to_owned());
     opener.close().await;
     acceptor.close().await;
-    let (left, laws_hold) = audit(process).await?;
+    let (left, laws_broken) = audit(process).await?;
     Ok(Report {
         bulk,
         bulk_cpu,
         ping_pong,
         ping_pong_cpu,
         left,
-        laws_hold,
+        laws_broken,
     })
 }
 
@@ -123,7 +123,7 @@ async fn connect(relay: RelayAddress) -> Result<Client, Failure> {
 }
 
 /// Waits until the relay owns nothing; returns what it still owns at the deadline.
-async fn audit(process: &RelayProcess) -> Result<(u64, bool), Failure> {
+async fn audit(process: &RelayProcess) -> Result<(u64, String), Failure> {
     let deadline = Instant::now() + AUDIT_TIMEOUT;
     loop {
         let health = process.health()?;
@@ -133,7 +133,7 @@ async fn audit(process: &RelayProcess) -> Result<(u64, bool), Failure> {
             .flat_map(|shard| shard.audit.values())
             .sum();
         if left == 0 || Instant::now() >= deadline {
-            return Ok((left, health.consistency.ok));
+            return Ok((left, health.consistency.broken_text()));
         }
         sleep(AUDIT_INTERVAL).await;
     }
@@ -144,7 +144,7 @@ fn print(args: &Args, process: &RelayProcess, report: &Report) -> Result<(), Fai
         bulk,
         ping_pong,
         left,
-        laws_hold,
+        laws_broken,
         ..
     } = report;
     let shards = process.health().map_or(0, |health| health.shards.len());
@@ -193,8 +193,12 @@ fn print(args: &Args, process: &RelayProcess, report: &Report) -> Result<(), Fai
     say(format_args!("  relay CPU  {each:.1} us a round trip"))?;
     say(format_args!("bytes        all as sent"))?;
     say(format_args!("leak audit   {left}"))?;
-    let laws = if *laws_hold { "hold" } else { "broken" };
-    say(format_args!("counters     laws {laws}"))?;
+    let laws = if laws_broken.is_empty() {
+        "all laws hold"
+    } else {
+        laws_broken
+    };
+    say(format_args!("counters     {laws}"))?;
     verdict(report)
 }
 
@@ -204,7 +208,7 @@ fn verdict(report: &Report) -> Result<(), Failure> {
         moved,
         report.ping_pong.times.is_empty(),
         report.left,
-        report.laws_hold,
+        report.laws_broken.is_empty(),
     ) {
         (true, false, 0, true) => Ok(()),
         (false, ..) => Err(Failure::Check("no bytes went through".to_owned())),

@@ -47,18 +47,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     } else {
         print(&health)?;
     }
-    let broken: Vec<&str> = health
-        .consistency
-        .laws
-        .iter()
-        .filter(|law| !law.holds)
-        .map(|law| law.law.as_str())
-        .collect();
-    match broken.is_empty() {
+    match health.consistency.ok {
         true => Ok(()),
         false => Err(Failure::Check(format!(
             "counters contradict each other: {}; please report it",
-            broken.join("; ")
+            health.consistency.broken_text()
         ))),
     }
 }

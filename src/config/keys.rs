@@ -337,6 +337,38 @@ mod tests {
     }
 
     #[test]
+    fn document_has_every_key_with_its_default_and_no_other() {
+        let document = include_str!("../../docs/config.md");
+        let rows: Vec<Vec<&str>> = document
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| {
+                line.split('|')
+                    .map(|cell| cell.trim().trim_matches('`'))
+                    .collect()
+            })
+            .collect();
+        let found: Vec<_> = rows.iter().map(|row| (row[1], row[2])).collect();
+        let keys: Vec<_> = KEYS.iter().map(|key| (key.path, key.default)).collect();
+        assert_eq!(found, keys);
+    }
+
+    #[test]
+    fn example_of_the_document_is_valid() {
+        let document = include_str!("../../docs/config.md");
+        let example = document
+            .split("```toml")
+            .nth(1)
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap();
+        for (path, value) in super::super::file::leaves(example).unwrap() {
+            (key_of(&path).unwrap().apply)(&mut Config::default(), &value).unwrap();
+        }
+    }
+
+    #[test]
     fn paths_are_unique_and_variables_follow_from_them() {
         for (position, key) in KEYS.iter().enumerate() {
             assert!(KEYS[..position].iter().all(|other| other.path != key.path));

@@ -47,13 +47,11 @@ pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
 ///
 /// A sentence that says on which side it lies outside.
 pub(crate) fn within(number: i64, min: u32, max: u32) -> Result<u32, String> {
-    let value = u32::try_from(number).unwrap_or(if number < 0 { 0 } else { u32::MAX });
-    if number < i64::from(min) {
-        Err(format!("{number} is too small"))
-    } else if value > max {
-        Err(format!("{number} is too large"))
-    } else {
-        Ok(value)
+    match u32::try_from(number) {
+        Ok(value) if (min..=max).contains(&value) => Ok(value),
+        Ok(value) if value > max => Err(format!("{number} is too large")),
+        Err(_) if number > 0 => Err(format!("{number} is too large")),
+        Ok(_) | Err(_) => Err(format!("{number} is too small")),
     }
 }
 

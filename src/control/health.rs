@@ -75,6 +75,22 @@ pub(crate) struct Consistency {
     pub(crate) laws: Vec<LawState>,
 }
 
+impl Consistency {
+    /// Returns the laws that do not hold, with the shards and both sides; empty when all do.
+    pub(crate) fn broken_text(&self) -> String {
+        let one = |law: &LawState| {
+            let places: Vec<String> = law
+                .broken
+                .iter()
+                .map(|(shard, left, right)| format!("shard {shard}: {left} is not {right}"))
+                .collect();
+            format!("{} ({})", law.law, places.join(", "))
+        };
+        let broken: Vec<String> = self.laws.iter().filter(|law| !law.holds).map(one).collect();
+        broken.join("; ")
+    }
+}
+
 /// One law.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LawState {
@@ -102,7 +118,11 @@ pub(crate) struct Shard {
     pub(crate) streams: u64,
     /// Sessions since the start.
     pub(crate) sessions_opened: u64,
-    /// Sessions that ended, by reason.
+    /// Sessions that their peer ended.
+    pub(crate) sessions_left: u64,
+    /// Sessions whose connection broke.
+    pub(crate) sessions_lost: u64,
+    /// Sessions that the relay ended, by reason.
     pub(crate) sessions_closed: BTreeMap<String, u64>,
     /// Handshakes that failed, by reason.
     pub(crate) handshakes_failed: BTreeMap<String, u64>,
@@ -190,6 +210,8 @@ fn shard(view: &ShardView) -> Shard {
         sessions: stats.sessions_current,
         streams: stats.streams_current,
         sessions_opened: stats.sessions_opened,
+        sessions_left: stats.sessions_left,
+        sessions_lost: stats.sessions_lost,
         sessions_closed: counts(&stats.sessions_closed),
         handshakes_failed: counts(&stats.handshakes_failed),
         opens_received: stats.opens_received,

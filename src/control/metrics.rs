@@ -43,12 +43,10 @@ pub(crate) const LAWS: &[Law] = &[
         sides: |s| (s.sockets_opened, s.sockets_closed + s.sockets_current),
     },
     Law {
-        text: "sessions_opened = sessions_current + sum(sessions_closed)",
+        text: "sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)",
         sides: |s| {
-            (
-                s.sessions_opened,
-                s.sessions_current + s.sessions_closed.sum(),
-            )
+            let ended = s.sessions_left + s.sessions_lost + s.sessions_closed.sum();
+            (s.sessions_opened, s.sessions_current + ended)
         },
     },
     Law {
@@ -97,13 +95,22 @@ const METRICS: &[Metric] = &[
     },
     Metric {
         name: "ringway_sessions_opened_total",
-        help: "Handshakes that became sessions. \
-               sessions_opened = sessions_current + sum(sessions_closed)",
+        help: "Handshakes that became sessions. sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)",
         read: Read::Counter(|s| s.sessions_opened),
     },
     Metric {
+        name: "ringway_sessions_left_total",
+        help: "Sessions that the peer ended in good order.",
+        read: Read::Counter(|s| s.sessions_left),
+    },
+    Metric {
+        name: "ringway_sessions_lost_total",
+        help: "Sessions whose connection broke.",
+        read: Read::Counter(|s| s.sessions_lost),
+    },
+    Metric {
         name: "ringway_sessions_closed_total",
-        help: "Sessions that ended; reason accepted is the peer's own goodbye.",
+        help: "Sessions that the relay ended.",
         read: Read::CounterByReason(|s| &s.sessions_closed),
     },
     Metric {

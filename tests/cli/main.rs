@@ -1,0 +1,10 @@
+//! The `ringway` command as its users meet it: the real binary, real sockets on loopback, free ports.
+//!
+//! Nothing waits by the clock: every step waits for a line that the program prints, or for its end.
+
+mod configuration;
+mod help;
+mod keys;
+mod relay;
+mod support;
+mod tunnel;
