@@ -20,7 +20,7 @@ const FILE_LINES_SOFT: usize = 800;
 
 /// Rust files that are longer than [`FILE_LINES_SOFT`], each with the length it must not exceed. The
 /// list is a ratchet: an entry may shrink or leave, a new one needs a reason in its commit.
-const LONG_FILES: &[(&str, usize)] = &[];
+const LONG_FILES: &[(&str, usize)] = &[("shards/src/ring/tests.rs", 820)];
 
 /// Most characters of a comment line of Rust. rustfmt holds code at 100 and leaves comments alone.
 const LINE_CHARS_MAX: usize = 110;
