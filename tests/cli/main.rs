@@ -1,10 +1,14 @@
 //! The `ringway` command as its users meet it: the real binary, real sockets on loopback, free ports.
 //!
+//! Helpers are under `cfg(test)` so that the lints know them as tests.
+//!
 //! Nothing waits by the clock: every step waits for a line that the program prints, or for its end.
 
 mod configuration;
 mod help;
 mod keys;
 mod relay;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod tunnel;
