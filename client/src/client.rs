@@ -30,6 +30,35 @@ use crate::supervisor::supervise;
 ///
 /// When the last clone and the last [`Listener`] have gone, the sessions take no new streams and end
 /// with the streams they have; [`Client::close`] ends them now.
+///
+/// ```
+/// use ringway_client::{Address, Client, Config, SecretKey};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shards/relay.rs"));
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let relay = start_relay(1);
+/// # let config = Config::new([relay.address]);
+/// let alice = Client::connect(SecretKey::from_seed([1; 32]), config.clone()).await?;
+/// let bob = Client::connect(SecretKey::from_seed([2; 32]), config).await?;
+/// let listener = bob.listen(80)?;
+///
+/// let mut to_bob = alice.dial(Address::new(bob.key(), 80)).await?;
+/// to_bob.write_all(b"hello").await?;
+/// to_bob.shutdown().await?;
+///
+/// let mut from_alice = listener.accept().await?;
+/// assert_eq!(from_alice.peer().key, alice.key());
+/// let mut text = String::new();
+/// from_alice.read_to_string(&mut text).await?;
+/// assert_eq!(text, "hello");
+/// # from_alice.shutdown().await?;
+/// alice.close().await;
+/// # drop(relay);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     handle: Arc<Handle>,

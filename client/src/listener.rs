@@ -23,6 +23,25 @@ use crate::stream::Stream;
 /// Takes streams that other parties open to one port.
 ///
 /// Dropping it frees the port; streams that still wait in it are reset.
+///
+/// ```
+/// use ringway_client::{Address, Client, Config, SecretKey};
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shards/relay.rs"));
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let relay = start_relay(1);
+/// # let config = Config::new([relay.address]);
+/// # let client = Client::connect(SecretKey::from_seed([3; 32]), config).await?;
+/// let listener = client.listen(80)?;
+/// assert_eq!(listener.address(), Address::new(client.key(), 80));
+/// // A party may dial itself.
+/// let (dialled, accepted) = tokio::join!(client.dial(listener.address()), listener.accept());
+/// assert_eq!(accepted?.peer().port, dialled?.local_port());
+/// # drop(relay);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Listener {
     address: Address,

@@ -39,6 +39,32 @@ use crate::session::{Opened, StreamHandle};
 /// Reads and writes fail with a [`StreamError`] inside the [`io::Error`]: `ConnectionReset` after a
 /// reset, `UnexpectedEof` when the other side ended inside a record, `InvalidData` when a record does
 /// not open, `ConnectionAborted` when the session ended, `BrokenPipe` for writes after a shutdown.
+///
+/// ```
+/// use ringway_client::{Client, Config, SecretKey};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shards/relay.rs"));
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let relay = start_relay(1);
+/// # let config = Config::new([relay.address]);
+/// # let client = Client::connect(SecretKey::from_seed([4; 32]), config).await?;
+/// # let listener = client.listen(80)?;
+/// let (here, there) = tokio::join!(client.dial(listener.address()), listener.accept());
+/// let (mut here, mut there) = (here?, there?);
+/// here.write_all(b"ping").await?;
+/// let mut word = [0; 4];
+/// there.read_exact(&mut word).await?;
+/// here.shutdown().await?;
+/// assert_eq!(there.read(&mut word).await?, 0, "one direction has ended");
+/// there.write_all(b"pong").await?;
+/// here.read_exact(&mut word).await?;
+/// assert_eq!(&word, b"pong");
+/// # drop(relay);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Stream {
     handle: StreamHandle,
