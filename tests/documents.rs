@@ -192,6 +192,48 @@ fn metrics_are_the_ones_of_the_code() {
 }
 
 #[test]
+fn configuration_keys_are_the_ones_of_the_code() {
+    let source = read(&root().join("src/config/keys.rs"));
+    let quoted = |text: &str, field: &str| {
+        let (_, rest) = text.split_once(&format!("{field}: \""))?;
+        Some(rest.split_once("\",")?.0.replace("\\\"", "\""))
+    };
+    let entries: Vec<&str> = source.split("Key {").skip(1).collect();
+    let keys: Vec<(String, String)> = entries
+        .iter()
+        .filter_map(|entry| Some((quoted(entry, "path")?, quoted(entry, "default")?)))
+        .collect();
+    assert!(
+        keys.len() >= 10,
+        "only {} keys in src/config/keys.rs",
+        keys.len()
+    );
+    let document = read(&root().join("docs/config.md"));
+    let rows: Vec<&str> = document
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    for (key, default) in &keys {
+        let start = if default.is_empty() {
+            format!("| `{key}` | |")
+        } else {
+            format!("| `{key}` | `{default}` |")
+        };
+        assert!(
+            rows.iter().any(|row| row.starts_with(&start)),
+            "docs/config.md has no row that starts with {start}"
+        );
+    }
+    for row in rows {
+        let key = row.split('`').nth(1).unwrap_or_default();
+        assert!(
+            keys.iter().any(|(known, _)| known == key),
+            "docs/config.md describes {key}, which is no key"
+        );
+    }
+}
+
+#[test]
 fn minimum_rust_version_is_the_same_everywhere() {
     let manifest: toml::Table =
         toml::from_str(&read(&root().join("Cargo.toml"))).unwrap_or_default();
