@@ -1,1 +1,44 @@
-//! stub
+//! Deterministic simulator of Ringway: shard cores, peers and the network between them as values.
+//!
+//! A run builds one to four [`ShardCore`](ringway_shards::core::ShardCore)s, honest peers (the real
+//! [`PeerSession`](ringway_proto::peer::PeerSession)), adversaries that speak after a valid handshake
+//! what they like, and strangers that never get so far. A virtual network carries bytes in pieces of
+//! any size with delays, bounded buffers, FIN, RST at any byte and peers that vanish; a virtual clock
+//! jumps to the next event. One seed decides everything: sizes, which kinds of fault the run has, and
+//! every draw.
+//!
+//! ```text
+//! cargo run --release -p ringway-sim -- --seeds 200             seeds 0 to 199, after seeds.txt
+//! cargo run --release -p ringway-sim -- --seed 1234 --trace     one run, with its events
+//! ```
+//!
+//! Checkers know the protocol only:
+//! - every byte of a stream arrives in order, or its end (reset, refusal, close) is reported;
+//! - never a byte that was not sent; FIN only behind all bytes;
+//! - every open ends within its time-out, with a reason that fits what was asked;
+//! - a session that no fault has touched completes everything, whatever others send;
+//! - the counters obey their laws, what waits is bounded, receive memory is given back;
+//! - after the end nothing is owned: audit, leases, directory, sockets;
+//! - bounded steps and bounded virtual time.
+//!
+//! Here: the library behind the program `ringway-sim`. Not here: real sockets (`tests`).
+
+#![forbid(unsafe_code)]
+
+mod checks;
+mod content;
+mod driver;
+mod event;
+mod honest;
+mod keys;
+mod lease;
+mod network;
+mod options;
+mod raw;
+mod rng;
+mod run;
+mod stranger;
+mod world;
+
+pub use run::{Outcome, run};
+pub use world::Counts;

@@ -1,0 +1,378 @@
+//! Shards under simulation: what the data thread, its ring, the mailboxes and the executor do.
+//!
+//! Here: turns, actions, completions. Not here: the network (`network`), peers (`honest`, `raw`).
+//!
+//! Invariant: slot reuse only after its close is reported; one send in flight a slot; mail of an
+//! ordered pair stays in order.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringway_proto::key::PublicKey;
+use ringway_proto::time::Now;
+use ringway_shards::core::{
+    Action, CoreConfig, Directory, JobResult, Message, Place, RecvEnd, ShardCore, ShardId, Slot,
+};
+
+use crate::event::Event;
+use crate::lease::{Account, SimLease};
+use crate::network::SendOp;
+use crate::world::World;
+
+/// The directory that all shards share.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SimDirectory(Rc<RefCell<BTreeMap<PublicKey, Place>>>);
+
+impl SimDirectory {
+    pub(crate) fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+}
+
+impl Directory for SimDirectory {
+    fn insert(&self, key: PublicKey, place: Place) -> Option<Place> {
+        self.0.borrow_mut().insert(key, place)
+    }
+
+    fn remove(&self, key: &PublicKey, place: Place) {
+        let mut map = self.0.borrow_mut();
+        if map.get(key) == Some(&place) {
+            map.remove(key);
+        }
+    }
+
+    fn lookup(&self, key: &PublicKey) -> Option<Place> {
+        self.0.borrow().get(key).copied()
+    }
+}
+
+/// What a shard finds when it wakes.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Accepted(Slot),
+    Closed(Slot),
+    Computed(Box<JobResult>),
+    Drain,
+    Kick(PublicKey),
+    Message(usize, Box<Message<SimLease>>),
+    Received(Slot, SimLease),
+    RecvEnded(Slot, usize, RecvEnd),
+    Sent(Slot, SendOp),
+    Shutdown,
+}
+
+/// One shard and its kernel side.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) core: ShardCore<SimLease, SimDirectory>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) slots: Vec<Option<usize>>,
+    pub(crate) received_bytes: u64,
+    inbox: VecDeque<Input>,
+    backlog: VecDeque<usize>,
+    mail_due: Vec<u64>,
+    timer_at: u64,
+    is_awake: bool,
+    is_paused: bool,
+}
+
+impl Shard {
+    pub(crate) fn new(config: CoreConfig, directory: SimDirectory, shards: usize, now: u64) -> Self {
+        let slots = usize::try_from(config.sockets_max).unwrap_or(0) + 1;
+        Self {
+            core: ShardCore::new(config, directory, Now::from_nanos(now)),
+            account: Arc::default(),
+            slots: vec![None; slots],
+            received_bytes: 0,
+            inbox: VecDeque::new(),
+            backlog: VecDeque::new(),
+            mail_due: vec![0; shards],
+            timer_at: u64::MAX,
+            is_awake: false,
+            is_paused: false,
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inbox.is_empty()
+    }
+}
+
+const ECANCELED: i32 = 125;
+
+impl World {
+    /// Gives a shard an input and wakes it.
+    pub(crate) fn push(&mut self, shard: usize, input: Input) {
+        self.shards[shard].inbox.push_back(input);
+        self.wake(shard);
+    }
+
+    fn wake(&mut self, shard: usize) {
+        if !self.shards[shard].is_awake {
+            self.shards[shard].is_awake = true;
+            let delay = self.rng.skewed(0, self.options.turn_delay_max);
+            self.at(delay, Event::Turn { shard });
+        }
+    }
+
+    /// A connection stands in the listener's queue.
+    pub(crate) fn reach_listener(&mut self, conn: usize) {
+        let shard = self.conns[conn].shard;
+        self.conns[conn].has_waited = self.shards[shard].is_paused;
+        self.shards[shard].backlog.push_back(conn);
+        self.accept(shard);
+    }
+
+    fn accept(&mut self, shard: usize) {
+        while !self.shards[shard].is_paused {
+            let Some(conn) = self.shards[shard].backlog.pop_front() else { return };
+            let free = self.shards[shard].slots.iter().position(Option::is_none);
+            let Some(free) = free else {
+                // The file table is full: the kernel drops the connection.
+                self.hurt_client(conn, "file table full");
+                self.cut(conn);
+                continue;
+            };
+            let slot = Slot(u32::try_from(free).unwrap_or(u32::MAX));
+            self.shards[shard].slots[free] = Some(conn);
+            self.conns[conn].slot = Some(slot);
+            self.trace(|| format!("shard {shard} accepts connection {conn} in slot {}", slot.0));
+            self.push(shard, Input::Accepted(slot));
+            self.relay_read(conn);
+        }
+    }
+
+    /// The relay's kernel hands over what has arrived.
+    pub(crate) fn relay_read(&mut self, conn: usize) {
+        let entry = &self.conns[conn];
+        let Some(slot) = entry.slot else { return };
+        if entry.is_recv_over {
+            return;
+        }
+        let (shard, client) = (entry.shard, entry.client);
+        let mut has_read = false;
+        while self.conns[conn].up.arrived() > 0 {
+            let count = self.rng.size(1, self.options.piece_max);
+            let bytes = self.conns[conn].up.read(count);
+            let lease = SimLease::new(bytes, &self.shards[shard].account);
+            self.push(shard, Input::Received(slot, lease));
+            has_read = true;
+        }
+        let entry = &mut self.conns[conn];
+        let end = if entry.is_reset_at_relay {
+            Some(RecvEnd::Error(104))
+        } else if entry.up.has_fin {
+            Some(RecvEnd::Eof)
+        } else {
+            None
+        };
+        if let Some(end) = end {
+            entry.is_recv_over = true;
+            self.push(shard, Input::RecvEnded(slot, conn, end));
+        }
+        if has_read {
+            self.pump_later(client);
+        }
+    }
+
+    pub(crate) fn send_done(&mut self, conn: usize) {
+        let entry = &mut self.conns[conn];
+        let shard = entry.shard;
+        if let (Some(op), Some(slot)) = (entry.op.take(), entry.slot) {
+            self.push(shard, Input::Sent(slot, op));
+        }
+    }
+
+    pub(crate) fn close_done(&mut self, conn: usize) {
+        let shard = self.conns[conn].shard;
+        let Some(slot) = self.conns[conn].slot else { return };
+        self.push(shard, Input::Closed(slot));
+        let index = usize::try_from(slot.0).unwrap_or(usize::MAX);
+        self.shards[shard].slots[index] = None;
+        self.accept(shard);
+    }
+
+    /// Mail that was sent has come.
+    pub(crate) fn mail(&mut self, source: usize, target: usize, message: Box<Message<SimLease>>) {
+        self.shards[target].inbox.push_back(Input::Message(source, message));
+        if self.rng.chance(self.options.faults.lost_wake) && !self.shards[target].is_awake {
+            // Found when something else wakes the shard, at the latest by its own look-around.
+            self.counts.lost_wakes += 1;
+            let delay = self.rng.below(200_000_000);
+            self.at(delay, Event::Turn { shard: target });
+        } else {
+            self.wake(target);
+        }
+    }
+
+    /// One turn of a shard.
+    pub(crate) fn turn(&mut self, shard: usize) {
+        let now = Now::from_nanos(self.now);
+        self.shards[shard].is_awake = false;
+        let timers_first = self.rng.chance(50);
+        if timers_first {
+            self.timers(shard, now);
+        }
+        let mut inputs = std::mem::take(&mut self.shards[shard].inbox);
+        let count = if self.rng.chance(20) { self.rng.size(1, inputs.len()) } else { inputs.len() };
+        let later = inputs.split_off(count.min(inputs.len()));
+        for input in inputs {
+            self.input(shard, input, now);
+            if self.options.actions_between && self.rng.chance(30) {
+                self.actions(shard);
+            }
+        }
+        if !timers_first {
+            self.timers(shard, now);
+        }
+        self.shards[shard].core.flush();
+        self.actions(shard);
+        if !later.is_empty() {
+            // What came meanwhile is behind.
+            let newer = std::mem::replace(&mut self.shards[shard].inbox, later);
+            self.shards[shard].inbox.extend(newer);
+            self.wake(shard);
+        }
+        self.check_shard(shard);
+        if let Some(deadline) = self.shards[shard].core.next_deadline() {
+            let due = deadline.as_nanos();
+            let timer_at = self.shards[shard].timer_at;
+            if timer_at <= self.now || due < timer_at {
+                self.shards[shard].timer_at = due;
+                self.when(due, Event::Turn { shard });
+            }
+        }
+    }
+
+    fn timers(&mut self, shard: usize, now: Now) {
+        let core = &mut self.shards[shard].core;
+        if core.next_deadline().is_some_and(|due| due <= now) {
+            core.handle_timeout(now);
+        }
+    }
+
+    fn input(&mut self, shard: usize, input: Input, now: Now) {
+        self.trace(|| format!("shard {shard} <- {}", describe(&input)));
+        let Shard { core, received_bytes, .. } = &mut self.shards[shard];
+        match input {
+            Input::Accepted(slot) => core.accepted(slot, now),
+            Input::Closed(slot) => core.closed(slot),
+            Input::Computed(result) => core.computed(*result, now),
+            Input::Drain => core.drain(now),
+            Input::Kick(key) => {
+                core.kick(&key, now);
+            }
+            Input::Message(source, message) => {
+                core.message(ShardId(u16::try_from(source).unwrap_or(0)), *message, now);
+            }
+            Input::Received(slot, lease) => {
+                *received_bytes += ringway_shards::lease::Lease::len(&lease) as u64;
+                core.received(slot, lease, now);
+            }
+            Input::RecvEnded(slot, conn, end) => {
+                if !self.conns[conn].is_closing {
+                    core.receive_ended(slot, end, now);
+                }
+            }
+            Input::Sent(slot, op) => {
+                let result = op.result.unwrap_or(Err(ECANCELED));
+                core.sent(slot, op.batch, result, now);
+            }
+            Input::Shutdown => core.shutdown(now),
+        }
+    }
+
+    fn actions(&mut self, shard: usize) {
+        while let Some(action) = self.shards[shard].core.poll_action() {
+            match action {
+                Action::Close { slot } => self.close_slot(shard, slot),
+                Action::Compute(job) => {
+                    let random = self.rng.bytes_32();
+                    let result = Box::new(job.run(&self.keys.relay, random));
+                    let delay = self.rng.skewed(0, self.options.compute_delay_max);
+                    self.at(delay, Event::Computed { shard, result });
+                }
+                Action::Message { target, message } => {
+                    let target = usize::from(target.0);
+                    let delay = self.rng.skewed(0, self.options.mail_delay_max);
+                    let due = &mut self.shards[shard].mail_due[target];
+                    *due = (*due).max(self.now + delay);
+                    let due = *due;
+                    self.counts.messages += 1;
+                    let message = Box::new(message);
+                    self.when(due, Event::Mail { source: shard, target, message });
+                }
+                Action::PauseAccept => self.shards[shard].is_paused = true,
+                Action::ResumeAccept => {
+                    self.shards[shard].is_paused = false;
+                    self.accept(shard);
+                }
+                Action::Send { slot, batch } => self.send(shard, slot, batch),
+            }
+        }
+    }
+
+    fn conn_of(&self, shard: usize, slot: Slot) -> Option<usize> {
+        let index = usize::try_from(slot.0).ok()?;
+        self.shards[shard].slots.get(index).copied().flatten()
+    }
+
+    fn send(&mut self, shard: usize, slot: Slot, batch: ringway_shards::batch::Batch<SimLease>) {
+        let Some(conn) = self.conn_of(shard, slot) else {
+            return self.fail(format!("shard {shard} sends on slot {} without a socket", slot.0));
+        };
+        if self.conns[conn].op.is_some() {
+            return self.fail(format!("shard {shard} has two sends in flight on slot {}", slot.0));
+        }
+        if self.conns[conn].is_closing {
+            return self.fail(format!("shard {shard} sends on slot {} after its close", slot.0));
+        }
+        if batch.is_empty() {
+            return self.fail(format!("shard {shard} sends nothing on slot {}", slot.0));
+        }
+        self.trace(|| format!("shard {shard} sends {} bytes on connection {conn}", batch.len()));
+        self.conns[conn].op = Some(SendOp { batch, offset: 0, result: None });
+        self.progress_send(conn);
+    }
+
+    fn close_slot(&mut self, shard: usize, slot: Slot) {
+        let Some(conn) = self.conn_of(shard, slot).filter(|conn| !self.conns[*conn].is_closing)
+        else {
+            return self.fail(format!("shard {shard} closes slot {} twice", slot.0));
+        };
+        self.trace(|| format!("shard {shard} closes connection {conn}"));
+        self.conns[conn].is_closing = true;
+        if let Some(op) = &self.conns[conn].op
+            && op.result.is_none()
+        {
+            let offset = u32::try_from(op.offset).unwrap_or(u32::MAX);
+            self.end_send(conn, if offset > 0 { Ok(offset) } else { Err(ECANCELED) });
+        }
+        self.relay_close(conn);
+        let delay = self.completion_delay();
+        self.at(delay, Event::CloseDone { conn });
+    }
+}
+
+fn describe(input: &Input) -> String {
+    match input {
+        Input::Accepted(slot) => format!("accepted slot {}", slot.0),
+        Input::Closed(slot) => format!("closed slot {}", slot.0),
+        Input::Computed(_) => "computed".into(),
+        Input::Drain => "drain".into(),
+        Input::Kick(key) => format!("kick {key}"),
+        Input::Message(source, message) => {
+            let text = format!("{message:?}");
+            format!("from shard {source}: {}", text.get(..text.len().min(100)).unwrap_or_default())
+        }
+        Input::Received(slot, lease) => {
+            let bytes = ringway_shards::lease::Lease::bytes(lease);
+            format!("slot {} received {}: {:02x?}", slot.0, bytes.len(), &bytes[..bytes.len().min(28)])
+        }
+        Input::RecvEnded(slot, _, end) => format!("slot {} receive ended {end:?}", slot.0),
+        Input::Sent(slot, op) => format!("slot {} sent {:?} of {}", slot.0, op.result, op.batch.len()),
+        Input::Shutdown => "shutdown".into(),
+    }
+}

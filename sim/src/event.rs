@@ -1,0 +1,109 @@
+//! What can happen next.
+//!
+//! Here: the kinds of event and their order: by time, then in the order in which they were made, so
+//! that equal times do not depend on the queue. Not here: what they do (`world`).
+
+use std::cmp::Ordering;
+
+use ringway_shards::core::{JobResult, Message};
+
+use crate::lease::SimLease;
+use crate::network::Way;
+
+/// One kind of event.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A connection reaches the relay's listener.
+    Accept { conn: usize },
+    /// Something a stream's application has planned.
+    Act { client: usize, stream: u32, act: Act },
+    /// A client plans its next move.
+    Adversary { client: usize },
+    /// Bytes, FIN arrive.
+    Arrive { conn: usize, way: Way },
+    /// The relay's kernel has closed a socket.
+    CloseDone { conn: usize },
+    /// A client joins.
+    Join { kind: Join },
+    /// The executor has finished a job.
+    Computed { shard: usize, result: Box<JobResult> },
+    /// A fault is injected.
+    Fault { fault: Fault },
+    /// A mailbox has something for a shard.
+    Mail { source: usize, target: usize, message: Box<Message<SimLease>> },
+    /// A client opens a stream.
+    Open { open: usize },
+    /// A client looks at its session: time-outs, output.
+    Pump { client: usize },
+    /// A client reads its socket.
+    Read { client: usize },
+    /// RST reaches the peer.
+    ResetPeer { conn: usize },
+    /// RST reaches the relay.
+    ResetRelay { conn: usize },
+    /// The relay's kernel reports a send.
+    SendDone { conn: usize },
+    /// A shard takes a turn.
+    Turn { shard: usize },
+}
+
+/// Who joins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Join {
+    Honest { identity: usize },
+    Adversary,
+    Stranger,
+}
+
+/// What an application does later.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Act {
+    /// Answers an open.
+    Answer,
+    /// Gives an open up.
+    Cancel,
+    /// Finishes its direction.
+    Finish,
+    /// Reads a bit.
+    Read,
+}
+
+/// Faults at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    Cut,
+    Drain,
+    Kick,
+    Leave,
+    Shutdown,
+    Vanish,
+}
+
+/// An event in the queue.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) at: u64,
+    pub(crate) number: u64,
+    pub(crate) event: Event,
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Queued {}
+
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Queued {
+    /// Reversed: the heap gives the earliest first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}

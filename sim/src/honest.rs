@@ -1,0 +1,656 @@
+//! Honest peers: the real peer session with an application on it.
+//!
+//! Here: opens, answers, writing, reading, finishing as planned, and telling the checkers what was
+//! seen. Not here: what is right (`checks`).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use ringway_proto::key::Address;
+use ringway_proto::peer::{IncomingRequest, OpenStreamError, PeerConfig, PeerEvent, PeerSession, StreamId};
+use ringway_proto::reason::Reason;
+use ringway_proto::time::Now;
+
+use crate::checks::{Answer, Finish, State, Target};
+use crate::event::{Act, Event};
+use crate::network::Way;
+use crate::options::{MS, SECOND};
+use crate::world::{Client, World};
+
+/// Unix time at the beginning of virtual time, ns.
+pub(crate) const UNIX_NS: u64 = 1_800_000_000 * SECOND;
+
+/// One session of an honest peer.
+#[derive(Debug)]
+pub(crate) struct Honest {
+    number: usize,
+    pub(crate) identity: usize,
+    pub(crate) conn: usize,
+    session: PeerSession,
+    apps: BTreeMap<u32, App>,
+    offers: BTreeMap<u32, (IncomingRequest, Option<usize>)>,
+    waiting: VecDeque<usize>,
+    opens_early: bool,
+    pub(crate) is_ready: bool,
+    pub(crate) is_over: bool,
+    /// The fault that this session has met.
+    pub(crate) hurt: Option<&'static str>,
+    /// Between two reads of the socket.
+    pub(crate) socket_delay: u64,
+    pub(crate) is_read_planned: bool,
+    stream_delay: u64,
+    timer_at: u64,
+}
+
+/// What the application knows of a stream.
+#[derive(Debug)]
+struct App {
+    /// `None`: opened by an adversary.
+    open: Option<usize>,
+    side: usize,
+    written: u64,
+    total: u64,
+    received: u64,
+    is_readable: bool,
+    is_read_planned: bool,
+    is_finish_planned: bool,
+    has_finished: bool,
+    has_seen_fin: bool,
+}
+
+impl App {
+    const fn new(open: Option<usize>, side: usize, total: u64) -> Self {
+        Self {
+            open,
+            side,
+            written: 0,
+            total,
+            received: 0,
+            is_readable: false,
+            is_read_planned: false,
+            is_finish_planned: false,
+            has_finished: false,
+            has_seen_fin: false,
+        }
+    }
+}
+
+impl World {
+    /// Adds an honest peer that connects now.
+    pub(crate) fn add_honest(&mut self, identity: usize) -> usize {
+        let number = self.clients.len();
+        self.clients.push(Client::Taken);
+        let conn = self.connect(number);
+        let (secret, _) = &self.keys.peers[identity];
+        let mut config = PeerConfig::new(UNIX_NS + self.now);
+        config.mux.window_max = self.options.window_max;
+        let random = self.rng.bytes_32();
+        let session = PeerSession::connect(
+            Arc::clone(secret),
+            self.keys.relay_public,
+            config,
+            random,
+            self.clock(),
+        );
+        let session = match session {
+            Ok(session) => session,
+            Err(error) => {
+                self.fail(format!("no session can be begun: {error}"));
+                return number;
+            }
+        };
+        let faults = self.options.faults;
+        let socket_delay =
+            if self.rng.chance(faults.slow_socket) { self.rng.skewed(100_000, 20 * MS) } else { 0 };
+        let stream_delay =
+            if self.rng.chance(faults.slow_stream) { self.rng.skewed(100_000, 100 * MS) } else { 0 };
+        let opens_early = self.rng.chance(30);
+        self.clients[number] = Client::Honest(Box::new(Honest {
+            number,
+            identity,
+            conn,
+            session,
+            apps: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            opens_early,
+            is_ready: false,
+            is_over: false,
+            hurt: None,
+            socket_delay,
+            is_read_planned: false,
+            stream_delay,
+            timer_at: u64::MAX,
+        }));
+        self.trace(|| format!("client {number} (key {identity}) connects as connection {conn}"));
+        self.pump_later(number);
+        if self.rng.chance(faults.reset) {
+            self.cut_later(conn);
+        }
+        number
+    }
+
+    /// An open begins at whichever session its key has.
+    pub(crate) fn begin_open(&mut self, number: usize) {
+        let identity = self.opens[number].identity;
+        let client = self.clients.iter().rposition(|client| {
+            matches!(client, Client::Honest(honest) if honest.identity == identity && !honest.is_over)
+        });
+        let Some(client) = client else {
+            self.opens[number].is_void = true;
+            return;
+        };
+        self.with_honest(client, |honest, world| {
+            honest.waiting.push_back(number);
+            honest.pump(world);
+        });
+    }
+
+    pub(crate) fn act(&mut self, client: usize, stream: u32, act: Act) {
+        self.with_honest(client, |honest, world| {
+            if honest.is_over {
+                return;
+            }
+            match act {
+                Act::Answer => honest.answer(world, stream),
+                Act::Cancel => honest.cancel(world, stream),
+                Act::Finish => honest.finish(world, stream),
+                Act::Read => {
+                    if let Some(app) = honest.apps.get_mut(&stream) {
+                        app.is_read_planned = false;
+                    }
+                    honest.read_stream(world, stream, true);
+                }
+            }
+            honest.pump(world);
+        });
+    }
+}
+
+impl Honest {
+    /// Reads a piece off the socket.
+    pub(crate) fn read(&mut self, world: &mut World) {
+        self.is_read_planned = false;
+        if self.is_over {
+            return;
+        }
+        let count_max = if self.socket_delay > 0 {
+            (world.options.socket_bytes / 4).max(1)
+        } else {
+            world.options.piece_max
+        };
+        let count = world.rng.size(1, count_max);
+        let conn = &mut world.conns[self.conn];
+        let bytes = conn.down.read(count);
+        let is_at_end = bytes.is_empty() && (conn.down.has_fin || conn.is_reset_at_peer);
+        if is_at_end {
+            self.session.eof(world.clock());
+        } else if !bytes.is_empty() {
+            // An error comes again as the last event.
+            drop(self.session.receive(&bytes, world.clock()));
+            world.progress_send(self.conn);
+        }
+        let conn = &world.conns[self.conn];
+        let has_more = conn.down.arrived() > 0 || conn.is_reset_at_peer || conn.down.has_fin;
+        if !is_at_end && has_more {
+            self.is_read_planned = true;
+            let delay = self.socket_delay;
+            world.at(delay, Event::Read { client: self.number });
+        }
+        self.pump(world);
+    }
+
+    /// Does what is due, takes events, sends.
+    pub(crate) fn pump(&mut self, world: &mut World) {
+        if self.is_over {
+            return;
+        }
+        let now = world.clock();
+        if self.session.next_deadline().is_some_and(|due| due <= now) {
+            self.session.handle_timeout(now);
+        }
+        self.start_opens(world);
+        while let Some(event) = self.session.poll_event() {
+            self.event(world, event);
+        }
+        self.transmit(world);
+        if let Some(due) = self.session.next_deadline().map(Now::as_nanos)
+            && (self.timer_at <= world.now || due < self.timer_at)
+        {
+            self.timer_at = due;
+            world.when(due, Event::Pump { client: self.number });
+        }
+    }
+
+    /// Goes without a word.
+    pub(crate) fn leave(&mut self, world: &mut World, with_reset: bool) {
+        world.peer_close(self.conn, with_reset);
+        self.session.eof(world.clock());
+        self.pump(world);
+    }
+
+    fn transmit(&mut self, world: &mut World) {
+        let mut out = Vec::new();
+        while self.session.wants_transmit() {
+            let conn = &world.conns[self.conn];
+            let room = if conn.is_silent || conn.is_reset_at_peer || conn.is_closed_by_peer {
+                65_536
+            } else {
+                conn.up.room()
+            };
+            if room == 0 {
+                return;
+            }
+            let count = world.rng.size(1, room.min(65_536));
+            out.clear();
+            if self.session.transmit(&mut out, count) == 0 {
+                return;
+            }
+            if out.len() > count {
+                let (have, want) = (out.len(), count);
+                world.fail(format!("client {}: transmit gave {have} of {want} bytes", self.number));
+            }
+            let conn = &world.conns[self.conn];
+            if !(conn.is_silent || conn.is_reset_at_peer || conn.is_closed_by_peer) {
+                world.write(self.conn, Way::Up, &out);
+            }
+        }
+    }
+
+    fn start_opens(&mut self, world: &mut World) {
+        while let Some(number) = self.waiting.front().copied() {
+            if !self.is_ready && !(self.opens_early && self.session.offer().is_some()) {
+                return;
+            }
+            let open = &world.opens[number];
+            let target = open.target;
+            let key = match target {
+                Target::Adversary(identity) | Target::Peer(identity) => world.keys.peers[identity].1,
+                Target::Nobody => world.keys.nobody,
+                Target::Relay => world.keys.relay_public,
+            };
+            let destination = Address::new(key, open.plan.port);
+            let (source_port, cancel) = (open.source_port, open.plan.cancel);
+            let random = world.rng.bytes_32();
+            let timestamp_ns = UNIX_NS + world.now;
+            match self.session.open(destination, source_port, timestamp_ns, random) {
+                Ok(stream) => {
+                    self.waiting.pop_front();
+                    self.opened(world, number, stream.as_u32());
+                    if let Some(delay) = cancel {
+                        let (client, stream) = (self.number, stream.as_u32());
+                        world.at(delay, Event::Act { client, stream, act: Act::Cancel });
+                    }
+                }
+                Err(OpenStreamError::LocalStreams { .. } | OpenStreamError::LocalQueue) => return,
+                Err(_) => {
+                    self.waiting.pop_front();
+                    world.opens[number].is_void = true;
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, world: &mut World, number: usize, stream: u32) {
+        world.counts.opens += 1;
+        let target = world.opens[number].target;
+        let (own, own_identity) = (self.number, self.identity);
+        // The destination's session, if there is one that no fault has touched.
+        let there = match target {
+            Target::Peer(identity) if identity == own_identity => Some((own, self.hurt)),
+            Target::Peer(identity) => world.clients.iter().enumerate().rev().find_map(|(number, client)| match client {
+                Client::Honest(honest)
+                    if honest.identity == identity && honest.is_ready && !honest.is_over =>
+                {
+                    Some((number, honest.hurt))
+                }
+                _ => None,
+            }),
+            Target::Adversary(_) | Target::Nobody | Target::Relay => None,
+        };
+        let now = world.now;
+        let hurt = self.hurt.or(there.and_then(|(_, hurt)| hurt)).map(|why| (why, now));
+        let open = &mut world.opens[number];
+        open.started = Some(now);
+        open.ends[0].state = State::Opening;
+        open.clients = [Some(own), there.map(|(number, _)| number)];
+        open.was_there = there.is_some() && (target != Target::Peer(own_identity) || self.is_ready);
+        open.hurt = open.hurt.or(hurt);
+        let app = App::new(Some(number), 0, open.plan.bytes[0]);
+        self.apps.insert(stream, app);
+        world.trace(|| format!("client {own} opens {number} as stream {stream} to {target:?}"));
+    }
+
+    fn event(&mut self, world: &mut World, event: PeerEvent) {
+        world.trace(|| {
+            let text = format!("{event:?}");
+            format!("client {}: {}", self.number, text.get(..text.len().min(120)).unwrap_or_default())
+        });
+        match event {
+            PeerEvent::Closed { error } => {
+                let sentence = format!("ended: {error}");
+                self.session_over(world, &sentence);
+            }
+            PeerEvent::Finished { stream } => self.saw_fin(world, stream.as_u32()),
+            PeerEvent::GoAway { code } => {
+                if code != 0 {
+                    self.session_over(world, &format!("was ended by the relay with {code}"));
+                }
+            }
+            PeerEvent::Incoming { stream, source, port, request } => {
+                self.incoming(world, stream.as_u32(), source, port, request);
+            }
+            PeerEvent::OpenRefused { stream, reason_code } => {
+                if let Some(number) = self.apps.remove(&stream.as_u32()).and_then(|app| app.open) {
+                    world.check_refusal(number, reason_code);
+                    world.opens[number].ends[0].state = State::Refused(reason_code);
+                }
+                self.start_opens(world);
+            }
+            PeerEvent::Opened { stream, .. } => {
+                let stream = stream.as_u32();
+                if let Some(number) = self.apps.get(&stream).and_then(|app| app.open) {
+                    world.check_answer_time(number);
+                    world.counts.opens_accepted += 1;
+                    world.opens[number].ends[0].state = State::Open;
+                }
+                self.work(world, stream);
+            }
+            PeerEvent::Readable { stream } => {
+                let stream = stream.as_u32();
+                if let Some(app) = self.apps.get_mut(&stream) {
+                    app.is_readable = true;
+                }
+                self.read_stream(world, stream, false);
+            }
+            PeerEvent::Ready { .. } => {
+                self.is_ready = true;
+                world.counts.sessions += 1;
+                if world.rng.chance(20) {
+                    self.session.ping(world.clock());
+                }
+                self.start_opens(world);
+            }
+            PeerEvent::Reset { stream } => self.was_reset(world, stream.as_u32()),
+            PeerEvent::Writable { stream } => self.work(world, stream.as_u32()),
+            _ => {}
+        }
+    }
+
+    fn incoming(
+        &mut self,
+        world: &mut World,
+        stream: u32,
+        source: Address,
+        port: u16,
+        request: IncomingRequest,
+    ) {
+        let identity = world.keys.find(&source.key);
+        let number = world.opens.iter().position(|open| {
+            Some(open.identity) == identity && open.source_port == source.port && open.started.is_some()
+        });
+        let own = self.number;
+        let Some(number) = number else {
+            if identity.is_none_or(|identity| identity < crate::keys::ADVERSARY_FIRST) {
+                return world.fail(format!("client {own} got an open that nobody made"));
+            }
+            self.offers.insert(stream, (request, None));
+            return self.answer(world, stream);
+        };
+        let open = &mut world.opens[number];
+        if open.ends[1].state != State::Unknown {
+            return world.fail(format!("open {number} reached its destination twice"));
+        }
+        if open.target != Target::Peer(self.identity) || open.plan.port != port {
+            return world.fail(format!("open {number} reached client {own}, port {port}"));
+        }
+        open.ends[1].state = State::Opening;
+        open.clients[1] = Some(own);
+        let now = world.now;
+        open.hurt = open.hurt.or(self.hurt.map(|why| (why, now)));
+        let answer = open.plan.answer;
+        self.offers.insert(stream, (request, Some(number)));
+        match answer {
+            Answer::Accept { delay } if delay > 0 => {
+                world.at(delay, Event::Act { client: own, stream, act: Act::Answer });
+            }
+            Answer::Accept { .. } | Answer::Refuse(_) => self.answer(world, stream),
+            Answer::Never => {}
+        }
+    }
+
+    fn answer(&mut self, world: &mut World, stream: u32) {
+        let Some((request, open)) = self.offers.remove(&stream) else { return };
+        let id = StreamId::new(stream);
+        let refusal = match open.map(|number| world.opens[number].plan.answer) {
+            Some(Answer::Refuse(reason)) => Some(reason),
+            Some(_) => None,
+            None => world.rng.chance(20).then_some(Reason::NoListener),
+        };
+        if let Some(reason) = refusal {
+            // Gone already when the opener has given up.
+            drop(self.session.refuse(id, request, reason));
+            if let Some(number) = open {
+                world.opens[number].ends[1].state = State::Refused(reason.code());
+            }
+            return;
+        }
+        let random = world.rng.bytes_32();
+        if self.session.accept(id, request, random).is_err() {
+            if let Some(number) = open {
+                world.opens[number].ends[1].state = State::Reset;
+            }
+            return;
+        }
+        let total = match open {
+            Some(number) => {
+                world.opens[number].ends[1].state = State::Open;
+                world.opens[number].plan.bytes[1]
+            }
+            None => world.rng.skewed(0, 20_000),
+        };
+        self.apps.insert(stream, App::new(open, 1, total));
+        self.work(world, stream);
+    }
+
+    /// Writes what goes, finishes and resets as planned.
+    fn work(&mut self, world: &mut World, stream: u32) {
+        let id = StreamId::new(stream);
+        if let Some(number) = self.apps.get(&stream).and_then(|app| app.open)
+            && matches!(world.opens[number].ends[self.apps[&stream].side].state, State::Opening)
+        {
+            return;
+        }
+        let Some(app) = self.apps.get_mut(&stream) else { return };
+        while app.written < app.total {
+            let left = usize::try_from(app.total - app.written).unwrap_or(usize::MAX);
+            let count = world.rng.size(1, 32_768).min(left);
+            let mut bytes = vec![0; count];
+            crate::content::fill(app.open.unwrap_or(0), app.side, app.written, &mut bytes);
+            let Ok(taken) = self.session.write(id, &bytes) else { return };
+            app.written += taken as u64;
+            if let Some(number) = app.open {
+                world.opens[number].ends[app.side].written = app.written;
+            }
+            if taken < count {
+                break;
+            }
+        }
+        if let Some(number) = app.open
+            && let Some((side, after)) = world.opens[number].plan.reset
+            && side == app.side
+            && app.written + app.received >= after
+        {
+            world.counts.stream_resets += 1;
+            world.opens[number].ends[side].state = State::ResetHere;
+            self.apps.remove(&stream);
+            drop(self.session.reset(id));
+            return;
+        }
+        if app.written < app.total || app.has_finished || app.is_finish_planned {
+            return;
+        }
+        let plan = app.open.map_or(Finish::AtOnce, |number| world.opens[number].plan.finish[app.side]);
+        match plan {
+            Finish::AfterOther if !app.has_seen_fin => {}
+            Finish::AfterOther | Finish::AtOnce => self.finish(world, stream),
+            Finish::Later(delay) => {
+                app.is_finish_planned = true;
+                let client = self.number;
+                world.at(delay, Event::Act { client, stream, act: Act::Finish });
+            }
+        }
+    }
+
+    fn finish(&mut self, world: &mut World, stream: u32) {
+        let Some(app) = self.apps.get_mut(&stream).filter(|app| !app.has_finished) else { return };
+        let id = StreamId::new(stream);
+        if let Err(error) = self.session.finish(id) {
+            if self.session.stream_state(id).is_none() || self.session.error().is_some() {
+                // The event that says so is on its way.
+                return;
+            }
+            let own = self.number;
+            return world.fail(format!("client {own}: stream {stream} cannot be finished: {error}"));
+        }
+        app.has_finished = true;
+        if let Some(number) = app.open {
+            world.opens[number].ends[app.side].has_finished = true;
+        }
+        self.done(world, stream);
+    }
+
+    fn cancel(&mut self, world: &mut World, stream: u32) {
+        let Some(number) = self.apps.get(&stream).and_then(|app| app.open) else { return };
+        if world.opens[number].ends[0].state == State::Opening {
+            world.opens[number].ends[0].state = State::ResetHere;
+            self.apps.remove(&stream);
+            drop(self.session.reset(StreamId::new(stream)));
+        }
+    }
+
+    fn read_stream(&mut self, world: &mut World, stream: u32, is_due: bool) {
+        let Some(app) = self.apps.get_mut(&stream) else { return };
+        if !app.is_readable || app.is_read_planned {
+            return;
+        }
+        let is_slow = self.stream_delay > 0;
+        while !is_slow || is_due || self.is_over {
+            let mut bytes = vec![0; world.rng.size(1, 65_536)];
+            let Ok(count) = self.session.read(StreamId::new(stream), &mut bytes) else { return };
+            if count == 0 {
+                app.is_readable = false;
+                break;
+            }
+            app.received += count as u64;
+            if let Some(number) = app.open {
+                world.check_bytes(number, app.side, &bytes[..count]);
+            }
+            if is_slow && !self.is_over {
+                break;
+            }
+        }
+        if app.is_readable {
+            app.is_read_planned = true;
+            let (client, delay) = (self.number, self.stream_delay);
+            world.at(delay, Event::Act { client, stream, act: Act::Read });
+        }
+        if !self.is_over {
+            self.work(world, stream);
+        }
+    }
+
+    fn saw_fin(&mut self, world: &mut World, stream: u32) {
+        let Some(app) = self.apps.get_mut(&stream) else { return };
+        app.has_seen_fin = true;
+        if let Some(number) = app.open {
+            let side = app.side;
+            world.check_fin(number, side);
+        }
+        if !self.is_over {
+            self.work(world, stream);
+        }
+        self.done(world, stream);
+    }
+
+    /// Both directions have ended in order?
+    fn done(&mut self, world: &mut World, stream: u32) {
+        let Some(app) = self.apps.get(&stream).filter(|app| app.has_finished && app.has_seen_fin)
+        else {
+            return;
+        };
+        if let Some(number) = app.open {
+            world.counts.streams_completed += 1;
+            world.opens[number].ends[app.side].state = State::Done;
+        }
+        self.apps.remove(&stream);
+        self.start_opens(world);
+    }
+
+    fn was_reset(&mut self, world: &mut World, stream: u32) {
+        let offer = self.offers.remove(&stream).and_then(|(_, open)| Some((open?, 1)));
+        let app = self.apps.remove(&stream).and_then(|app| Some((app.open?, app.side)));
+        if let Some((number, side)) = offer.or(app) {
+            world.check_reset(number, side);
+            world.opens[number].ends[side].state = State::Reset;
+        }
+        self.start_opens(world);
+    }
+
+    /// The session has ended: what was received is read, the rest is told.
+    fn session_over(&mut self, world: &mut World, how: &str) {
+        if self.is_over {
+            return;
+        }
+        self.is_over = true;
+        let own = self.number;
+        world.trace(|| format!("client {own}: session {how}"));
+        let is_clean = self.hurt.is_none() && !world.conns[self.conn].has_waited;
+        if is_clean && !world.is_draining {
+            world.fail(format!("session of client {own}, which no fault has touched, {how}"));
+        }
+        let streams: Vec<u32> = self.apps.keys().copied().collect();
+        for stream in streams {
+            if let Some(app) = self.apps.get_mut(&stream) {
+                app.is_readable = true;
+                app.is_read_planned = false;
+            }
+            self.read_stream(world, stream, true);
+        }
+        while let Some(event) = self.session.poll_event() {
+            if let PeerEvent::Finished { stream } = event {
+                self.saw_fin(world, stream.as_u32());
+            }
+        }
+        let is_graceful = is_clean && world.is_draining && !world.is_shut_down;
+        for (stream, app) in std::mem::take(&mut self.apps) {
+            let Some(number) = app.open else { continue };
+            let open = &mut world.opens[number];
+            let was_open = open.ends[app.side].state == State::Open;
+            let is_lost = is_graceful
+                && was_open
+                && open.hurt.is_none()
+                && open.plan.reset.is_none()
+                && matches!(open.target, Target::Peer(_));
+            open.ends[app.side].state = State::SessionOver;
+            let ends = open.ends;
+            if is_lost {
+                world.fail(format!(
+                    "client {own}: stream {stream}, open {number}, was cut by a drain: {ends:?}"
+                ));
+            }
+        }
+        for (_, (_, open)) in std::mem::take(&mut self.offers) {
+            if let Some(number) = open {
+                world.opens[number].ends[1].state = State::SessionOver;
+            }
+        }
+        for number in std::mem::take(&mut self.waiting) {
+            world.opens[number].is_void = true;
+        }
+        self.transmit(world);
+        world.peer_close(self.conn, false);
+        // Whoever talks to it loses the other end.
+        world.hurt(own, "session over");
+    }
+}

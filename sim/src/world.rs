@@ -1,0 +1,345 @@
+//! The world of one run: everything there is, and the loop over events.
+//!
+//! Here: the queue of events and who gets each. Not here: what they mean to each.
+//!
+//! Bound: `STEPS_MAX` events; a run that needs more is stuck in a circle and fails.
+
+use std::collections::BinaryHeap;
+use std::io::Write;
+use std::sync::Arc;
+
+use ringway_proto::dialect::Dialect;
+use ringway_proto::handshake::Offer;
+use ringway_proto::limits::WINDOW_INITIAL;
+use ringway_proto::time::Now;
+use ringway_shards::core::{CoreConfig, ShardId};
+
+use crate::checks::Open;
+use crate::driver::{Input, Shard, SimDirectory};
+use crate::event::{Event, Queued};
+use crate::honest::Honest;
+use crate::keys::Keys;
+use crate::network::Conn;
+use crate::options::{Options, SECOND};
+use crate::raw::Raw;
+use crate::rng::Rng;
+use crate::stranger::Stranger;
+
+/// Most events of a run; the largest runs that end need a third of it.
+const STEPS_MAX: u64 = 6_000_000;
+
+/// What happened in one or many runs.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(missing_docs, reason = "names of the printed summary")]
+pub struct Counts {
+    pub events: u64,
+    pub opens: u64,
+    pub opens_accepted: u64,
+    pub opens_refused: u64,
+    pub streams_completed: u64,
+    pub bytes: u64,
+    pub sessions: u64,
+    pub messages: u64,
+    pub resets: u64,
+    pub vanished: u64,
+    pub leaves: u64,
+    pub kicks: u64,
+    pub replaced: u64,
+    pub drains: u64,
+    pub shutdowns: u64,
+    pub lost_wakes: u64,
+    pub short_sends: u64,
+    pub stream_resets: u64,
+    pub adversaries: u64,
+    pub adversary_moves: u64,
+    pub strangers: u64,
+}
+
+impl Counts {
+    /// Adds the counts of another run.
+    pub fn add(&mut self, other: &Self) {
+        for ((_, sum), (_, more)) in self.fields_mut().into_iter().zip(other.fields()) {
+            *sum += more;
+        }
+    }
+
+    /// Returns every count with its name.
+    #[must_use]
+    pub fn fields(&self) -> Vec<(&'static str, u64)> {
+        let mut copy = *self;
+        copy.fields_mut().into_iter().map(|(name, count)| (name, *count)).collect()
+    }
+
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 21] {
+        [
+            ("events", &mut self.events),
+            ("opens", &mut self.opens),
+            ("opens accepted", &mut self.opens_accepted),
+            ("opens refused", &mut self.opens_refused),
+            ("streams completed", &mut self.streams_completed),
+            ("bytes delivered", &mut self.bytes),
+            ("sessions", &mut self.sessions),
+            ("messages between shards", &mut self.messages),
+            ("connections reset", &mut self.resets),
+            ("peers vanished", &mut self.vanished),
+            ("peers left", &mut self.leaves),
+            ("sessions kicked", &mut self.kicks),
+            ("sessions replaced", &mut self.replaced),
+            ("drains under load", &mut self.drains),
+            ("shutdowns under load", &mut self.shutdowns),
+            ("wake-ups lost", &mut self.lost_wakes),
+            ("short sends", &mut self.short_sends),
+            ("streams reset", &mut self.stream_resets),
+            ("adversaries", &mut self.adversaries),
+            ("adversary moves", &mut self.adversary_moves),
+            ("strangers", &mut self.strangers),
+        ]
+    }
+}
+
+/// One party at the other end of a connection.
+#[derive(Debug)]
+pub(crate) enum Client {
+    Adversary(Box<Raw>),
+    Honest(Box<Honest>),
+    Stranger(Stranger),
+    /// Being worked on.
+    Taken,
+}
+
+/// Everything there is in a run.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) rng: Rng,
+    pub(crate) options: Options,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) directory: SimDirectory,
+    pub(crate) conns: Vec<Conn>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) opens: Vec<Open>,
+    pub(crate) counts: Counts,
+    pub(crate) is_draining: bool,
+    pub(crate) is_shut_down: bool,
+    /// The first thing that a checker found wrong.
+    pub(crate) failure: Option<String>,
+    queue: BinaryHeap<Queued>,
+    queued_count: u64,
+    is_traced: bool,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, is_traced: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let options = Options::draw(&mut rng);
+        let keys = Keys::shared();
+        let directory = SimDirectory::default();
+        let now = rng.below(1_000_000 * SECOND);
+        let shards = (0..options.shards)
+            .map(|number| {
+                let config = CoreConfig {
+                    shard: ShardId(u16::try_from(number).unwrap_or(0)),
+                    own_key: keys.relay_public,
+                    dialect: Dialect::Native,
+                    offer: Offer {
+                        capabilities: 0,
+                        streams_max: options.streams_max,
+                        stream_window: WINDOW_INITIAL,
+                        keepalive_s: 30,
+                    },
+                    sockets_max: options.sockets_max,
+                    handshakes_max: options.handshakes_max,
+                    hash_seed: rng.next_u64(),
+                };
+                Shard::new(config, directory.clone(), options.shards, now)
+            })
+            .collect();
+        Self {
+            now,
+            rng,
+            options,
+            keys,
+            shards,
+            directory,
+            conns: Vec::new(),
+            clients: Vec::new(),
+            opens: Vec::new(),
+            counts: Counts::default(),
+            is_draining: false,
+            is_shut_down: false,
+            failure: None,
+            queue: BinaryHeap::new(),
+            queued_count: 0,
+            is_traced,
+        }
+    }
+
+    pub(crate) fn clock(&self) -> Now {
+        Now::from_nanos(self.now)
+    }
+
+    /// Lets an event happen at a time.
+    pub(crate) fn when(&mut self, at: u64, event: Event) {
+        self.queued_count += 1;
+        let at = at.max(self.now);
+        self.queue.push(Queued { at, number: self.queued_count, event });
+    }
+
+    /// Lets an event happen after a delay.
+    pub(crate) fn at(&mut self, delay: u64, event: Event) {
+        self.when(self.now + delay, event);
+    }
+
+    /// Notes what a checker found; the first finding counts.
+    pub(crate) fn fail(&mut self, sentence: String) {
+        self.trace(|| format!("FAILED: {sentence}"));
+        if self.failure.is_none() {
+            self.failure = Some(sentence);
+        }
+    }
+
+    /// Prints a line of the trace.
+    pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
+        if self.is_traced {
+            let (seconds, nanos) = (self.now / SECOND, self.now % SECOND);
+            // A closed pipe ends the reader's interest, not the run.
+            drop(writeln!(std::io::stderr().lock(), "{seconds}.{nanos:09} {}", line()));
+        }
+    }
+
+    /// Runs until `until`, or until `is_done`; returns whether it was done.
+    pub(crate) fn run_until(&mut self, until: u64, is_done: impl Fn(&Self) -> bool) -> bool {
+        let mut looked = 0_u32;
+        while self.failure.is_none() {
+            looked += 1;
+            // Looking costs more than most events.
+            if looked.is_multiple_of(16) && is_done(self) {
+                return true;
+            }
+            if self.queue.peek().is_none_or(|next| next.at > until) {
+                self.now = until.max(self.now);
+                return is_done(self);
+            }
+            let Some(next) = self.queue.pop() else { return is_done(self) };
+            self.now = next.at;
+            self.counts.events += 1;
+            if self.counts.events > STEPS_MAX {
+                self.fail(format!("still busy after {STEPS_MAX} events"));
+                return false;
+            }
+            self.handle(next.event);
+        }
+        false
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Accept { conn } => self.reach_listener(conn),
+            Event::Act { client, stream, act } => self.act(client, stream, act),
+            Event::Adversary { client } => self.adversary_moves(client),
+            Event::Arrive { conn, way } => self.arrive(conn, way),
+            Event::CloseDone { conn } => self.close_done(conn),
+            Event::Computed { shard, result } => self.push(shard, Input::Computed(result)),
+            Event::Fault { fault } => self.inject(fault),
+            Event::Join { kind } => self.join(kind),
+            Event::Mail { source, target, message } => self.mail(source, target, message),
+            Event::Open { open } => self.begin_open(open),
+            Event::Pump { client } => self.pump(client),
+            Event::Read { client } => self.read(client),
+            Event::ResetPeer { conn } => self.reset_peer(conn),
+            Event::ResetRelay { conn } => self.reset_relay(conn),
+            Event::SendDone { conn } => self.send_done(conn),
+            Event::Turn { shard } => self.turn(shard),
+        }
+    }
+
+    /// The client reads its socket, now or when it gets round to it.
+    pub(crate) fn peer_readable(&mut self, conn: usize) {
+        let client = self.conns[conn].client;
+        match &mut self.clients[client] {
+            Client::Honest(honest) => {
+                if honest.is_read_planned {
+                    return;
+                }
+                honest.is_read_planned = true;
+                let delay = honest.socket_delay;
+                self.at(delay, Event::Read { client });
+            }
+            Client::Adversary(_) | Client::Stranger(_) => self.at(0, Event::Read { client }),
+            Client::Taken => {}
+        }
+    }
+
+    fn read(&mut self, client: usize) {
+        match std::mem::replace(&mut self.clients[client], Client::Taken) {
+            Client::Honest(mut honest) => {
+                honest.read(self);
+                self.clients[client] = Client::Honest(honest);
+            }
+            Client::Adversary(mut raw) => {
+                raw.read(self);
+                self.clients[client] = Client::Adversary(raw);
+            }
+            Client::Stranger(mut stranger) => {
+                stranger.read(self);
+                self.clients[client] = Client::Stranger(stranger);
+            }
+            Client::Taken => {}
+        }
+    }
+
+    pub(crate) fn pump_later(&mut self, client: usize) {
+        self.at(0, Event::Pump { client });
+    }
+
+    fn pump(&mut self, client: usize) {
+        match std::mem::replace(&mut self.clients[client], Client::Taken) {
+            Client::Honest(mut honest) => {
+                honest.pump(self);
+                self.clients[client] = Client::Honest(honest);
+            }
+            Client::Adversary(mut raw) => {
+                raw.transmit(self);
+                self.clients[client] = Client::Adversary(raw);
+            }
+            other @ (Client::Stranger(_) | Client::Taken) => self.clients[client] = other,
+        }
+    }
+
+    pub(crate) fn with_honest(&mut self, client: usize, work: impl FnOnce(&mut Honest, &mut Self)) {
+        match std::mem::replace(&mut self.clients[client], Client::Taken) {
+            Client::Honest(mut honest) => {
+                work(&mut honest, self);
+                self.clients[client] = Client::Honest(honest);
+            }
+            other => self.clients[client] = other,
+        }
+    }
+
+    fn adversary_moves(&mut self, client: usize) {
+        if let Client::Adversary(mut raw) =
+            std::mem::replace(&mut self.clients[client], Client::Taken)
+        {
+            raw.step(self);
+            self.clients[client] = Client::Adversary(raw);
+        }
+    }
+
+    /// Notes that a client has met a fault: what becomes of its streams is not its doing.
+    pub(crate) fn hurt(&mut self, client: usize, why: &'static str) {
+        self.trace(|| format!("client {client} hurt: {why}"));
+        if let Client::Honest(honest) = &mut self.clients[client] {
+            honest.hurt.get_or_insert(why);
+        }
+        let now = self.now;
+        for open in self.opens.iter_mut().filter(|open| open.involves(client)) {
+            open.hurt.get_or_insert((why, now));
+        }
+    }
+
+    pub(crate) fn hurt_client(&mut self, conn: usize, why: &'static str) {
+        let client = self.conns[conn].client;
+        self.hurt(client, why);
+    }
+}
