@@ -244,9 +244,10 @@ fn slow_reader_stops_the_sender_at_the_window() {
 }
 
 #[test]
-fn window_grows_where_it_holds_the_sender_back_and_not_on_a_slow_link() {
-    // A long path; a short one whose processes take a millisecond; a link of 2.6 MB/s.
-    for (latency_ms, turn_ms, is_grown) in [(20, 20, true), (0, 1, true), (0, 100, false)] {
+fn window_grows_where_it_holds_the_sender_back() {
+    // A long path; a short one whose processes take a millisecond. That a slow link keeps its window
+    // is tested beside the arithmetic: here a turn would also be the round trip of every ping.
+    for (latency_ms, turn_ms) in [(20, 20), (0, 1)] {
         let mut pair = Pair::new();
         pair.turn_bytes = 64 << 20;
         pair.latency = Duration::from_millis(latency_ms);
@@ -263,7 +264,7 @@ fn window_grows_where_it_holds_the_sender_back_and_not_on_a_slow_link() {
             read += read_all(&mut pair.sides[B], id).len();
         }
         let window = pair.sides[B].window_bytes(id).unwrap();
-        assert_eq!(window > WINDOW_INITIAL, is_grown, "{window}");
+        assert!(window > WINDOW_INITIAL, "{window}");
         assert!(window <= WINDOW_MAX);
     }
 }
