@@ -30,7 +30,8 @@ impl Backoff {
 
     /// Returns the next pause, a share `random / 2^32` of the bound, and doubles the bound.
     pub(crate) fn pause(&mut self, random: u32) -> Duration {
-        let pause = self.bound.mul_f64(f64::from(random) / SHARE_ONE);
+        let pause_ns = (self.bound.as_nanos() * u128::from(random)) >> u32::BITS;
+        let pause = Duration::from_nanos(u64::try_from(pause_ns).unwrap_or(u64::MAX));
         self.bound = self.bound.saturating_mul(2).min(self.bound_max);
         pause
     }
@@ -45,9 +46,6 @@ impl Backoff {
         self.bound = self.bound_max;
     }
 }
-
-/// 2^32: what `random` is a share of.
-const SHARE_ONE: f64 = 4_294_967_296.0;
 
 #[cfg(test)]
 mod tests {
