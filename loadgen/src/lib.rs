@@ -1,1 +1,23 @@
-//! stub
+//! Load generator of Ringway: its own client engine, driven hard, measured honestly.
+//!
+//! Here: plans, runs, results; the binary is a thin shell around them. Not here: anything of the
+//! relay's data plane but the ring and its batches; the generator must not share the relay's mistakes.
+//!
+//! A [`plan::Plan`] is checked against the host ([`plan::Plan::check`]), carried out ([`run::run`]) and
+//! shown ([`report`]).
+
+pub mod cli;
+pub mod failures;
+pub mod latency;
+pub mod machine;
+pub mod plan;
+pub mod process;
+pub mod report;
+pub mod run;
+pub mod tally;
+
+mod payload;
+mod records;
+mod schedule;
+mod shared;
+mod worker;

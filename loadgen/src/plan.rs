@@ -1,0 +1,252 @@
+//! A run as it was asked for, checked before the first connection.
+//!
+//! Here: the values that a run is made of. Not here: flags (`cli`), the sums that refuse impossible
+//! plans (`plan::limits`), the run itself (`run`).
+//!
+//! Units: bytes, messages a second, `Duration`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ringway_proto::key::PublicKey;
+
+pub use self::limits::{Host, PlanError};
+
+mod limits;
+
+/// Everything a run needs to know.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What is done.
+    pub scenario: Scenario,
+    /// To whom.
+    pub target: Target,
+    /// Sessions at a time; half of them dial the other half where streams are used. Through a plain
+    /// proxy: connections to the proxy.
+    pub sessions: u32,
+    /// Streams of each dialing session.
+    pub streams: u32,
+    /// How messages travel.
+    pub traffic: Traffic,
+    /// Handshakes, or opens, in progress at a time on one thread.
+    pub concurrency: u32,
+    /// Threads and their places.
+    pub placement: Placement,
+    /// Time that does not count, before the one that does.
+    pub warmup: Duration,
+    /// Time that counts.
+    pub duration: Duration,
+    /// Process whose processor time and memory are measured.
+    pub relay_pid: Option<u32>,
+    /// Lag of the schedule that makes a run untrustworthy, in percent of the median response.
+    pub lag_percent_max: u32,
+}
+
+/// What a run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// Sessions come and go as fast as they can.
+    Handshakes,
+    /// Sessions stand and say nothing.
+    Idle,
+    /// Streams come and go as fast as they can.
+    Opens,
+    /// Messages over connections through a proxy that knows nothing of this protocol.
+    Plain,
+    /// Messages over streams.
+    Steady,
+}
+
+impl Scenario {
+    /// Returns the name of the subcommand.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Handshakes => "handshakes",
+            Self::Idle => "idle",
+            Self::Opens => "opens",
+            Self::Plain => "plain",
+            Self::Steady => "steady",
+        }
+    }
+
+    /// Returns whether messages travel.
+    #[must_use]
+    pub const fn has_traffic(self) -> bool {
+        matches!(self, Self::Plain | Self::Steady)
+    }
+}
+
+/// Where the load goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A relay of ours.
+    Relay(RelayAddress),
+    /// Any TCP proxy; this process is also what it forwards to.
+    Proxy {
+        /// Where the proxy listens.
+        connect: SocketAddr,
+        /// Where the proxy forwards to.
+        listen: SocketAddr,
+    },
+}
+
+impl Target {
+    /// Returns what is connected to.
+    #[must_use]
+    pub const fn socket(&self) -> SocketAddr {
+        match self {
+            Self::Relay(relay) => relay.socket,
+            Self::Proxy { connect, .. } => *connect,
+        }
+    }
+}
+
+/// A relay's key and where it listens: `<64 hex digits>@127.0.0.1:7100`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayAddress {
+    /// Who it must prove to be.
+    pub key: PublicKey,
+    /// Where it listens.
+    pub socket: SocketAddr,
+}
+
+impl FromStr for RelayAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, socket) = text
+            .split_once('@')
+            .ok_or_else(|| format!("'{text}' has no '@': write KEY@ADDRESS:PORT"))?;
+        let key = key
+            .parse()
+            .map_err(|error| format!("'{key}' is no public key: {error}"))?;
+        let socket = socket
+            .parse()
+            .map_err(|_| format!("'{socket}' is no ADDRESS:PORT (names are not looked up)"))?;
+        Ok(Self { key, socket })
+    }
+}
+
+/// How messages travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Which way.
+    pub mode: Mode,
+    /// What they look like to the relay.
+    pub payload: Payload,
+    /// Bytes of a message.
+    pub message_bytes: u32,
+    /// Messages a second over all streams; as fast as possible if absent.
+    pub rate: Option<u64>,
+    /// Receive window of a stream.
+    pub window_bytes: u32,
+    /// Whether every received byte is compared.
+    pub verify: bool,
+}
+
+/// Which way messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// From the dialing side to the accepting side.
+    Bulk,
+    /// There and back; a stream has one message on its way.
+    PingPong,
+}
+
+impl Mode {
+    /// Returns the name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bulk => "bulk",
+            Self::PingPong => "ping-pong",
+        }
+    }
+}
+
+/// What a message looks like on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Payload {
+    /// Plain bytes: the relay never looks inside, and the generator saves two ciphers a byte.
+    Opaque,
+    /// Encrypted records, as peers send them.
+    Sealed,
+}
+
+impl Payload {
+    /// Returns the name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opaque => "opaque",
+            Self::Sealed => "sealed",
+        }
+    }
+}
+
+/// Threads and their places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// Threads, each with a ring of its own.
+    pub threads: u32,
+    /// Cores to pin the threads to, in turn; empty leaves it to the kernel.
+    pub cpus: Vec<u32>,
+    /// Addresses to connect from, in turn; empty leaves it to the kernel.
+    pub sources: Vec<IpAddr>,
+    /// Congestion control of the generator's sockets; the host's default if absent.
+    pub congestion: Option<String>,
+    /// Whether threads look for work without pause instead of sleeping.
+    pub is_spinning: bool,
+}
+
+impl Plan {
+    /// Returns the pairs of sessions that exchange messages or open streams.
+    #[must_use]
+    pub const fn pairs(&self) -> u32 {
+        match self.scenario {
+            Scenario::Handshakes | Scenario::Idle => 0,
+            Scenario::Plain => self.sessions,
+            Scenario::Opens | Scenario::Steady => self.sessions / 2,
+        }
+    }
+
+    /// Returns the streams of the whole run.
+    #[must_use]
+    pub const fn streams_total(&self) -> u32 {
+        match self.scenario {
+            Scenario::Steady => self.pairs().saturating_mul(self.streams),
+            Scenario::Plain => self.sessions,
+            Scenario::Handshakes | Scenario::Idle | Scenario::Opens => 0,
+        }
+    }
+
+    /// Returns how many of `total` things thread `index` owns when they are dealt out in turn.
+    #[must_use]
+    pub const fn share(&self, total: u32, index: u32) -> u32 {
+        let threads = self.placement.threads;
+        total / threads + if index < total % threads { 1 } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_addresses_are_read_or_named_wrong() {
+        let key = "3b".repeat(32);
+        let relay: RelayAddress = format!("{key}@127.0.0.1:7100").parse().unwrap();
+        assert_eq!(relay.key.to_string(), key);
+        assert_eq!(relay.socket.port(), 7100);
+        for (text, word) in [
+            ("127.0.0.1:7100", "'@'"),
+            ("ab@127.0.0.1:7100", "public key"),
+            (&format!("{key}@localhost:1"), "ADDRESS:PORT"),
+        ] {
+            let error = text.parse::<RelayAddress>().unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Plans that cannot work, refused with the sum that shows it.
+//!
+//! Here: descriptors, ports, memory, sizes. Not here: what the relay allows; it says so by itself.
+//!
+//! Sums of a run with S sessions on T threads from A source addresses:
+//!
+//! - descriptors: each ring's table holds ceil(S/T) sockets and the connections being made;
+//! - ports: a source address has one ephemeral port for each connection to the relay;
+//! - memory: S * (session + kernel's socket) + streams * stream, against what is available.
+//!
+//! Source: URING.md F (9 KiB for both ends of an idle connection in the kernel, slot limit a ring).
+
+use std::fmt;
+use std::fs;
+
+use ringway_proto::limits::{RECORD_PAYLOAD_MAX, STREAMS_MAX, WINDOW_INITIAL, WINDOW_MAX};
+
+use super::{Payload, Plan, Scenario};
+use crate::payload::HEAD_LEN;
+use crate::process;
+
+/// What the host allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    /// Open files of this process, which is also the most slots of one ring.
+    pub files_max: u64,
+    /// Ports of the ephemeral range.
+    pub ports: u64,
+    /// Memory that can be taken without swapping; `None` when the host does not say.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Host {
+    /// Looks at this host.
+    #[must_use]
+    pub fn look() -> Self {
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+        Self {
+            files_max: files.unwrap_or(u64::MAX),
+            ports: range
+                .ok()
+                .and_then(|text| ports_of(&text))
+                .unwrap_or(PORTS_DEFAULT),
+            memory_bytes: process::available_bytes(),
+        }
+    }
+}
+
+/// Why a plan is refused. Every problem is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanError {
+    /// One sentence each, with the sum and the way out.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.problems.join("\n"))
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+impl Plan {
+    /// Checks the plan against `host`.
+    ///
+    /// # Errors
+    /// [`PlanError`] with all problems; nothing was connected.
+    pub fn check(&self, host: &Host) -> Result<(), PlanError> {
+        let problems: Vec<String> = [
+            self.check_counts(),
+            self.check_message(),
+            self.check_window(),
+            self.check_files(host),
+            self.check_ports(host),
+            self.check_memory(host),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(PlanError { problems })
+        }
+    }
+
+    /// Returns the sockets that one thread may have open.
+    #[must_use]
+    pub fn sockets_per_thread(&self) -> u32 {
+        let threads = self.placement.threads.max(1);
+        let base = match self.scenario {
+            // The kernel deals the proxy's connections out as it likes.
+            Scenario::Plain => self
+                .sessions
+                .saturating_add(self.sessions.div_ceil(threads)),
+            // One closes while the next connects.
+            Scenario::Handshakes => self.concurrency.saturating_mul(2),
+            // A pair stays together.
+            Scenario::Idle | Scenario::Opens | Scenario::Steady => {
+                (self.sessions / 2).div_ceil(threads).saturating_mul(2)
+            }
+        };
+        base.saturating_add(SLOTS_SPARE)
+    }
+
+    fn check_counts(&self) -> Option<String> {
+        let threads = self.placement.threads;
+        if threads == 0 || self.sessions == 0 || self.concurrency == 0 {
+            return Some("--threads, --sessions and --concurrency are at least 1".into());
+        }
+        let pairs = self.pairs();
+        match self.scenario {
+            Scenario::Opens | Scenario::Steady if !self.sessions.is_multiple_of(2) => {
+                Some(format!(
+                    "--sessions {} is odd: half of the sessions dial the other half",
+                    self.sessions
+                ))
+            }
+            Scenario::Opens | Scenario::Plain | Scenario::Steady if pairs < threads => {
+                Some(format!(
+                    "{pairs} pairs on {threads} threads leave a thread without work: lower --threads"
+                ))
+            }
+            Scenario::Steady if self.streams == 0 || self.streams > STREAMS_MAX => Some(format!(
+                "--streams {} a dialing session: the protocol allows 1 to {STREAMS_MAX}; add sessions",
+                self.streams
+            )),
+            Scenario::Opens
+                if self
+                    .concurrency
+                    .div_ceil(self.share(pairs, threads - 1).max(1))
+                    > STREAMS_MAX =>
+            {
+                Some(format!(
+                    "--concurrency {} needs more sessions",
+                    self.concurrency
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    fn check_message(&self) -> Option<String> {
+        if !self.scenario.has_traffic() {
+            return None;
+        }
+        let have = u64::from(self.traffic.message_bytes);
+        let min = u64::try_from(HEAD_LEN).unwrap_or(u64::MAX);
+        let max = match self.traffic.payload {
+            Payload::Opaque => MESSAGE_OPAQUE_MAX,
+            Payload::Sealed => u64::try_from(RECORD_PAYLOAD_MAX).unwrap_or(u64::MAX),
+        };
+        if have < min {
+            return Some(format!(
+                "--message-size {have}: at least {min} bytes (sequence, due time, sending time)"
+            ));
+        }
+        (have > max).then(|| {
+            format!("--message-size {have}: at most {max} bytes, so that one frame holds a message")
+        })
+    }
+
+    fn check_window(&self) -> Option<String> {
+        let have = self.traffic.window_bytes;
+        let is_fine = (WINDOW_INITIAL..=WINDOW_MAX).contains(&have);
+        (!is_fine).then(|| {
+            format!(
+                "--window {have}: {WINDOW_INITIAL} to {WINDOW_MAX} bytes (the protocol's bounds)"
+            )
+        })
+    }
+
+    fn check_files(&self, host: &Host) -> Option<String> {
+        let want = u64::from(self.sockets_per_thread()) + FILES_SPARE;
+        (want > host.files_max).then(|| {
+            format!(
+                "{} sessions on {} thread(s): {} sockets a thread + {FILES_SPARE} other files = {want}, \
+                 but the limit is {} open files: raise it ('ulimit -n {want}') or add --threads",
+                self.sessions,
+                self.placement.threads,
+                self.sockets_per_thread(),
+                host.files_max,
+            )
+        })
+    }
+
+    fn check_ports(&self, host: &Host) -> Option<String> {
+        let connections = match self.scenario {
+            Scenario::Handshakes => {
+                u64::from(self.concurrency) * u64::from(self.placement.threads) * 2
+            }
+            _ => u64::from(self.sessions),
+        };
+        let sources = u64::try_from(self.placement.sources.len().max(1)).unwrap_or(1);
+        let have = sources * host.ports;
+        (connections > have).then(|| {
+            format!(
+                "{connections} connections to one address: {sources} source address(es) x {} ephemeral \
+                 ports = {have}: name {} addresses with --src (127.0.0.2, 127.0.0.3, ...), or widen \
+                 net.ipv4.ip_local_port_range",
+                host.ports,
+                connections.div_ceil(host.ports.max(1)),
+            )
+        })
+    }
+
+    fn check_memory(&self, host: &Host) -> Option<String> {
+        let have = host.memory_bytes?;
+        let sessions = u64::from(self.sessions) * (SESSION_BYTES + SOCKET_BYTES);
+        let streams = u64::from(self.streams_total()) * STREAM_BYTES;
+        let want = sessions + streams + u64::from(self.placement.threads) * THREAD_BYTES;
+        (want > have).then(|| {
+            format!(
+                "{} sessions x {} B + {} streams x {STREAM_BYTES} B + {} thread(s) x {} MiB = {} MiB, \
+                 but {} MiB are available: lower --sessions or --streams",
+                self.sessions,
+                SESSION_BYTES + SOCKET_BYTES,
+                self.streams_total(),
+                self.placement.threads,
+                THREAD_BYTES / MIB,
+                want / MIB,
+                have / MIB,
+            )
+        })
+    }
+}
+
+fn ports_of(range: &str) -> Option<u64> {
+    let mut numbers = range.split_ascii_whitespace();
+    let low: u64 = numbers.next()?.parse().ok()?;
+    let high: u64 = numbers.next()?.parse().ok()?;
+    (high + 1).checked_sub(low)
+}
+
+/// Largest opaque message: a frame, and a quarter of the window both sides start with.
+const MESSAGE_OPAQUE_MAX: u64 = 65_536;
+/// Slots beyond the sessions: connections that are being closed.
+const SLOTS_SPARE: u32 = 64;
+/// Descriptors beyond the sockets of a ring: standard streams, rings, eventfds, sockets being made.
+const FILES_SPARE: u64 = 64;
+/// A session of the generator with its tables and buffers.
+const SESSION_BYTES: u64 = 2_048;
+/// Both ends of an idle loopback connection in the kernel (URING.md F).
+const SOCKET_BYTES: u64 = 9_216;
+/// A stream of the generator.
+const STREAM_BYTES: u64 = 512;
+/// A thread: receive memory, histograms, buffers.
+const THREAD_BYTES: u64 = 8 * MIB;
+/// Ports of the range that Linux starts with.
+const PORTS_DEFAULT: u64 = 28_232;
+const MIB: u64 = 1_048_576;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::*;
+    use super::*;
+
+    const HOST: Host = Host {
+        files_max: 20_000,
+        ports: 28_232,
+        memory_bytes: Some(1_073_741_824),
+    };
+
+    fn plan() -> Plan {
+        Plan {
+            scenario: Scenario::Steady,
+            target: Target::Proxy {
+                connect: "127.0.0.1:1".parse().unwrap(),
+                listen: "127.0.0.1:2".parse().unwrap(),
+            },
+            sessions: 16,
+            streams: 4,
+            traffic: Traffic {
+                mode: Mode::Bulk,
+                payload: Payload::Opaque,
+                message_bytes: 16_384,
+                rate: None,
+                window_bytes: WINDOW_INITIAL,
+                verify: false,
+            },
+            concurrency: 64,
+            placement: Placement {
+                threads: 1,
+                cpus: Vec::new(),
+                sources: Vec::new(),
+                congestion: None,
+                is_spinning: false,
+            },
+            warmup: Duration::ZERO,
+            duration: Duration::from_secs(1),
+            relay_pid: None,
+            lag_percent_max: 25,
+        }
+    }
+
+    fn problem(plan: &Plan) -> String {
+        plan.check(&HOST).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_small_plan_is_fine() {
+        assert_eq!(plan().check(&HOST), Ok(()));
+    }
+
+    #[test]
+    fn too_many_descriptors_are_refused_with_the_sum() {
+        let mut plan = plan();
+        plan.sessions = 20_000;
+        let text = problem(&plan);
+        assert!(text.contains("20064 sockets a thread + 64 other files = 20128"));
+        plan.placement.threads = 2;
+        assert_eq!(plan.check(&HOST), Ok(()));
+    }
+
+    #[test]
+    fn too_many_ports_are_refused_with_the_addresses_needed() {
+        let mut plan = plan();
+        plan.sessions = 60_000;
+        plan.placement.threads = 4;
+        plan.streams = 1;
+        assert!(problem(&plan).contains("name 3 addresses with --src"));
+        plan.placement.sources = (2..5).map(|n| IpAddr::from([127, 0, 0, n])).collect();
+        assert_eq!(plan.check(&HOST), Ok(()));
+    }
+
+    #[test]
+    fn too_much_memory_is_refused_with_the_sum() {
+        let mut plan = plan();
+        plan.sessions = 2_000;
+        plan.streams = 2_048;
+        let text = problem(&plan);
+        assert!(text.contains("2048000 streams x 512 B"), "{text}");
+    }
+
+    #[test]
+    fn every_problem_is_listed() {
+        let mut plan = plan();
+        plan.sessions = 3;
+        plan.traffic.message_bytes = 8;
+        plan.traffic.window_bytes = 1;
+        let problems = plan.check(&HOST).unwrap_err().problems;
+        assert_eq!(problems.len(), 3);
+    }
+
+    #[test]
+    fn sessions_are_dealt_out_completely() {
+        let mut plan = plan();
+        for threads in 1..9 {
+            plan.placement.threads = threads;
+            for total in 0..40 {
+                let sum: u32 = (0..threads).map(|index| plan.share(total, index)).sum();
+                assert_eq!(sum, total);
+            }
+        }
+    }
+
+    #[test]
+    fn the_port_range_is_read() {
+        assert_eq!(ports_of("32768\t60999\n"), Some(28_232));
+        assert_eq!(ports_of("x"), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! A result as JSON.
+//!
+//! Here: the document and its version. Not here: its figures (`report`).
+//!
+//! Within a version fields may be added; none changes its meaning or leaves.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Figures, Verdict};
+use crate::latency::Summary;
+use crate::machine::Machine;
+use crate::plan::Plan;
+use crate::process::ProcessSample;
+use crate::run::Outcome;
+
+/// Name and version of the document.
+const SCHEMA: &str = "ringway-loadgen/1";
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    scenario: &'static str,
+    verdict: &'static str,
+    is_complete: bool,
+    is_on_time: bool,
+    machine: &'a Machine,
+    plan: PlanDocument,
+    setup: Setup,
+    figures: Figures,
+    counts: Counts,
+    latencies: BTreeMap<&'static str, Summary>,
+    failures: BTreeMap<&'a str, u64>,
+    relay: Option<RelayDocument>,
+}
+
+#[derive(Serialize)]
+struct PlanDocument {
+    sessions: u32,
+    streams: u32,
+    mode: &'static str,
+    payload: &'static str,
+    message_bytes: u32,
+    rate: Option<u64>,
+    window_bytes: u32,
+    verify: bool,
+    concurrency: u32,
+    threads: u32,
+    cpus: Vec<u32>,
+    congestion: Option<String>,
+    is_spinning: bool,
+    duration_seconds: f64,
+    warmup_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Setup {
+    sessions_seconds: f64,
+    streams_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    messages: u64,
+    bytes: u64,
+    rounds: u64,
+    messages_sent_total: u64,
+    messages_received_total: u64,
+    messages_unsent: u64,
+}
+
+#[derive(Serialize)]
+struct RelayDocument {
+    pid: Option<u32>,
+    before: ProcessSample,
+    start: ProcessSample,
+    end: ProcessSample,
+}
+
+/// Returns the document of an outcome.
+#[must_use]
+pub fn document(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
+    let tally = &outcome.tally;
+    let [sessions, streams] = outcome.setup;
+    let latencies = [
+        ("response", &tally.latencies.response),
+        ("service", &tally.latencies.service),
+        ("lag", &tally.latencies.lag),
+    ];
+    let document = Document {
+        schema: SCHEMA,
+        scenario: plan.scenario.name(),
+        verdict: Verdict::of(outcome).word(),
+        is_complete: outcome.is_complete,
+        is_on_time: outcome.is_on_time,
+        machine,
+        plan: plan_document(plan),
+        setup: Setup {
+            sessions_seconds: sessions.as_secs_f64(),
+            streams_seconds: streams.as_secs_f64(),
+        },
+        figures: Figures::of(plan, outcome),
+        counts: Counts {
+            messages: tally.messages,
+            bytes: tally.bytes,
+            rounds: tally.rounds,
+            messages_sent_total: tally.messages_sent,
+            messages_received_total: tally.messages_received,
+            messages_unsent: tally.messages_unsent,
+        },
+        latencies: latencies
+            .into_iter()
+            .filter(|(_, times)| times.count() > 0)
+            .map(|(name, times)| (name, times.summary()))
+            .collect(),
+        failures: tally.failures.iter().collect(),
+        relay: outcome.relay.map(|relay| RelayDocument {
+            pid: plan.relay_pid,
+            before: relay.before,
+            start: relay.start,
+            end: relay.end,
+        }),
+    };
+    serde_json::to_string_pretty(&document).unwrap_or_default()
+}
+
+fn plan_document(plan: &Plan) -> PlanDocument {
+    PlanDocument {
+        sessions: plan.sessions,
+        streams: plan.streams_total(),
+        mode: plan.traffic.mode.name(),
+        payload: plan.traffic.payload.name(),
+        message_bytes: plan.traffic.message_bytes,
+        rate: plan.traffic.rate,
+        window_bytes: plan.traffic.window_bytes,
+        verify: plan.traffic.verify,
+        concurrency: plan.concurrency,
+        threads: plan.placement.threads,
+        cpus: plan.placement.cpus.clone(),
+        congestion: plan.placement.congestion.clone(),
+        is_spinning: plan.placement.is_spinning,
+        duration_seconds: plan.duration.as_secs_f64(),
+        warmup_seconds: plan.warmup.as_secs_f64(),
+    }
+}

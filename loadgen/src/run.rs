@@ -1,0 +1,373 @@
+//! A run from start to end.
+//!
+//! Here: the threads, the phases, the looks at the relay's process. Not here: what a thread does
+//! (`worker`), how a result is shown (`report`).
+//!
+//! Invariant: every thread is joined before [`run`] returns, whatever happened.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use ringway_shards::ring::Waker;
+
+use crate::failures::Failures;
+use crate::plan::{Plan, Scenario};
+use crate::process::ProcessSample;
+use crate::shared::{Phase, Shared};
+use crate::tally::Tally;
+use crate::worker::{Worker, WorkerError};
+
+/// What a run found.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// All threads' numbers.
+    pub tally: Tally,
+    /// What the relay's process cost, if its id was given.
+    pub relay: Option<RelayCost>,
+    /// Whether the run went to its planned end.
+    pub is_complete: bool,
+    /// Whether the generator kept its own schedule.
+    pub is_on_time: bool,
+    /// Time from the first connection to the last session, then to the last stream.
+    pub setup: [Duration; 2],
+}
+
+/// What the relay's process cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayCost {
+    /// Before the first connection.
+    pub before: ProcessSample,
+    /// When it began to count.
+    pub start: ProcessSample,
+    /// When it ended to count.
+    pub end: ProcessSample,
+}
+
+/// Where a run is, for a line on the terminal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Sessions that stand.
+    pub sessions: u32,
+    /// Streams that are open.
+    pub streams: u32,
+    /// Messages received.
+    pub messages: u64,
+    /// Bytes received.
+    pub bytes: u64,
+    /// Handshakes or opens done.
+    pub rounds: u64,
+    /// Things that went wrong.
+    pub failures: u64,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A thread could not start or go on.
+    #[error("{0}")]
+    Worker(String),
+    /// The relay's process cannot be looked at.
+    #[error("cannot look at process {pid} (--relay-pid): {source}")]
+    RelayProcess {
+        /// Its id.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// Sessions or streams could not be made; nothing was measured.
+    #[error("{what}")]
+    Setup {
+        /// How far it came.
+        what: String,
+        /// The reasons.
+        failures: Failures,
+    },
+}
+
+/// Carries out `plan`, calls `report` about once a second, and ends early when `interrupt` becomes true.
+///
+/// # Errors
+/// [`RunError`] when there is nothing to report. Failures within a run are part of the outcome.
+pub fn run(
+    plan: &Plan,
+    interrupt: &AtomicBool,
+    report: &mut dyn FnMut(Progress),
+) -> Result<Outcome, RunError> {
+    let plan = Arc::new(plan.clone());
+    let mut run = Run {
+        shared: Arc::new(Shared::new()),
+        threads: Vec::new(),
+        wakers: Vec::new(),
+        before: None,
+        interrupt,
+        report,
+        plan,
+    };
+    run.before = run.look()?;
+    if let Err(error) = run.start() {
+        // The first error is the one to tell.
+        drop(run.stop());
+        return Err(error);
+    }
+    let result = run.conduct();
+    let tally = run.stop();
+    let tally = tally.map_err(|error| RunError::Worker(error.to_string()))?;
+    let middle = match result {
+        Ok(middle) => middle,
+        Err(RunError::Setup { what, .. }) => {
+            let failures = tally.failures;
+            return Err(RunError::Setup { what, failures });
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(run.outcome(tally, &middle))
+}
+
+struct Run<'a> {
+    plan: Arc<Plan>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<Result<Tally, WorkerError>>>,
+    wakers: Vec<Waker>,
+    before: Option<ProcessSample>,
+    interrupt: &'a AtomicBool,
+    report: &'a mut dyn FnMut(Progress),
+}
+
+/// What was seen between start and end.
+struct Middle {
+    start: Option<ProcessSample>,
+    end: Option<ProcessSample>,
+    setup: [Duration; 2],
+    is_complete: bool,
+}
+
+impl Run<'_> {
+    fn start(&mut self) -> Result<(), RunError> {
+        for index in 0..self.plan.placement.threads {
+            let (plan, shared) = (Arc::clone(&self.plan), Arc::clone(&self.shared));
+            let (sender, receiver) = mpsc::sync_channel(1);
+            let body = move || {
+                let worker = Worker::new(&plan, &shared, index)?;
+                // The conductor may have given up meanwhile; the worker then sees the phase.
+                drop(sender.send(worker.waker()));
+                worker.run()
+            };
+            let name = format!("loadgen-{index}");
+            let thread = thread::Builder::new().name(name).spawn(body);
+            let thread = thread.map_err(|error| RunError::Worker(format!("no thread: {error}")))?;
+            self.threads.push(thread);
+            match receiver.recv() {
+                Ok(waker) => self.wakers.push(waker),
+                Err(_) => return Err(self.worker_error()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns why the thread that ended by itself did so.
+    fn worker_error(&mut self) -> RunError {
+        let last = self.threads.len() - 1;
+        let mut threads = self.threads.iter();
+        let ended = threads.position(JoinHandle::is_finished).unwrap_or(last);
+        let text = match self.threads.swap_remove(ended).join() {
+            Ok(Err(error)) => error.to_string(),
+            Ok(Ok(_)) => "a thread ended too early".to_owned(),
+            Err(_) => "a thread panicked".to_owned(),
+        };
+        RunError::Worker(text)
+    }
+
+    fn conduct(&mut self) -> Result<Middle, RunError> {
+        let plan = Arc::clone(&self.plan);
+        let begun = Instant::now();
+        let sessions = match plan.scenario {
+            Scenario::Handshakes => 0,
+            Scenario::Plain => plan.sessions.saturating_mul(2),
+            Scenario::Idle | Scenario::Opens | Scenario::Steady => plan.sessions,
+        };
+        self.set_up("sessions", sessions, |progress| progress.sessions)?;
+        let sessions_took = begun.elapsed();
+        self.enter(Phase::Open);
+        self.set_up("streams", plan.streams_total(), |progress| progress.streams)?;
+        let setup = [sessions_took, begun.elapsed()];
+        self.enter(Phase::Warmup);
+        let is_warm = self.pass(plan.warmup);
+        self.enter(Phase::Measure);
+        let start = self.look()?;
+        let is_complete = self.pass(plan.duration) && is_warm;
+        let end = self.look()?;
+        self.enter(Phase::Drain);
+        self.drain();
+        Ok(Middle {
+            start,
+            end,
+            setup,
+            is_complete,
+        })
+    }
+
+    /// Waits until `want` of something are there.
+    fn set_up(
+        &mut self,
+        what: &str,
+        want: u32,
+        have: impl Fn(&Progress) -> u32,
+    ) -> Result<(), RunError> {
+        let (mut last, mut moved) = (u32::MAX, Instant::now());
+        let mut told = Instant::now();
+        loop {
+            let progress = self.progress();
+            let count = have(&progress);
+            if count >= want {
+                return Ok(());
+            }
+            if count != last {
+                (last, moved) = (count, Instant::now());
+            }
+            let why = if self.is_interrupted() {
+                "interrupted"
+            } else if progress.failures > 0 {
+                "some failed"
+            } else if moved.elapsed() > STALL_TIME {
+                "no progress for 10 s"
+            } else if self.threads.iter().any(JoinHandle::is_finished) {
+                return Err(self.worker_error());
+            } else {
+                if told.elapsed() >= REPORT_TIME {
+                    told = Instant::now();
+                    (self.report)(progress);
+                }
+                thread::sleep(POLL_TIME);
+                continue;
+            };
+            return Err(RunError::Setup {
+                what: format!("{count} of {want} {what}: {why}"),
+                failures: Failures::default(),
+            });
+        }
+    }
+
+    /// Lets time pass; false when it was cut short.
+    fn pass(&mut self, time: Duration) -> bool {
+        let begun = Instant::now();
+        let mut told = Instant::now();
+        loop {
+            let left = time.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            if self.is_interrupted() || self.threads.iter().any(JoinHandle::is_finished) {
+                return false;
+            }
+            if told.elapsed() >= REPORT_TIME {
+                told = Instant::now();
+                let progress = self.progress();
+                (self.report)(progress);
+            }
+            // Long sleeps: on few cores a conductor that looks often disturbs what it measures.
+            thread::sleep(left.min(PASS_TIME));
+        }
+    }
+
+    /// Waits for what is on its way.
+    fn drain(&self) {
+        let threads = self.plan.placement.threads;
+        let mut last = (0, Instant::now());
+        while self.shared.workers_drained.load(Ordering::Acquire) < threads {
+            let received = self.progress().messages + self.progress().rounds;
+            if received != last.0 {
+                last = (received, Instant::now());
+            }
+            if last.1.elapsed() > DRAIN_TIME || self.threads.iter().any(JoinHandle::is_finished) {
+                return;
+            }
+            thread::sleep(POLL_TIME);
+        }
+    }
+
+    /// Ends all threads; returns the sum of their numbers, or the first error.
+    fn stop(&mut self) -> Result<Tally, WorkerError> {
+        self.enter(Phase::Close);
+        let mut sum = Tally::default();
+        let mut error = None;
+        for thread in self.threads.drain(..) {
+            match thread.join() {
+                Ok(Ok(tally)) => sum.merge(&tally),
+                Ok(Err(first)) => error = error.or(Some(first)),
+                Err(_) => sum.failures.count("a thread of the generator panicked"),
+            }
+        }
+        match error {
+            Some(error) => Err(error),
+            None => Ok(sum),
+        }
+    }
+
+    fn outcome(&self, mut tally: Tally, middle: &Middle) -> Outcome {
+        let missing = tally.messages_sent.abs_diff(tally.messages_received);
+        for _ in 0..missing.min(1) {
+            tally
+                .failures
+                .count(&format!("messages that never arrived: {missing}"));
+        }
+        let relay = match (self.before, middle.start, middle.end) {
+            (Some(before), Some(start), Some(end)) => Some(RelayCost { before, start, end }),
+            _ => None,
+        };
+        Outcome {
+            is_on_time: tally.latencies.is_on_time(self.plan.lag_percent_max),
+            tally,
+            relay,
+            is_complete: middle.is_complete,
+            setup: middle.setup,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.shared.enter(phase);
+        for waker in &self.wakers {
+            waker.wake();
+        }
+    }
+
+    fn look(&self) -> Result<Option<ProcessSample>, RunError> {
+        let Some(pid) = self.plan.relay_pid else {
+            return Ok(None);
+        };
+        ProcessSample::take(pid)
+            .map(Some)
+            .map_err(|source| RunError::RelayProcess { pid, source })
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Acquire)
+    }
+
+    fn progress(&self) -> Progress {
+        let shared = &self.shared;
+        Progress {
+            sessions: shared.sessions_up.load(Ordering::Acquire),
+            streams: shared.streams_up.load(Ordering::Acquire),
+            messages: shared.messages_received.load(Ordering::Acquire),
+            bytes: shared.bytes_received.load(Ordering::Relaxed),
+            rounds: shared.rounds.load(Ordering::Relaxed),
+            failures: shared.failures.load(Ordering::Acquire),
+        }
+    }
+}
+
+/// Time without a new session or stream after which a run is given up.
+const STALL_TIME: Duration = Duration::from_secs(10);
+/// Time without a message after which what is missing is called lost.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// Time between two looks while sessions and streams are made.
+const POLL_TIME: Duration = Duration::from_millis(2);
+/// Longest time to notice an interrupt.
+const PASS_TIME: Duration = Duration::from_millis(100);
+/// Time between two reports.
+const REPORT_TIME: Duration = Duration::from_secs(1);

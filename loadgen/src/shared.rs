@@ -1,0 +1,125 @@
+//! What the threads of a run tell each other.
+//!
+//! Here: the phase, which only the conductor moves, and counters, which only workers move. Not here:
+//! measurements; each worker keeps its own and hands them over at the end.
+//!
+//! Invariant: phases only go forward.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use ringway_proto::time::Now;
+
+/// What all workers do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Sessions are made.
+    Connect,
+    /// Streams are opened.
+    Open,
+    /// Load runs and does not count.
+    Warmup,
+    /// Load runs and counts.
+    Measure,
+    /// Nothing new is sent; what is on its way arrives.
+    Drain,
+    /// Everything is closed.
+    Close,
+}
+
+impl Phase {
+    const ALL: [Self; 6] = [
+        Self::Connect,
+        Self::Open,
+        Self::Warmup,
+        Self::Measure,
+        Self::Drain,
+        Self::Close,
+    ];
+
+    /// Returns whether load runs.
+    pub(crate) const fn is_loaded(self) -> bool {
+        matches!(self, Self::Warmup | Self::Measure)
+    }
+}
+
+/// The state all threads of a run share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    epoch: Instant,
+    phase: AtomicU8,
+    /// Sessions that stand, or connections in plain runs.
+    pub(crate) sessions_up: AtomicU32,
+    /// Streams that are open.
+    pub(crate) streams_up: AtomicU32,
+    /// Things that went wrong, of any kind.
+    pub(crate) failures: AtomicU64,
+    /// Messages sent and received since the start, for the end of a plain run and for progress.
+    pub(crate) messages_sent: AtomicU64,
+    pub(crate) messages_received: AtomicU64,
+    /// Handshakes or opens done, for progress.
+    pub(crate) rounds: AtomicU64,
+    /// Stream bytes received since the start.
+    pub(crate) bytes_received: AtomicU64,
+    /// Workers that have nothing on its way any more.
+    pub(crate) workers_drained: AtomicU32,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self {
+            epoch: Instant::now(),
+            phase: AtomicU8::new(0),
+            sessions_up: AtomicU32::new(0),
+            streams_up: AtomicU32::new(0),
+            failures: AtomicU64::new(0),
+            messages_sent: AtomicU64::new(0),
+            messages_received: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            workers_drained: AtomicU32::new(0),
+        }
+    }
+
+    /// Reads the clock of the run.
+    #[inline]
+    pub(crate) fn now(&self) -> Now {
+        let nanos = self.epoch.elapsed().as_nanos();
+        Now::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        let index = usize::from(self.phase.load(Ordering::Acquire));
+        Phase::ALL.get(index).copied().unwrap_or(Phase::Close)
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        let index = Phase::ALL.iter().position(|other| *other == phase);
+        let index = index.and_then(|index| u8::try_from(index).ok());
+        self.phase
+            .fetch_max(index.unwrap_or(u8::MAX), Ordering::AcqRel);
+    }
+}
+
+/// Adds to a counter that only tells progress.
+#[inline]
+pub(crate) fn bump(counter: &AtomicU32) {
+    counter.fetch_add(1, Ordering::AcqRel);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_only_go_forward() {
+        let shared = Shared::new();
+        for phase in Phase::ALL {
+            shared.enter(phase);
+            assert_eq!(shared.phase(), phase);
+        }
+        shared.enter(Phase::Connect);
+        assert_eq!(shared.phase(), Phase::Close);
+    }
+}

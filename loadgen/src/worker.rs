@@ -1,0 +1,444 @@
+//! One thread of a run: a ring, sessions, streams.
+//!
+//! Here: the loop, the phases, who connects or opens next. Not here: handshakes (`setup`), opens
+//! (`open`), frames that arrive (`input`), bytes that leave (`output`).
+//!
+//! The generator must cost less than what it drives, so the data path works on frame headers: large
+//! frames are built once and get 36 new bytes each time they are sent; received bytes are counted and
+//! checked by position in the receive memory, never copied.
+//!
+//! Both sessions of a pair live on one thread. The relay deals sessions out to its shards by itself, so
+//! pairs cross its shards no less for that.
+
+mod ids;
+mod input;
+mod open;
+mod output;
+mod session;
+mod setup;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ringway_proto::time::Now;
+use ringway_shards::batch::Batch;
+use ringway_shards::ring::{
+    Completion, ConnectOptions, ListenOptions, Listener, Ring, RingConfig, RingError, RingLease,
+    Slot, Wait, Waker,
+};
+
+use self::session::{Part, Session, Step, Stream};
+use crate::payload::{Filling, HEAD_LEN};
+use crate::plan::{Mode, Plan, Scenario, Target};
+use crate::process;
+use crate::schedule::Schedule;
+use crate::shared::{Phase, Shared};
+use crate::tally::Tally;
+
+/// Why a worker could not go on. Everything else is counted and the run goes on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    #[error("cannot pin a thread to core {cpu}: {source}")]
+    Pin { cpu: u32, source: io::Error },
+    #[error(transparent)]
+    Listen(#[from] ringway_shards::ring::ListenError),
+    #[error("no randomness: {0}")]
+    Random(getrandom::Error),
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}
+
+/// One thread's state.
+pub(crate) struct Worker {
+    plan: Arc<Plan>,
+    shared: Arc<Shared>,
+    index: u32,
+    ring: Ring,
+    target: SocketAddr,
+    sources: Vec<ConnectOptions>,
+    /// Session of each slot.
+    by_slot: Vec<u32>,
+    sessions: Vec<Session>,
+    streams: Vec<Stream>,
+    idle_streams: Vec<u32>,
+    /// Sessions with something to send.
+    dirty: Vec<u32>,
+    filling: Filling,
+    memory: output::Memory,
+    /// Streams that send, by ordinal.
+    senders: Vec<u32>,
+    schedule: Option<Schedule>,
+    next_number: u64,
+    /// Sessions that were begun, for the next one to connect.
+    begun: u32,
+    connecting: u32,
+    opening: u32,
+    /// Streams asked for, for the next session to dial.
+    opened: u64,
+    phase: Phase,
+    now: Now,
+    measured_from: Now,
+    cpu_from: Duration,
+    is_drained: bool,
+    tally: Tally,
+    /// What `shared` knows of the tally: messages sent, received, bytes.
+    published: [u64; 3],
+}
+
+impl Worker {
+    /// Makes the thread's ring and sessions. Call it on the thread that will run it.
+    pub(crate) fn new(
+        plan: &Arc<Plan>,
+        shared: &Arc<Shared>,
+        index: u32,
+    ) -> Result<Self, WorkerError> {
+        pin(plan, index)?;
+        let sockets_max = plan.sockets_per_thread();
+        let mut ring = Ring::new(&RingConfig {
+            sockets_max,
+            blocks: BLOCKS,
+            blocks_max: BLOCKS_MAX,
+            ..RingConfig::default()
+        })?;
+        if let Target::Proxy { listen, .. } = plan.target {
+            ring.listen(Listener::bind(&ListenOptions {
+                address: listen,
+                backlog: 4_096,
+                congestion: plan.placement.congestion.clone(),
+            })?);
+        }
+        let message_bytes = usize::try_from(plan.traffic.message_bytes).unwrap_or(usize::MAX);
+        let filling = Filling::new(message_bytes.max(HEAD_LEN));
+        let now = shared.now();
+        Ok(Self {
+            memory: output::Memory::new(plan, &filling),
+            filling,
+            target: plan.target.socket(),
+            sources: sources(plan),
+            by_slot: vec![u32::MAX; usize::try_from(sockets_max).unwrap_or(0)],
+            sessions: sessions(plan, index)?,
+            streams: Vec::new(),
+            idle_streams: Vec::new(),
+            dirty: Vec::new(),
+            senders: Vec::new(),
+            schedule: None,
+            next_number: 0,
+            begun: 0,
+            connecting: 0,
+            opening: 0,
+            opened: 0,
+            phase: Phase::Connect,
+            now,
+            measured_from: now,
+            cpu_from: Duration::ZERO,
+            is_drained: false,
+            tally: Tally::default(),
+            published: [0; 3],
+            plan: Arc::clone(plan),
+            shared: Arc::clone(shared),
+            index,
+            ring,
+        })
+    }
+
+    /// Returns what ends the worker's sleep from another thread.
+    pub(crate) fn waker(&self) -> Waker {
+        self.ring.waker()
+    }
+
+    /// Runs until the run is over; returns what was measured.
+    pub(crate) fn run(mut self) -> Result<Tally, WorkerError> {
+        let mut completions = Vec::new();
+        loop {
+            let phase = self.shared.phase();
+            while self.phase < phase {
+                self.advance_phase();
+            }
+            self.advance();
+            self.flush();
+            self.publish();
+            if self.phase == Phase::Close && self.close_all() {
+                return Ok(self.tally);
+            }
+            let wait = self.wait();
+            self.ring.turn(wait, &mut completions)?;
+            self.now = self.shared.now();
+            for completion in completions.drain(..) {
+                self.on_completion(completion);
+            }
+        }
+    }
+
+    fn on_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { slot, lease } => self.on_received(slot, &lease),
+            Completion::Sent {
+                slot,
+                batch,
+                result,
+            } => self.on_sent(slot, batch, result),
+            Completion::Connected { slot, token } => self.on_connected(slot, token),
+            Completion::ConnectFailed { token, errno } => self.on_connect_failed(token, errno),
+            Completion::Accepted { slot } => self.on_accepted(slot),
+            Completion::ReceiveEnded { slot, end } => self.on_receive_ended(slot, end),
+            Completion::Closed { slot } => self.on_closed(slot),
+            Completion::AcceptFailed { errno } => {
+                self.tally.failures.count_errno("accept", errno);
+                self.note_failure();
+            }
+            Completion::Woken => {}
+        }
+    }
+
+    /// Enters the next phase.
+    fn advance_phase(&mut self) {
+        self.now = self.shared.now();
+        self.phase = match self.phase {
+            Phase::Connect => Phase::Open,
+            Phase::Open => {
+                self.start_traffic();
+                Phase::Warmup
+            }
+            Phase::Warmup => {
+                self.tally.begin();
+                self.measured_from = self.now;
+                self.cpu_from = process::thread_cpu();
+                Phase::Measure
+            }
+            Phase::Measure => {
+                self.tally.cpu = process::thread_cpu().saturating_sub(self.cpu_from);
+                self.tally.measured = self.now.saturating_since(self.measured_from);
+                Phase::Drain
+            }
+            Phase::Drain | Phase::Close => {
+                self.finish_tally();
+                Phase::Close
+            }
+        };
+    }
+
+    fn finish_tally(&mut self) {
+        for index in &self.senders {
+            if let Some(stream) = self.streams.get(place(*index)) {
+                let has_rate = self.plan.traffic.rate.is_some();
+                self.tally.messages_unsent += if has_rate { stream.due } else { 0 };
+            }
+        }
+        let partial = self
+            .streams
+            .iter()
+            .filter(|s| !s.assembler.is_between_messages());
+        self.tally.partial_messages = u64::try_from(partial.count()).unwrap_or(u64::MAX);
+    }
+
+    /// Begins what may begin now.
+    fn advance(&mut self) {
+        match (self.phase, self.plan.scenario) {
+            (Phase::Connect, Scenario::Handshakes) => {}
+            (Phase::Connect, _) => self.connect_more(),
+            (Phase::Open, Scenario::Steady) => self.open_more(Some(self.streams_own())),
+            (Phase::Warmup | Phase::Measure, Scenario::Handshakes) => self.connect_again(),
+            (Phase::Warmup | Phase::Measure, Scenario::Opens) => self.open_more(None),
+            (Phase::Warmup | Phase::Measure, _) => self.release_due(),
+            (Phase::Drain, _) => self.check_drained(),
+            (Phase::Open | Phase::Close, _) => {}
+        }
+    }
+
+    /// Hands out the messages that are due by the clock.
+    fn release_due(&mut self) {
+        let Some(schedule) = self.schedule else {
+            return;
+        };
+        let count = u64::try_from(self.senders.len()).unwrap_or(u64::MAX);
+        if count == 0 {
+            return;
+        }
+        self.now = self.shared.now();
+        for _ in 0..RELEASE_QUANTUM {
+            let due = schedule.due_at(self.next_number);
+            if due > self.now {
+                return;
+            }
+            let lag = self.now.saturating_since(due);
+            self.tally.latencies.lag.record(lag);
+            let sender = usize::try_from(self.next_number % count).unwrap_or(0);
+            self.next_number += 1;
+            let Some(index) = self.senders.get(sender).copied() else {
+                return;
+            };
+            if let Some(stream) = self.streams.get_mut(place(index)) {
+                stream.due += 1;
+            }
+            self.wake_stream(index);
+        }
+    }
+
+    /// Starts the clock, or sends at full speed.
+    fn start_traffic(&mut self) {
+        if let Some(rate) = self.plan.traffic.rate {
+            let own = u64::try_from(self.senders.len()).unwrap_or(u64::MAX);
+            let total = u64::from(self.plan.streams_total());
+            let thread = [
+                u64::from(self.index),
+                u64::from(self.plan.placement.threads),
+            ];
+            self.schedule = Some(Schedule::new(self.now, rate, [own, total], thread));
+            return;
+        }
+        let mode = self.plan.traffic.mode;
+        self.phase = Phase::Warmup;
+        for index in self.senders.clone() {
+            if let Some(stream) = self.streams.get_mut(place(index)) {
+                stream.due = match mode {
+                    Mode::Bulk => u64::MAX,
+                    Mode::PingPong => 1,
+                };
+            }
+            self.wake_stream(index);
+        }
+    }
+
+    /// Reports once that everything sent from here has arrived.
+    fn check_drained(&mut self) {
+        let is_quiet = match self.plan.scenario {
+            Scenario::Steady => self.tally.messages_sent == self.tally.messages_received,
+            Scenario::Plain => {
+                self.shared.messages_sent.load(Ordering::Acquire)
+                    == self.shared.messages_received.load(Ordering::Acquire)
+            }
+            Scenario::Opens => self.opening == 0,
+            Scenario::Handshakes => self.connecting == 0,
+            Scenario::Idle => true,
+        };
+        if is_quiet && !self.is_drained {
+            self.is_drained = true;
+            crate::shared::bump(&self.shared.workers_drained);
+        }
+    }
+
+    /// Closes what is open; true when nothing is left.
+    fn close_all(&mut self) -> bool {
+        for index in 0..self.sessions.len() {
+            self.close_session(index);
+        }
+        let is_open = |session: &Session| !matches!(session.step, Step::Idle | Step::Gone);
+        !self.sessions.iter().any(is_open)
+    }
+
+    fn wait(&self) -> Wait {
+        if self.plan.placement.is_spinning && self.phase < Phase::Close {
+            return Wait::No;
+        }
+        if self.phase.is_loaded()
+            && let Some(schedule) = self.schedule
+        {
+            let due = schedule.due_at(self.next_number);
+            let left = due.saturating_since(self.now);
+            return match left.checked_sub(SPIN_TIME) {
+                None => Wait::No,
+                Some(left) => Wait::For(left.min(IDLE_WAIT)),
+            };
+        }
+        Wait::For(IDLE_WAIT)
+    }
+
+    fn session_of(&self, slot: Slot) -> Option<usize> {
+        let session = *self.by_slot.get(place(slot.0))?;
+        (session != u32::MAX).then(|| place(session))
+    }
+
+    fn note_failure(&self) {
+        self.shared.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn fail(&mut self, name: &str) {
+        self.tally.failures.count(name);
+        self.note_failure();
+    }
+
+    /// Returns the streams that this thread opens before the load starts.
+    fn streams_own(&self) -> u64 {
+        let pairs = self.plan.share(self.plan.pairs(), self.index);
+        u64::from(pairs) * u64::from(self.plan.streams)
+    }
+}
+
+/// Pins the calling thread to its core, if the plan has one for it.
+fn pin(plan: &Plan, index: u32) -> Result<(), WorkerError> {
+    let cpus = &plan.placement.cpus;
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    let cpu = cpus[place(index) % cpus.len()];
+    let mut set = rustix::thread::CpuSet::new();
+    let is_known = place(cpu) < rustix::thread::CpuSet::MAX_CPU;
+    if is_known {
+        set.set(place(cpu));
+    }
+    rustix::thread::sched_setaffinity(None, &set).map_err(|errno| WorkerError::Pin {
+        cpu,
+        source: errno.into(),
+    })
+}
+
+fn sources(plan: &Plan) -> Vec<ConnectOptions> {
+    let congestion = &plan.placement.congestion;
+    let option = |source| ConnectOptions {
+        source,
+        congestion: congestion.clone(),
+    };
+    if plan.placement.sources.is_empty() {
+        return vec![option(None)];
+    }
+    let addresses = plan.placement.sources.iter();
+    addresses
+        .map(|address| option(Some(SocketAddr::new(*address, 0))))
+        .collect()
+}
+
+/// Returns the thread's sessions, pairs side by side.
+fn sessions(plan: &Plan, index: u32) -> Result<Vec<Session>, WorkerError> {
+    let (parts, count): (&[Part], u32) = match plan.scenario {
+        Scenario::Handshakes => (&[Part::Alone], plan.concurrency),
+        Scenario::Idle => (&[Part::Alone], plan.share(plan.sessions, index)),
+        Scenario::Plain => (&[Part::Client], plan.share(plan.sessions, index)),
+        Scenario::Opens | Scenario::Steady => (
+            &[Part::Acceptor, Part::Dialer],
+            plan.share(plan.pairs(), index),
+        ),
+    };
+    let mut sessions = Vec::new();
+    for _ in 0..count {
+        for part in parts {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(WorkerError::Random)?;
+            let own = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
+            sessions.push(Session::new(*part, own ^ 1, seed));
+        }
+    }
+    Ok(sessions)
+}
+
+/// Returns an index of a table.
+#[inline]
+fn place(index: u32) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
+}
+
+/// What a batch of this generator is.
+type Sending = Batch<RingLease>;
+
+/// Receive memory of a thread: 8 blocks of 256 KiB are a core's second-level cache, so that what is
+/// received is checked where it was copied.
+const BLOCKS: u16 = 8;
+const BLOCKS_MAX: u16 = 64;
+/// Time before a due message that is spent looking rather than sleeping: a sleep ends some 50 us late.
+const SPIN_TIME: Duration = Duration::from_micros(80);
+/// Longest sleep; the conductor wakes sleepers when the phase changes.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// Due messages handed out before the ring is looked at again.
+const RELEASE_QUANTUM: u32 = 1_024;

@@ -1,0 +1,408 @@
+//! Opening and ending streams.
+//!
+//! Here: the request, its answer, FIN both ways. Not here: messages.
+//!
+//! With opaque payload the streams of a pair share one signed request and one signed answer, renewed
+//! every [`REQUEST_AGE_MAX_S`] seconds, and a random text stands where the Noise messages would be: the
+//! relay sees well-formed, fresh objects of the true size, and the generator saves four point
+//! multiplications and two signatures a stream. With sealed payload everything is done as peers do it.
+
+use ringway_proto::dialect::RequestHash;
+use ringway_proto::frame::{Flags, Header};
+use ringway_proto::key::Address;
+use ringway_proto::kk::{KkInitiator, RecordKeys, kk_respond};
+use ringway_proto::limits::{EPHEMERAL_PORT_MIN, WINDOW_INITIAL};
+use ringway_proto::open::{OpenRequest, OpenResponse};
+use ringway_proto::reason::Reason;
+use std::sync::atomic::Ordering;
+
+use super::session::{Asked, Part, Request, Session, Stage, Step, Stream};
+use super::setup::{is_older, random, unix_time_ns};
+use super::{Worker, place};
+use crate::plan::{Payload, Scenario};
+use crate::records::Records;
+use crate::shared::bump;
+
+/// Port that the generator's acceptors answer on.
+const PORT: u16 = 1_000;
+/// Bytes of a stream handshake message without payload.
+const KK_LEN: usize = 48;
+/// Longest use of one request; destinations take them for 120 s.
+const REQUEST_AGE_MAX_S: u64 = 30;
+
+impl Worker {
+    /// Opens streams, a few at a time: `limit` in all, or for ever.
+    pub(super) fn open_more(&mut self, limit: Option<u64>) {
+        let pairs = self.sessions.len() / 2;
+        let mut tries = 0;
+        while self.opening < self.plan.concurrency
+            && limit.is_none_or(|limit| self.opened < limit)
+            && tries < pairs
+        {
+            let turn = usize::try_from(self.opened).unwrap_or(usize::MAX) % pairs.max(1);
+            self.opened += 1;
+            let index = turn * 2 + 1;
+            let is_usable = matches!(self.sessions[index].step, Step::Live);
+            if !is_usable {
+                tries += 1;
+                self.fail("open: its session is gone");
+                continue;
+            }
+            if let Err(name) = self.open_stream(index) {
+                tries += 1;
+                self.fail(name);
+            }
+        }
+    }
+
+    fn open_stream(&mut self, index: usize) -> Result<(), &'static str> {
+        let window = self.plan.traffic.window_bytes;
+        let is_sealed = self.plan.traffic.payload == Payload::Sealed;
+        let partner = self.sessions[place(self.sessions[index].partner)].key;
+        let session = &mut self.sessions[index];
+        let now = self.shared.now();
+        let (kk, request) = if is_sealed {
+            let (kk, message) = KkInitiator::new(&session.secret, &partner, random()?)
+                .map_err(|_| "open: stream handshake")?;
+            (Some(kk), encode_request(session, partner, &message)?)
+        } else {
+            (None, shared_request(session, partner, now)?)
+        };
+        let hash = OpenRequest::hash(&request);
+        let id = session.next_id;
+        session.next_id += 2;
+        let Some(crypto) = &mut session.crypto else {
+            return Err("open: no session");
+        };
+        let mut object = Vec::new();
+        crypto
+            .sealer
+            .seal(&request, &mut object)
+            .map_err(|_| "open: sealing")?;
+        let len = u32::try_from(object.len()).unwrap_or(u32::MAX);
+        let extra = window - WINDOW_INITIAL;
+        let syn = Header::window_update(id, Flags::SYN, extra).encode();
+        session.control.extend_from_slice(&syn);
+        session
+            .control
+            .extend_from_slice(&Header::data(id, Flags::NONE, len).encode());
+        session.control.extend_from_slice(&object);
+        let asked = Asked {
+            object: Vec::new(),
+            hash,
+            kk,
+            started: now,
+        };
+        let stage = Stage::Asked(Box::new(asked));
+        let own = u32::try_from(index).unwrap_or(u32::MAX);
+        let credit = WINDOW_INITIAL.saturating_sub(len);
+        let stream = self.insert_stream(Stream::new(own, id, true, stage, credit));
+        self.sessions[index].dialed.insert(id, stream);
+        self.opening += 1;
+        self.mark_dirty(index);
+        Ok(())
+    }
+
+    /// The other side opens a stream.
+    pub(super) fn on_syn(
+        &mut self,
+        index: usize,
+        id: u32,
+        extra: u32,
+    ) -> Result<u32, &'static str> {
+        let own = u32::try_from(index).unwrap_or(u32::MAX);
+        if self.sessions[index].part != Part::Acceptor || !id.is_multiple_of(2) {
+            return Err("protocol: unexpected open");
+        }
+        let credit = WINDOW_INITIAL.saturating_add(extra);
+        let stage = Stage::Asking(Vec::new());
+        let stream = self.insert_stream(Stream::new(own, id, false, stage, credit));
+        if self.sessions[index].accepted.insert(id, stream) {
+            Ok(stream)
+        } else {
+            self.release_stream(stream);
+            Err("protocol: stream id used twice")
+        }
+    }
+
+    /// A request is complete: answer it.
+    pub(super) fn on_request(
+        &mut self,
+        index: usize,
+        stream: u32,
+        mut object: Vec<u8>,
+    ) -> Result<(), &'static str> {
+        let is_sealed = self.plan.traffic.payload == Payload::Sealed;
+        let window = self.plan.traffic.window_bytes;
+        let session = &mut self.sessions[index];
+        let Some(crypto) = &mut session.crypto else {
+            return Err("open: no session");
+        };
+        let request = crypto.opener.open(&mut object[2..]);
+        let request = request.map_err(|_| "protocol: request does not open")?;
+        let hash = OpenRequest::hash(request);
+        let (response, keys) = if is_sealed {
+            let (response, keys) = answer(session, request, hash)?;
+            (response, Some(keys))
+        } else {
+            (shared_response(session, request, hash)?, None)
+        };
+        let Some(crypto) = &mut session.crypto else {
+            return Err("open: no session");
+        };
+        let mut sealed = Vec::new();
+        crypto
+            .sealer
+            .seal(&response, &mut sealed)
+            .map_err(|_| "open: sealing")?;
+        let len = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
+        let entry = &mut self.streams[place(stream)];
+        let id = entry.id;
+        entry.stage = Stage::Open;
+        entry.credit = entry.credit.saturating_sub(len);
+        entry.records = keys.map(|keys| Box::new(Records::new(&keys)));
+        let extra = window - WINDOW_INITIAL;
+        let ack = Header::window_update(id, Flags::ACK, extra).encode();
+        session.control.extend_from_slice(&ack);
+        let head = Header::data(id, Flags::NONE, len).encode();
+        session.control.extend_from_slice(&head);
+        session.control.extend_from_slice(&sealed);
+        self.mark_dirty(index);
+        Ok(())
+    }
+
+    /// The answer to a request of ours is complete.
+    pub(super) fn on_response(
+        &mut self,
+        index: usize,
+        stream: u32,
+        mut asked: Asked,
+    ) -> Result<(), &'static str> {
+        let partner = self.sessions[place(self.sessions[index].partner)].key;
+        let session = &mut self.sessions[index];
+        let Some(crypto) = &mut session.crypto else {
+            return Err("open: no session");
+        };
+        let response = crypto.opener.open(&mut asked.object[2..]);
+        let bytes = response.map_err(|_| "protocol: response does not open")?;
+        let response = OpenResponse::decode(bytes).map_err(|_| "protocol: response")?;
+        if response.request_hash != asked.hash {
+            return Err("protocol: response to another request");
+        }
+        if !response.is_accepted() {
+            self.tally
+                .failures
+                .count_reason("open refused", response.reason_code);
+            self.note_failure();
+            self.opening -= 1;
+            let id = self.streams[place(stream)].id;
+            self.sessions[index].dialed.remove(id);
+            self.release_stream(stream);
+            return Ok(());
+        }
+        if let Some(kk) = asked.kk.take() {
+            OpenResponse::verify(bytes, &partner).map_err(|_| "open: signature")?;
+            let keys = kk.finish(response.noise).map_err(|_| "open: handshake")?;
+            self.streams[place(stream)].records = Some(Box::new(Records::new(&keys)));
+        }
+        self.streams[place(stream)].stage = Stage::Open;
+        bump(&self.shared.streams_up);
+        if self.plan.scenario == Scenario::Opens {
+            let took = self.now.saturating_since(asked.started);
+            self.tally.latencies.service.record(took);
+            self.send_fin(stream);
+        } else {
+            self.opening -= 1;
+            self.add_sender(stream);
+        }
+        Ok(())
+    }
+
+    /// The other side has sent all it will send.
+    pub(super) fn on_fin(&mut self, stream: u32) {
+        let entry = &self.streams[place(stream)];
+        let (index, id, is_dialer) = (place(entry.session), entry.id, entry.is_dialer);
+        match entry.stage {
+            Stage::Open => self.send_fin(stream),
+            Stage::Ending => {}
+            Stage::Asked(_) | Stage::Asking(_) => {
+                self.on_reset(stream);
+                return;
+            }
+        }
+        let session = &mut self.sessions[index];
+        if is_dialer {
+            session.dialed.remove(id);
+            self.opening = self.opening.saturating_sub(1);
+            if self.plan.scenario == Scenario::Opens {
+                self.tally.rounds += 1;
+                self.shared.rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        } else {
+            session.accepted.remove(id);
+        }
+        self.release_stream(stream);
+    }
+
+    /// A stream died.
+    pub(super) fn on_reset(&mut self, stream: u32) {
+        let entry = &self.streams[place(stream)];
+        let (index, id, is_dialer) = (place(entry.session), entry.id, entry.is_dialer);
+        let is_opening = matches!(entry.stage, Stage::Asked(_) | Stage::Ending);
+        if is_dialer && is_opening {
+            self.opening = self.opening.saturating_sub(1);
+        }
+        let session = &mut self.sessions[index];
+        if is_dialer {
+            session.dialed.remove(id);
+        } else {
+            session.accepted.remove(id);
+        }
+        self.fail("stream: reset");
+        self.release_stream(stream);
+    }
+
+    fn send_fin(&mut self, stream: u32) {
+        let entry = &mut self.streams[place(stream)];
+        entry.stage = Stage::Ending;
+        let (index, id) = (place(entry.session), entry.id);
+        let fin = Header::data(id, Flags::FIN, 0).encode();
+        self.sessions[index].control.extend_from_slice(&fin);
+        self.mark_dirty(index);
+    }
+
+    /// Makes a dialed stream one that messages are sent on.
+    pub(super) fn add_sender(&mut self, stream: u32) {
+        let ordinal = u64::try_from(self.senders.len()).unwrap_or(u64::MAX);
+        self.streams[place(stream)].ordinal = ordinal;
+        self.senders.push(stream);
+    }
+
+    pub(super) fn insert_stream(&mut self, stream: Stream) -> u32 {
+        if let Some(index) = self.idle_streams.pop() {
+            self.streams[place(index)] = stream;
+            return index;
+        }
+        self.streams.push(stream);
+        u32::try_from(self.streams.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Frees a stream's place, unless something may still name it.
+    pub(super) fn release_stream(&mut self, index: u32) {
+        let stream = &mut self.streams[place(index)];
+        let session = &mut self.sessions[place(stream.session)];
+        if session.reader.stream == Some(index) {
+            session.reader.stream = None;
+        }
+        if stream.is_ready {
+            session.ready.retain(|other| *other != index);
+            stream.is_ready = false;
+        }
+        stream.stage = Stage::Ending;
+        stream.records = None;
+        // A sender is named by its ordinal until the end of the run.
+        if self.plan.scenario == Scenario::Opens {
+            self.idle_streams.push(index);
+        }
+    }
+}
+
+/// Returns an encoded request from `session` to `partner`.
+fn encode_request(
+    session: &Session,
+    partner: ringway_proto::key::PublicKey,
+    noise: &[u8],
+) -> Result<Vec<u8>, &'static str> {
+    let request = OpenRequest {
+        forwarded: false,
+        timestamp_ns: unix_time_ns(),
+        source: Address::new(session.key, EPHEMERAL_PORT_MIN),
+        destination: Address::new(partner, PORT),
+        noise,
+    };
+    request
+        .encode(&session.secret)
+        .map_err(|_| "open: encoding")
+}
+
+/// Returns the request that the streams of a pair share.
+fn shared_request(
+    session: &mut Session,
+    partner: ringway_proto::key::PublicKey,
+    now: ringway_proto::time::Now,
+) -> Result<Vec<u8>, &'static str> {
+    let kept = session
+        .crypto
+        .as_ref()
+        .and_then(|crypto| crypto.request.as_ref());
+    if let Some(request) = kept.filter(|request| !is_older(request.made, now, REQUEST_AGE_MAX_S)) {
+        return Ok(request.bytes.clone());
+    }
+    let bytes = encode_request(session, partner, &stand_in()?)?;
+    if let Some(crypto) = &mut session.crypto {
+        crypto.request = Some(Request {
+            bytes: bytes.clone(),
+            made: now,
+        });
+    }
+    Ok(bytes)
+}
+
+/// Returns the answer to a request that many streams share.
+fn shared_response(
+    session: &mut Session,
+    request: &[u8],
+    hash: RequestHash,
+) -> Result<Vec<u8>, &'static str> {
+    let Some(crypto) = &mut session.crypto else {
+        return Err("open: no session");
+    };
+    match &crypto.response {
+        Some((known, bytes)) if *known == hash => return Ok(bytes.clone()),
+        _ => {}
+    }
+    OpenRequest::verify(request).map_err(|_| "open: the request's signature")?;
+    let response = OpenResponse {
+        reason_code: Reason::Accepted.code(),
+        request_hash: hash,
+        noise: &stand_in()?,
+    };
+    let bytes = response
+        .encode(&session.secret)
+        .map_err(|_| "open: encoding")?;
+    crypto.response = Some((hash, bytes.clone()));
+    Ok(bytes)
+}
+
+/// Returns a response with the stream handshake in it, and the keys of the stream.
+fn answer(
+    session: &Session,
+    request: &[u8],
+    hash: RequestHash,
+) -> Result<(Vec<u8>, RecordKeys), &'static str> {
+    OpenRequest::verify(request).map_err(|_| "open: the request's signature")?;
+    let request = OpenRequest::decode(request).map_err(|_| "protocol: request")?;
+    let (noise, keys) = kk_respond(
+        &session.secret,
+        &request.source.key,
+        request.noise,
+        random()?,
+    )
+    .map_err(|_| "open: stream handshake")?;
+    let response = OpenResponse {
+        reason_code: Reason::Accepted.code(),
+        request_hash: hash,
+        noise: &noise,
+    };
+    let bytes = response
+        .encode(&session.secret)
+        .map_err(|_| "open: encoding")?;
+    Ok((bytes, keys))
+}
+
+/// Returns a text of the size of a stream handshake message.
+fn stand_in() -> Result<[u8; KK_LEN], &'static str> {
+    let mut text = [0; KK_LEN];
+    getrandom::fill(&mut text).map_err(|_| "no randomness")?;
+    Ok(text)
+}

@@ -1,0 +1,243 @@
+//! One session of the generator, and its streams, as data.
+//!
+//! Here: the fields and what they mean. Not here: what happens to them (`setup`, `open`, `input`,
+//! `output`).
+//!
+//! Invariant: a stream's index is in its session's `ready` once if and only if `is_ready`.
+
+use std::collections::VecDeque;
+
+use ringway_proto::dialect::RequestHash;
+use ringway_proto::frame::HEADER_LEN;
+use ringway_proto::handshake::Initiator;
+use ringway_proto::key::{PublicKey, SecretKey};
+use ringway_proto::kk::KkInitiator;
+use ringway_proto::sealed::{Opener, Sealer};
+use ringway_proto::time::Now;
+use ringway_shards::ring::Slot;
+
+use super::ids::Ids;
+use crate::payload::{Assembler, Head};
+use crate::records::Records;
+
+/// What a session is in the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Dials its partner.
+    Dialer,
+    /// Is dialed by its partner.
+    Acceptor,
+    /// Has no partner.
+    Alone,
+    /// A plain connection to the proxy.
+    Client,
+    /// A plain connection from the proxy.
+    Sink,
+}
+
+/// How far a session is.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Not connected.
+    Idle,
+    /// The socket connects.
+    Connecting,
+    /// Message 1 is sent.
+    Shaking(Box<Initiator>),
+    /// Message 3 is sent.
+    Judged,
+    /// Frames flow.
+    Live,
+    /// The socket closes on our request.
+    Closing,
+    /// Over for good.
+    Gone,
+}
+
+/// One session, or one plain connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) part: Part,
+    pub(super) step: Step,
+    pub(super) slot: Option<Slot>,
+    /// Index of the other session of the pair.
+    pub(super) partner: u32,
+    pub(super) secret: SecretKey,
+    pub(super) key: PublicKey,
+    /// When the present connection was begun.
+    pub(super) started: Now,
+    /// Bytes of the handshake that are not a whole message yet.
+    pub(super) early: Vec<u8>,
+    pub(super) crypto: Option<Box<Crypto>>,
+    pub(super) reader: Reader,
+    /// Frames and handshake messages that go before all data.
+    pub(super) control: Vec<u8>,
+    /// Streams that may send, in turn.
+    pub(super) ready: VecDeque<u32>,
+    pub(super) next_id: u32,
+    pub(super) dialed: Ids,
+    pub(super) accepted: Ids,
+    pub(super) is_sending: bool,
+    pub(super) is_dirty: bool,
+}
+
+impl Session {
+    pub(super) fn new(part: Part, partner: u32, seed: [u8; 32]) -> Self {
+        let secret = SecretKey::from_seed(seed);
+        let key = match part {
+            // Plain connections have no identity; the point multiplication is saved.
+            Part::Client | Part::Sink => PublicKey::native([0; 32]),
+            Part::Dialer | Part::Acceptor | Part::Alone => secret.public(),
+        };
+        Self {
+            part,
+            step: Step::Idle,
+            slot: None,
+            partner,
+            secret,
+            key,
+            started: Now::ZERO,
+            early: Vec::new(),
+            crypto: None,
+            reader: Reader::default(),
+            control: Vec::new(),
+            ready: VecDeque::new(),
+            next_id: 1,
+            dialed: Ids::default(),
+            accepted: Ids::default(),
+            is_sending: false,
+            is_dirty: false,
+        }
+    }
+
+    pub(super) const fn is_plain(&self) -> bool {
+        matches!(self.part, Part::Client | Part::Sink)
+    }
+
+    /// Forgets everything of the last connection.
+    pub(super) fn reset(&mut self) {
+        self.slot = None;
+        self.early.clear();
+        self.crypto = None;
+        self.reader = Reader::default();
+        self.control.clear();
+        self.ready.clear();
+        self.next_id = 1;
+        self.dialed = Ids::default();
+        self.accepted = Ids::default();
+        self.is_sending = false;
+    }
+}
+
+/// The session keys and what is kept to answer opens cheaply.
+#[derive(Debug)]
+pub(super) struct Crypto {
+    pub(super) sealer: Sealer,
+    pub(super) opener: Opener,
+    /// The open request of opaque streams: the same for all streams to the partner for a while.
+    pub(super) request: Option<Request>,
+    /// The answer to the last request, which the next one probably equals.
+    pub(super) response: Option<(RequestHash, Vec<u8>)>,
+}
+
+/// An encoded open request.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) bytes: Vec<u8>,
+    pub(super) made: Now,
+}
+
+/// Where in a session's frames the next byte belongs.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) header: [u8; HEADER_LEN],
+    /// Bytes of `header` that are there.
+    pub(super) have: usize,
+    /// Payload bytes of the present frame that are still to come.
+    pub(super) left: u32,
+    /// Stream of the present frame; `None` when nobody wants its payload.
+    pub(super) stream: Option<u32>,
+    pub(super) is_fin: bool,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            header: [0; HEADER_LEN],
+            have: 0,
+            left: 0,
+            stream: None,
+            is_fin: false,
+        }
+    }
+}
+
+/// How far a stream is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Dialed; the answer is not here yet.
+    Asked(Box<Asked>),
+    /// Accepted at the frame level; the request is not here yet.
+    Asking(Vec<u8>),
+    /// Messages flow.
+    Open,
+    /// FIN is sent, the other side's is not here yet.
+    Ending,
+}
+
+/// A dialed stream.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) object: Vec<u8>,
+    pub(super) hash: RequestHash,
+    /// Absent with opaque payload.
+    pub(super) kk: Option<KkInitiator>,
+    pub(super) started: Now,
+}
+
+/// One stream of a session; in plain runs, the one that a connection is.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) session: u32,
+    pub(super) id: u32,
+    pub(super) is_dialer: bool,
+    pub(super) stage: Stage,
+    /// Bytes we may still send.
+    pub(super) credit: u32,
+    /// Bytes received since the last grant.
+    pub(super) ungranted: u32,
+    /// Place among the dialed streams of this thread; decides the due times.
+    pub(super) ordinal: u64,
+    /// Messages due and not sent.
+    pub(super) due: u64,
+    /// Messages sent.
+    pub(super) sent: u64,
+    /// A message is on its way there or back.
+    pub(super) is_waiting: bool,
+    pub(super) is_ready: bool,
+    /// The message to send back.
+    pub(super) echo: Option<Head>,
+    pub(super) assembler: Assembler,
+    pub(super) records: Option<Box<Records>>,
+}
+
+impl Stream {
+    pub(super) fn new(session: u32, id: u32, is_dialer: bool, stage: Stage, credit: u32) -> Self {
+        Self {
+            session,
+            id,
+            is_dialer,
+            stage,
+            credit,
+            ungranted: 0,
+            ordinal: 0,
+            due: 0,
+            sent: 0,
+            is_waiting: false,
+            is_ready: false,
+            echo: None,
+            assembler: Assembler::default(),
+            records: None,
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! From nothing to a session, and back.
+//!
+//! Here: connecting, the handshake, the verdict, the end of a session. Not here: streams.
+//!
+//! ```text
+//!   Idle -> Connecting -> Shaking -> Judged -> Live -> Closing -> Idle (handshakes) or Gone
+//!                 '-----------'---------'--------^ any failure
+//! ```
+
+use std::sync::atomic::Ordering;
+
+use ringway_proto::handshake::{Initiator, InitiatorEstablished, Role, message_len};
+use ringway_proto::sealed::object_len;
+use ringway_proto::time::Now;
+use ringway_proto::verdict::Verdict;
+use ringway_shards::ring::{ReceiveEnd, Slot};
+
+use super::session::{Crypto, Part, Session, Stage, Step, Stream};
+use super::{Worker, place};
+use crate::plan::{Scenario, Target};
+use crate::shared::{Phase, bump};
+
+impl Worker {
+    /// Begins sessions in their order, a few at a time.
+    pub(super) fn connect_more(&mut self) {
+        while self.connecting < self.plan.concurrency && place(self.begun) < self.sessions.len() {
+            let index = place(self.begun);
+            self.begun += 1;
+            if matches!(self.sessions[index].part, Part::Sink) {
+                continue;
+            }
+            self.connect(index);
+        }
+    }
+
+    /// Begins every session that is over.
+    pub(super) fn connect_again(&mut self) {
+        if self.connecting >= self.plan.concurrency {
+            return;
+        }
+        for index in 0..self.sessions.len() {
+            if matches!(self.sessions[index].step, Step::Idle) {
+                self.connect(index);
+            }
+        }
+    }
+
+    fn connect(&mut self, index: usize) {
+        let source = index % self.sources.len();
+        let token = u64::try_from(index).unwrap_or(u64::MAX);
+        let now = self.shared.now();
+        let session = &mut self.sessions[index];
+        session.started = now;
+        session.step = Step::Connecting;
+        self.connecting += 1;
+        if let Err(error) = self.ring.connect(self.target, &self.sources[source], token) {
+            let errno = error.raw_os_error().unwrap_or(0);
+            self.on_connect_failed(token, errno);
+        }
+    }
+
+    pub(super) fn on_connect_failed(&mut self, token: u64, errno: i32) {
+        self.connecting -= 1;
+        self.tally.failures.count_errno("connect", errno);
+        self.note_failure();
+        if let Ok(index) = usize::try_from(token) {
+            self.sessions[index].step = Step::Gone;
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, slot: Slot, token: u64) {
+        let Ok(index) = usize::try_from(token) else {
+            return;
+        };
+        self.bind_slot(slot, index);
+        if self.sessions[index].is_plain() {
+            self.connecting -= 1;
+            self.plain_up(index);
+            return;
+        }
+        if let Err(name) = self.send_hello(index) {
+            self.drop_session(index, name);
+        }
+    }
+
+    /// A connection that the proxy made to us.
+    pub(super) fn on_accepted(&mut self, slot: Slot) {
+        let index = self.sessions.len();
+        self.sessions.push(Session::new(Part::Sink, 0, [0; 32]));
+        self.bind_slot(slot, index);
+        self.plain_up(index);
+    }
+
+    fn bind_slot(&mut self, slot: Slot, index: usize) {
+        let session = &mut self.sessions[index];
+        session.slot = Some(slot);
+        if let Some(entry) = self.by_slot.get_mut(place(slot.0)) {
+            *entry = u32::try_from(index).unwrap_or(u32::MAX);
+        }
+        self.ring.receive(slot);
+    }
+
+    /// A plain connection is one stream without frames.
+    fn plain_up(&mut self, index: usize) {
+        let session = u32::try_from(index).unwrap_or(u32::MAX);
+        let is_dialer = self.sessions[index].part == Part::Client;
+        let stream = Stream::new(session, 0, is_dialer, Stage::Open, u32::MAX);
+        let stream = self.insert_stream(stream);
+        self.sessions[index].reader.stream = Some(stream);
+        self.sessions[index].step = Step::Live;
+        if is_dialer {
+            self.add_sender(stream);
+            bump(&self.shared.streams_up);
+        }
+        bump(&self.shared.sessions_up);
+    }
+
+    fn send_hello(&mut self, index: usize) -> Result<(), &'static str> {
+        let Target::Relay(relay) = self.plan.target else {
+            return Err("no relay to talk to");
+        };
+        let random = random()?;
+        let session = &mut self.sessions[index];
+        let begun = Initiator::new(&session.secret, &relay.key, Role::Peer, &[], random);
+        let (initiator, message) = begun.map_err(|_| "handshake: the relay's key is unusable")?;
+        session.step = Step::Shaking(Box::new(initiator));
+        session.control.extend_from_slice(&message);
+        self.mark_dirty(index);
+        Ok(())
+    }
+
+    /// Takes bytes of the handshake; true when the session is live and `rest` holds frames.
+    pub(super) fn on_early(
+        &mut self,
+        index: usize,
+        bytes: &[u8],
+        rest: &mut Vec<u8>,
+    ) -> Result<bool, &'static str> {
+        let session = &mut self.sessions[index];
+        session.early.extend_from_slice(bytes);
+        if matches!(session.step, Step::Shaking(_)) {
+            let len = message_len(&session.early).map_err(|_| "handshake: message length")?;
+            let Some(len) = len.filter(|len| session.early.len() >= *len) else {
+                return Ok(false);
+            };
+            let Step::Shaking(initiator) = std::mem::replace(&mut session.step, Step::Judged)
+            else {
+                return Ok(false);
+            };
+            let answer = initiator.message_2(&session.early[2..len]);
+            let (message, established) = answer.map_err(|_| "handshake: not that relay")?;
+            session.early.drain(..len);
+            session.control.extend_from_slice(&message);
+            session.crypto = Some(Box::new(crypto(established)));
+            self.mark_dirty(index);
+        }
+        self.on_verdict(index, rest)
+    }
+
+    fn on_verdict(&mut self, index: usize, rest: &mut Vec<u8>) -> Result<bool, &'static str> {
+        let session = &mut self.sessions[index];
+        let len = object_len(&session.early).map_err(|_| "handshake: verdict length")?;
+        let Some(len) = len.filter(|len| session.early.len() >= *len) else {
+            return Ok(false);
+        };
+        let Some(crypto) = &mut session.crypto else {
+            return Ok(false);
+        };
+        let plain = crypto.opener.open(&mut session.early[2..len]);
+        let verdict = plain
+            .map_err(|_| "handshake: verdict does not open")
+            .and_then(|plain| Verdict::decode(plain).map_err(|_| "handshake: unknown verdict"))?;
+        if !verdict.is_accepted() {
+            self.tally
+                .failures
+                .count_reason("session refused", verdict.reason.code());
+            self.note_failure();
+            self.connecting -= 1;
+            self.end_session(index);
+            return Ok(false);
+        }
+        session.early.drain(..len);
+        *rest = std::mem::take(&mut session.early);
+        session.step = Step::Live;
+        self.connecting -= 1;
+        self.on_live(index);
+        Ok(!matches!(self.sessions[index].step, Step::Closing))
+    }
+
+    fn on_live(&mut self, index: usize) {
+        bump(&self.shared.sessions_up);
+        if self.plan.scenario == Scenario::Handshakes {
+            let took = self.now.saturating_since(self.sessions[index].started);
+            self.tally.latencies.service.record(took);
+            self.tally.rounds += 1;
+            self.shared.rounds.fetch_add(1, Ordering::Relaxed);
+            self.end_session(index);
+        }
+    }
+
+    pub(super) fn on_receive_ended(&mut self, slot: Slot, end: ReceiveEnd) {
+        let Some(index) = self.session_of(slot) else {
+            return;
+        };
+        if matches!(self.sessions[index].step, Step::Closing) {
+            return;
+        }
+        if self.phase == Phase::Close {
+            self.end_session(index);
+            return;
+        }
+        let name = match end {
+            ReceiveEnd::Eof => "session: closed by the other side".to_owned(),
+            ReceiveEnd::Error(errno) => {
+                let error = rustix::io::Errno::from_raw_os_error(errno);
+                format!("session: {error}")
+            }
+        };
+        self.drop_session(index, &name);
+    }
+
+    /// Ends a session that something went wrong with, and counts its streams as lost.
+    pub(super) fn drop_session(&mut self, index: usize, name: &str) {
+        let step = &self.sessions[index].step;
+        match step {
+            Step::Connecting | Step::Shaking(_) | Step::Judged => self.connecting -= 1,
+            Step::Closing | Step::Gone | Step::Idle => return,
+            Step::Live => {}
+        }
+        self.fail(name);
+        self.end_session(index);
+    }
+
+    fn end_session(&mut self, index: usize) {
+        let session = &mut self.sessions[index];
+        let mut streams = session.dialed.drain();
+        streams.append(&mut session.accepted.drain());
+        session.ready.clear();
+        session.step = Step::Closing;
+        let slot = session.slot;
+        for stream in streams {
+            if self.phase < Phase::Close {
+                self.fail("stream: its session ended");
+            }
+            self.release_stream(stream);
+        }
+        if let Some(slot) = slot {
+            self.ring.close(slot);
+        }
+    }
+
+    /// Closes a session at the end of the run.
+    pub(super) fn close_session(&mut self, index: usize) {
+        match self.sessions[index].step {
+            Step::Live | Step::Judged | Step::Shaking(_) => self.end_session(index),
+            // The socket's completion is still to come; then it is closed.
+            Step::Connecting | Step::Closing | Step::Idle | Step::Gone => {}
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, slot: Slot) {
+        let Some(index) = self.session_of(slot) else {
+            return;
+        };
+        if let Some(entry) = self.by_slot.get_mut(place(slot.0)) {
+            *entry = u32::MAX;
+        }
+        let is_reborn = self.plan.scenario == Scenario::Handshakes;
+        let session = &mut self.sessions[index];
+        session.reset();
+        session.step = if is_reborn { Step::Idle } else { Step::Gone };
+    }
+}
+
+fn crypto(established: InitiatorEstablished) -> Crypto {
+    Crypto {
+        sealer: established.sealer,
+        opener: established.opener,
+        request: None,
+        response: None,
+    }
+}
+
+/// Returns 32 random bytes for one handshake.
+pub(super) fn random() -> Result<[u8; 32], &'static str> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| "no randomness")?;
+    Ok(bytes)
+}
+
+/// Returns nanoseconds since 1970.
+pub(super) fn unix_time_ns() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+/// Returns whether something made at `made` is older than `seconds`.
+pub(super) fn is_older(made: Now, now: Now, seconds: u64) -> bool {
+    now.saturating_since(made).as_secs() >= seconds
+}
