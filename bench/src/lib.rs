@@ -1,1 +1,12 @@
-//! stub
+//! Benchmarks of Ringway against other relays, in one run on one machine.
+//!
+//! Here: what `compare` is made of: the programs it starts, the network they meet in, the contest, its
+//! figures. Not here: load; that is `ringway-loadgen`, started as a program like the relays.
+//!
+//! A benchmark reports. No test depends on a figure of it.
+
+pub mod contest;
+pub mod figures;
+pub mod network;
+pub mod programs;
+pub mod report;
