@@ -1,0 +1,229 @@
+//! The generator against a real relay in the same process.
+//!
+//! Here: every scenario for a short time, the conservation of messages, verified bytes, and a relay
+//! that owns nothing afterwards. Not here: figures; no test depends on the speed of the machine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use ringway_loadgen::plan::{
+    Host, Mode, Payload, Placement, Plan, RelayAddress, Scenario, Target, Traffic,
+};
+use ringway_loadgen::report::{Verdict, document};
+use ringway_loadgen::run::{Outcome, RunError, run};
+use ringway_proto::dialect::Dialect;
+use ringway_proto::handshake::{Offer, RelayIdentity};
+use ringway_proto::key::SecretKey;
+use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
+use ringway_shards::ring::RingConfig;
+use ringway_shards::set::{BACKLOG_DEFAULT, ShardSet, ShardSetConfig};
+
+/// Starts a relay on a free port of the loopback.
+fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
+    let secret = SecretKey::from_seed([7; 32]);
+    let set = ShardSet::launch(&ShardSetConfig {
+        shards_count,
+        cores: Vec::new(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        joins_address: false,
+        backlog: BACKLOG_DEFAULT,
+        congestion: None,
+        spin: Duration::ZERO,
+        handshakes_max: 256,
+        identity: Arc::new(RelayIdentity::new(&secret)),
+        dialect: Dialect::Native,
+        offer: Offer {
+            capabilities: 0,
+            streams_max: STREAMS_MAX,
+            stream_window: WINDOW_INITIAL,
+            keepalive_s: 30,
+        },
+        ring: RingConfig {
+            sockets_max: 1_024,
+            ..RingConfig::default()
+        },
+    })
+    .unwrap();
+    let address = RelayAddress {
+        key: secret.public(),
+        socket: set.address(),
+    };
+    (set, address)
+}
+
+fn plan(scenario: Scenario, relay: RelayAddress) -> Plan {
+    Plan {
+        scenario,
+        target: Target::Relay(relay),
+        sessions: 8,
+        streams: 3,
+        traffic: Traffic {
+            mode: Mode::Bulk,
+            payload: Payload::Opaque,
+            message_bytes: 16_384,
+            rate: None,
+            window_bytes: WINDOW_INITIAL,
+            verify: true,
+        },
+        concurrency: 16,
+        placement: Placement {
+            threads: 1,
+            cpus: Vec::new(),
+            sources: Vec::new(),
+            congestion: None,
+            is_spinning: false,
+        },
+        warmup: Duration::from_millis(50),
+        duration: Duration::from_millis(400),
+        relay_pid: Some(std::process::id()),
+        lag_percent_max: 25,
+    }
+}
+
+fn carry_out(plan: &Plan) -> Result<Outcome, RunError> {
+    assert_eq!(plan.check(&Host::look()), Ok(()));
+    run(plan, &AtomicBool::new(false), &mut |_| {})
+}
+
+/// Runs the plan; returns the outcome after the checks that hold for every complete run.
+fn complete(plan: &Plan) -> Outcome {
+    let outcome = carry_out(plan).unwrap();
+    let tally = &outcome.tally;
+    let failures: Vec<_> = tally.failures.iter().collect();
+    assert_eq!(failures, [], "{:?}", plan.scenario);
+    assert!(outcome.is_complete);
+    assert_eq!(tally.messages_sent, tally.messages_received);
+    assert_eq!(tally.partial_messages, 0);
+    assert!(
+        document(plan, &outcome, &ringway_loadgen::machine::Machine::look()).contains("schema")
+    );
+    outcome
+}
+
+/// Checks that the relay owns nothing once everybody has gone.
+fn ends_clean(set: ShardSet) {
+    for _ in 0..500 {
+        let snapshots = set.snapshots(Duration::from_secs(5));
+        if snapshots.iter().all(|snapshot| snapshot.audit.is_zero()) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for snapshot in set.shutdown() {
+        assert!(snapshot.audit.is_zero(), "{:?}", snapshot.audit);
+        assert!(snapshot.ring.is_conserved());
+        assert_eq!(snapshot.ring.sockets_current, 0);
+    }
+}
+
+#[test]
+fn bulk_messages_arrive_unchanged_in_every_size_and_form() {
+    let (set, relay) = relay(1);
+    for payload in [Payload::Opaque, Payload::Sealed] {
+        for message_bytes in [24, 64, 1_000, 4_096, 16_384, 65_000] {
+            let mut plan = plan(Scenario::Steady, relay);
+            plan.duration = Duration::from_millis(100);
+            plan.traffic.payload = payload;
+            plan.traffic.message_bytes = message_bytes;
+            let outcome = complete(&plan);
+            assert!(outcome.tally.messages > 0, "{payload:?} {message_bytes}");
+        }
+    }
+    ends_clean(set);
+}
+
+#[test]
+fn echoes_come_back_through_two_shards() {
+    let (set, relay) = relay(2);
+    for payload in [Payload::Opaque, Payload::Sealed] {
+        let mut plan = plan(Scenario::Steady, relay);
+        plan.sessions = 32;
+        plan.placement.threads = 2;
+        plan.traffic.mode = Mode::PingPong;
+        plan.traffic.payload = payload;
+        plan.traffic.message_bytes = 64;
+        let outcome = complete(&plan);
+        assert!(outcome.tally.rounds > 0);
+        assert!(outcome.tally.messages_received.is_multiple_of(2));
+    }
+    ends_clean(set);
+}
+
+#[test]
+fn due_messages_are_all_accounted_for() {
+    let (set, relay) = relay(1);
+    for mode in [Mode::Bulk, Mode::PingPong] {
+        let mut plan = plan(Scenario::Steady, relay);
+        plan.traffic.mode = mode;
+        plan.traffic.message_bytes = 200;
+        plan.traffic.rate = Some(2_000);
+        let outcome = complete(&plan);
+        let latencies = &outcome.tally.latencies;
+        assert_eq!(latencies.response.count(), latencies.service.count());
+        assert!(latencies.lag.count() > 0);
+    }
+    ends_clean(set);
+}
+
+#[test]
+fn large_windows_are_granted_and_used() {
+    let (set, relay) = relay(1);
+    let mut plan = plan(Scenario::Steady, relay);
+    plan.traffic.window_bytes = 4 * WINDOW_INITIAL;
+    complete(&plan);
+    ends_clean(set);
+}
+
+#[test]
+fn sessions_and_streams_come_and_go_without_a_trace() {
+    let (set, relay) = relay(2);
+    for scenario in [Scenario::Handshakes, Scenario::Opens, Scenario::Idle] {
+        let outcome = complete(&plan(scenario, relay));
+        let has_rounds = outcome.tally.rounds > 0;
+        assert_eq!(has_rounds, scenario != Scenario::Idle, "{scenario:?}");
+        assert!(outcome.relay.is_some());
+    }
+    ends_clean(set);
+}
+
+#[test]
+fn a_relay_with_another_key_is_named() {
+    let (set, mut relay) = relay(1);
+    relay.key = SecretKey::from_seed([8; 32]).public();
+    let error = carry_out(&plan(Scenario::Steady, relay)).unwrap_err();
+    let RunError::Setup { failures, .. } = error else {
+        panic!("{error}");
+    };
+    assert!(failures.total() > 0);
+    ends_clean(set);
+}
+
+#[test]
+fn nobody_listening_is_named() {
+    let (set, relay) = relay(1);
+    drop(set.shutdown());
+    let error = carry_out(&plan(Scenario::Idle, relay)).unwrap_err();
+    let RunError::Setup { failures, what } = error else {
+        panic!("{error}");
+    };
+    assert!(what.contains("sessions"), "{what}");
+    assert!(failures.iter().any(|(name, _)| name.starts_with("connect")));
+}
+
+#[test]
+fn an_interrupt_gives_a_partial_result() {
+    let (set, relay) = relay(1);
+    let mut plan = plan(Scenario::Steady, relay);
+    plan.duration = Duration::from_secs(3_600);
+    let interrupt = AtomicBool::new(false);
+    let outcome = run(&plan, &interrupt, &mut |_| {
+        interrupt.store(true, std::sync::atomic::Ordering::Release);
+    })
+    .unwrap();
+    assert!(!outcome.is_complete);
+    assert_eq!(Verdict::of(&outcome), Verdict::Interrupted);
+    assert_eq!(outcome.tally.messages_sent, outcome.tally.messages_received);
+    ends_clean(set);
+}
