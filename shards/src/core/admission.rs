@@ -184,6 +184,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             pings_missed: 0,
             peer_is_leaving: false,
             is_draining: false,
+            is_emptied: false,
         }));
         let place = Place {
             shard: self.config.shard,
@@ -195,7 +196,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         self.regulate_accept();
         for lease in pipelined {
-            self.received(slot, lease, self.now);
+            self.take_received(slot, lease);
         }
     }
 

@@ -16,7 +16,7 @@
 //! its data.
 
 use ringway_proto::frame::{Flags, Header};
-use ringway_proto::limits::BRIDGE_IDLE_TIMEOUT;
+use ringway_proto::limits::{BRIDGE_IDLE_TIMEOUT, WINDOW_INITIAL};
 use ringway_proto::reason::Reason;
 
 use super::event::{Action, Directory, Message, ShardId, Slot, StreamKey};
@@ -29,15 +29,22 @@ use crate::lease::Lease;
 /// arithmetic far from overflow and is 64 times the largest window a peer of ours uses.
 const CREDIT_MAX: u32 = 1 << 30;
 
+/// Largest grant of one frame. What goes beyond it would overflow the window of an honest peer on the
+/// other leg, which ends its session: it has to end here, at the one that sent it.
+pub(super) const GRANT_MAX: u32 = CREDIT_MAX - WINDOW_INITIAL;
+
 impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// The peer of `key` grants `delta` bytes: pass it to the peer of the other leg.
-    pub(super) fn on_grant(&mut self, key: StreamKey, delta: u32) {
+    pub(super) fn on_grant(&mut self, key: StreamKey, delta: u32) -> Result<(), Violation> {
+        if delta > GRANT_MAX {
+            return Err(Violation(Reason::ProtocolError));
+        }
         let now_s = self.now_s();
         let Some(stream) = self.streams.get_mut(key) else {
-            return;
+            return Ok(());
         };
         if delta == 0 || stream.has_ended_out {
-            return;
+            return Ok(());
         }
         stream.touched_s = now_s;
         match stream.other {
@@ -57,10 +64,15 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             }
             Other::None => {
                 if let Some(opening) = stream.opening.as_mut() {
-                    opening.window_extra = opening.window_extra.saturating_add(delta);
+                    // Both terms are below 2^30.
+                    opening.window_extra += delta;
+                    if opening.window_extra > GRANT_MAX {
+                        return Err(Violation(Reason::ProtocolError));
+                    }
                 }
             }
         }
+        Ok(())
     }
 
     /// The other leg's peer has granted `delta` bytes: announce them on this leg.
@@ -82,8 +94,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         stream.credit = sum;
-        let (slot, id) = (stream.session.slot, stream.id);
-        self.push_grant(slot, key, id, delta);
+        self.push_grant(key, delta);
     }
 
     /// The peer of `key` sends no more data.
@@ -276,7 +287,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         live.ids.remove(id, seed);
         if live.ids.len() == 0 && (live.is_draining || is_draining) {
-            self.common.emptied.push(slot);
+            self.note_emptied(slot);
         }
     }
 

@@ -16,14 +16,16 @@ use ringway_proto::limits::{COPY_THRESHOLD, DRR_QUANTUM};
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
+use super::bridge::GRANT_MAX;
 use super::event::{Action, Directory, Message, ShardId, Slot, StreamKey};
 use super::session::{Parser, Phase};
 use super::stream::{Other, Piece, StreamState};
 use super::{Cause, ShardCore, Violation};
 use crate::lease::Lease;
 
-/// Answers to pings wait in the control queue; a peer that pings without reading is cut off here.
-const PING_BACKLOG_MAX: usize = 262_144;
+/// Answers to pings and opens wait in the control queue; a peer that asks without reading is cut off
+/// here.
+pub(super) const ANSWERS_BYTES_MAX: usize = 262_144;
 
 /// Consecutive frames that leave together.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +51,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     pub fn received(&mut self, slot: Slot, lease: L, now: Now) {
         self.now = now;
         self.common.stats.bytes_received += lease.len() as u64;
+        self.take_received(slot, lease);
+    }
+
+    /// Gives bytes, counted already, to what the slot is in the middle of.
+    pub(super) fn take_received(&mut self, slot: Slot, lease: L) {
+        let now = self.now;
         let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
             return;
         };
@@ -416,7 +424,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             .get(slot.0 as usize)
             .and_then(|session| session.egress.as_ref())
             .map_or(0, |egress| egress.control_bytes());
-        if waiting > PING_BACKLOG_MAX {
+        if waiting > ANSWERS_BYTES_MAX {
             return Err(Violation(Reason::SlowConsumer));
         }
         self.push_control(slot, &Header::ping(Flags::ACK, header.length).encode());
@@ -443,9 +451,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return Ok(());
         }
         if flags.intersects(Flags::ACK) && self.is_answering(key) {
+            if header.length > GRANT_MAX {
+                return Err(Violation(Reason::ProtocolError));
+            }
             self.on_acknowledge(key, header.length);
         } else if !flags.intersects(Flags::SYN) {
-            self.on_grant(key, header.length);
+            self.on_grant(key, header.length)?;
         }
         if flags.intersects(Flags::FIN) {
             self.on_fin(key)?;

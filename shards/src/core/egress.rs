@@ -43,8 +43,8 @@ const IDLE_EGRESS_MAX: usize = 1_024;
 pub(super) struct Egress<L> {
     /// Control frames in order.
     control: Vec<u8>,
-    /// Streams with grants to announce.
-    grants: Vec<(StreamKey, u32, u32)>,
+    /// Streams with grants to announce, each once (`Stream::unannounced`).
+    grants: Vec<StreamKey>,
     /// The next send.
     batch: Batch<L>,
     /// Streams with a queue, in round-robin order.
@@ -94,7 +94,7 @@ impl<L: Lease> Egress<L> {
         !self.backlog.is_empty() || self.batch.len() >= DIRECT_BYTES_MAX || self.batch.is_full()
     }
 
-    fn is_drained(&self) -> bool {
+    pub(super) fn is_drained(&self) -> bool {
         !self.is_sending
             && self.control.is_empty()
             && self.grants.is_empty()
@@ -147,20 +147,19 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Queues a window update of a stream; several before the next send become one.
-    pub(super) fn push_grant(&mut self, slot: Slot, stream: StreamKey, id: u32, delta: u32) {
+    pub(super) fn push_grant(&mut self, key: StreamKey, delta: u32) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        let slot = stream.session.slot;
+        let is_first = stream.unannounced == 0;
+        // Bounded with the stream's credit.
+        stream.unannounced = stream.unannounced.saturating_add(delta);
         let Some(egress) = self.egress(slot) else {
             return;
         };
-        // Only the latest few can be of the same stream in practice: grants of one receive.
-        let known = egress
-            .grants
-            .iter_mut()
-            .rev()
-            .take(8)
-            .find(|(key, ..)| *key == stream);
-        match known {
-            Some((_, _, sum)) => *sum = sum.saturating_add(delta),
-            None => egress.grants.push((stream, id, delta)),
+        if is_first {
+            egress.grants.push(key);
         }
     }
 
@@ -318,7 +317,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         let common = &mut self.common;
         if !egress.grants.is_empty() {
-            write_grants(egress, &self.streams, common);
+            write_grants(egress, &mut self.streams, common);
         }
         if !egress.control.is_empty() {
             egress
@@ -463,12 +462,17 @@ fn egress_of<L: Lease>(
     }
 }
 
-fn write_grants<L: Lease>(egress: &mut Egress<L>, streams: &Streams<L>, common: &mut Common<L>) {
-    for (key, id, delta) in egress.grants.drain(..) {
-        if streams.get(key).is_none() {
+fn write_grants<L: Lease>(
+    egress: &mut Egress<L>,
+    streams: &mut Streams<L>,
+    common: &mut Common<L>,
+) {
+    for key in egress.grants.drain(..) {
+        let Some(stream) = streams.get_mut(key) else {
             continue;
-        }
-        let frame = Header::window_update(id, Flags::NONE, delta).encode();
+        };
+        let delta = std::mem::take(&mut stream.unannounced);
+        let frame = Header::window_update(stream.id, Flags::NONE, delta).encode();
         egress.control.extend_from_slice(&frame);
         egress.queued_bytes += HEADER_LEN;
         common.queued_bytes += HEADER_LEN as u64;

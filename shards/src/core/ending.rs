@@ -152,7 +152,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             };
             live.is_draining = true;
             if live.ids.len() == 0 {
-                self.common.emptied.push(slot);
+                self.note_emptied(slot);
             } else {
                 self.push_go_away(slot, 0);
             }
@@ -193,20 +193,42 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
-    /// Ends draining sessions whose last stream is gone.
+    /// Ends draining sessions whose last stream is gone and whose last bytes have left.
     pub(super) fn end_emptied(&mut self) {
-        while let Some(slot) = self.common.emptied.pop() {
-            let Some(session) = self.sessions.get(slot.0 as usize) else {
-                continue;
+        let mut emptied = std::mem::take(&mut self.common.emptied);
+        emptied.retain(|slot| {
+            let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
+                return false;
             };
-            let key = session.key(slot);
-            let Some(live) = session.live() else { continue };
+            let key = session.key(*slot);
+            let is_sending = session
+                .egress
+                .as_ref()
+                .is_some_and(|egress| !egress.is_drained());
+            let Some(live) = session.live_mut() else {
+                return false;
+            };
             if live.ids.len() != 0 {
-                continue;
+                live.is_emptied = false;
+                return false;
             }
-            if live.is_draining {
+            // The tail of the last stream may still wait; `sent` leads here again.
+            if !is_sending {
                 self.end_session(key, Cause::Reason(Reason::Draining), true);
             }
+            is_sending
+        });
+        emptied.append(&mut self.common.emptied);
+        self.common.emptied = emptied;
+    }
+
+    /// Notes that a draining session has no stream.
+    pub(super) fn note_emptied(&mut self, slot: Slot) {
+        if let Some(live) = self.live_mut(slot)
+            && !live.is_emptied
+        {
+            live.is_emptied = true;
+            self.common.emptied.push(slot);
         }
     }
 

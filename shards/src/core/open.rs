@@ -20,6 +20,8 @@ use ringway_proto::limits::{OPEN_TIMEOUT, WINDOW_INITIAL};
 use ringway_proto::reason::Reason;
 use ringway_proto::sealed::object_len;
 
+use super::bridge::GRANT_MAX;
+use super::dispatch::ANSWERS_BYTES_MAX;
 use super::event::{Action, Directory, Message, OpenMessage, SessionKey, ShardId, Slot, StreamKey};
 use super::stream::{Opening, Other, Stream, StreamState};
 use super::timers::Timer;
@@ -45,6 +47,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return Ok(());
         };
         let key = session.key(slot);
+        let waiting = session
+            .egress
+            .as_ref()
+            .map_or(0, |egress| egress.control_bytes());
         let Some(live) = session.live_mut() else {
             return Ok(());
         };
@@ -53,10 +59,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         } else {
             live.ids.get(id, seed).is_none()
         };
-        if id.is_multiple_of(2) || !is_fresh {
+        if id.is_multiple_of(2) || !is_fresh || extra > GRANT_MAX {
             return Err(Violation(Reason::ProtocolError));
         }
         live.peer_id_last = live.peer_id_last.max(id);
+        if waiting > ANSWERS_BYTES_MAX {
+            return Err(Violation(Reason::SlowConsumer));
+        }
         self.common.stats.opens_received += 1;
         if live.ids.len() >= streams_max + REFUSALS_PENDING_MAX {
             self.common
@@ -75,6 +84,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             other: Other::None,
             other_id: 0,
             credit: WINDOW_INITIAL,
+            unannounced: 0,
             has_ended_in: false,
             has_ended_out: false,
             is_in_backlog: false,
@@ -352,6 +362,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             other: ask.origin,
             other_id: ask.origin_id,
             credit: WINDOW_INITIAL.saturating_add(ask.window_extra),
+            unannounced: 0,
             has_ended_in: false,
             has_ended_out: false,
             is_in_backlog: false,
@@ -455,6 +466,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         }
         opening.is_acknowledged = true;
+        // Grants before the answer count as well; `granted` bounds what comes later.
         stream.credit = stream.credit.saturating_add(delta);
         let slot = stream.session.slot;
         let frame = Header::window_update(stream.id, Flags::ACK, delta).encode();

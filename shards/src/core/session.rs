@@ -93,6 +93,8 @@ pub(super) struct Live {
     pub(super) peer_is_leaving: bool,
     /// The relay has said Go Away 0: no new streams, the session ends with the last one.
     pub(super) is_draining: bool,
+    /// It stands in the list of draining sessions without a stream.
+    pub(super) is_emptied: bool,
 }
 
 /// Where the frame parser stands between two receives.

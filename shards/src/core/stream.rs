@@ -31,6 +31,8 @@ pub(super) struct Stream<L> {
     pub(super) other_id: u32,
     /// Bytes the peer of this leg may still send.
     pub(super) credit: u32,
+    /// Bytes granted to this leg's peer and not yet announced to it.
+    pub(super) unannounced: u32,
     /// The peer has sent FIN.
     pub(super) has_ended_in: bool,
     /// FIN was queued to the peer.

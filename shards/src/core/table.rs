@@ -130,11 +130,12 @@ impl IdTable {
         let mut at = start(id, seed, mask);
         loop {
             let place = self.places.get(at)?;
-            if place.id == id {
-                return Some(place.stream);
-            }
+            // Emptiness first: a peer may ask for id 0, which marks an empty place.
             if place.id == 0 {
                 return None;
+            }
+            if place.id == id {
+                return Some(place.stream);
             }
             at = (at + 1) & mask;
         }
@@ -158,7 +159,7 @@ impl IdTable {
     pub(crate) fn remove(&mut self, id: u32, seed: u64) -> Option<StreamKey> {
         let mask = self.places.len().checked_sub(1)?;
         let mut at = start(id, seed, mask);
-        while self.places[at].id != id {
+        while self.places[at].id != id || id == 0 {
             if self.places[at].id == 0 {
                 return None;
             }
@@ -235,6 +236,15 @@ mod tests {
         assert_eq!(table.get(first), None);
         assert_eq!(table.remove(first), None);
         assert_eq!(table.get(second), Some(&'b'));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn id_zero_finds_nothing() {
+        let mut table = IdTable::default();
+        table.insert(1, key(0), 7);
+        assert_eq!(table.get(0, 7), None);
+        assert_eq!(table.remove(0, 7), None);
         assert_eq!(table.len(), 1);
     }
 

@@ -1,6 +1,7 @@
 //! Tests of the shard core over in-memory wires.
 
 mod harness;
+mod simulated;
 
 use std::time::Duration;
 

@@ -104,6 +104,8 @@ pub(super) struct Harness {
     pub(super) alive: Arc<AtomicUsize>,
     /// Bytes handed to the core in pieces of at most this size.
     pub(super) piece_max: usize,
+    /// Bytes handed to the cores so far.
+    pub(super) handed_in: u64,
     relay: SecretKey,
     identity: RelayIdentity,
     mailboxes: VecDeque<(usize, usize, Message<HeapLease>)>,
@@ -145,6 +147,7 @@ impl Harness {
             now,
             alive: Arc::new(AtomicUsize::new(0)),
             piece_max: usize::MAX,
+            handed_in: 0,
             identity: RelayIdentity::new(&relay),
             relay,
             mailboxes: VecDeque::new(),
@@ -198,6 +201,7 @@ impl Harness {
     /// Hands bytes to the core as if they came on the wire.
     pub(super) fn inject(&mut self, wire: usize, bytes: &[u8]) {
         let (shard, slot) = (self.wires[wire].shard, self.wires[wire].slot);
+        self.handed_in += bytes.len() as u64;
         for piece in bytes.chunks(self.piece_max.max(1)) {
             let lease = HeapLease::new(piece, &self.alive);
             self.cores[shard].received(slot, lease, self.now);
