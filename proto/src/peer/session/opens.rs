@@ -72,7 +72,8 @@ impl PeerSession {
     /// 1970), `random` the ephemeral secret of the stream's handshake and must be used once. The
     /// answer is an `Opened` or an `OpenRefused`.
     ///
-    /// Works from the relay's message 2 on; what is sent before the verdict travels right behind
+    /// The deadline counts from the latest time that a call gave: a driver that has been idle calls
+    /// `handle_timeout` first. Works from the relay's message 2 on; what is sent before the verdict travels right behind
     /// message 3.
     ///
     /// # Errors
