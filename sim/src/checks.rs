@@ -200,8 +200,15 @@ impl World {
             (_, Answer::Accept { .. }) => false,
         };
         let is_absent = !open.was_there && code == Reason::UnknownDestination.code();
-        let is_full = self.options.streams_max < 100 && code == Reason::TooManyStreams.code();
-        if !(is_right || is_absent || is_full) {
+        // A reset right behind the acceptance may arrive with it.
+        let is_reset = matches!(open.plan.reset, Some((1, _)))
+            && code == Reason::RefusedByDestination.code();
+        // The relay says 303; a destination that is full itself resets the stream, which is 305.
+        let is_full = self.options.streams_max < 100
+            && [Reason::TooManyStreams, Reason::RefusedByDestination]
+                .iter()
+                .any(|reason| reason.code() == code);
+        if !(is_right || is_absent || is_full || is_reset) {
             let target = open.target;
             let answer = open.plan.answer;
             self.fail(format!("open {number} to {target:?} ({answer:?}) was refused with {code}"));

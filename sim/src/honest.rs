@@ -205,10 +205,8 @@ impl Honest {
         if self.is_over {
             return;
         }
-        let now = world.clock();
-        if self.session.next_deadline().is_some_and(|due| due <= now) {
-            self.session.handle_timeout(now);
-        }
+        // Also tells the session the time from which the deadlines of its opens count.
+        self.session.handle_timeout(world.clock());
         self.start_opens(world);
         while let Some(event) = self.session.poll_event() {
             self.event(world, event);

@@ -238,6 +238,10 @@ impl Raw {
         if self.is_over {
             return;
         }
+        if self.keys.is_none() {
+            // Dismissed before its handshake was over.
+            return self.leave(world);
+        }
         if self.moves_left == 0 || self.has_broken.is_some() || world.is_draining {
             if self.has_broken.is_none() || world.rng.chance(10) {
                 self.leave(world);
