@@ -5,6 +5,8 @@
 //!
 //! A benchmark reports. No test depends on a figure of it.
 
+#![forbid(unsafe_code)]
+
 pub mod contest;
 pub mod figures;
 pub mod network;

@@ -4,7 +4,7 @@
 //! uses it.
 //!
 //! The host's congestion control may be one that costs twice the processor time on a loopback (bbr,
-//! URING.md finding 1), and some contenders cannot choose theirs. A namespace has its own default; where
+//! docs/internals/uring.md finding 1), and some contenders cannot choose theirs. A namespace has its own default; where
 //! the kernel does not let an unprivileged namespace choose, its only route does, which connecting and
 //! accepted sockets follow alike. What they really use is asked of two connected sockets and reported.
 

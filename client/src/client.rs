@@ -481,7 +481,7 @@ fn more_telling(before: DialError, after: DialError) -> DialError {
 
 /// Most relays one dial tries.
 ///
-/// Source: FEATURES.md A7.
+/// A third would cost the dialler another time-out where the first two did not know the destination.
 const DIAL_RELAYS_MAX: usize = 2;
 
 /// Bytes of a ping's echo.

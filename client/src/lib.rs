@@ -12,7 +12,7 @@
 //! reads or writes the stream.
 //!
 //! Bound: every queue, table and retry has its limit in [`Config`] or beside its declaration.
-//! Source: PROTOCOL.md.
+//! Source: docs/protocol.md.
 
 #![forbid(unsafe_code)]
 

@@ -6,6 +6,8 @@
 //! A [`plan::Plan`] is checked against the host ([`plan::Plan::check`]), carried out ([`run::run`]) and
 //! shown ([`report`]).
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod failures;
 pub mod latency;

@@ -89,7 +89,8 @@ pub struct ShardSetConfig {
 pub const BACKLOG_DEFAULT: u32 = 4_096;
 
 /// Polling time unless configured: catches the answer of a peer on the same host or rack, a round trip
-/// of 21 us instead of 75 us, at 20 us of processor time an event. Source: URING.md, finding 2.
+/// of 21 us instead of 75 us, at 20 us of processor time an event.
+/// Source: docs/internals/uring.md, finding 2.
 pub const SPIN_DEFAULT: Duration = Duration::from_micros(20);
 
 /// Why the shards did not start. Nothing is left running.

@@ -8,7 +8,8 @@
 //! - ports: a source address has one ephemeral port for each connection to the relay;
 //! - memory: S * (session + kernel's socket) + streams * stream, against what is available.
 //!
-//! Source: URING.md F (9 KiB for both ends of an idle connection in the kernel, slot limit a ring).
+//! Source: docs/internals/uring.md F (9 KiB for both ends of an idle connection in the kernel, slot
+//! limit a ring).
 
 use std::fmt;
 use std::fs;
@@ -242,7 +243,7 @@ const SLOTS_SPARE: u32 = 64;
 const FILES_SPARE: u64 = 64;
 /// A session of the generator with its tables and buffers.
 const SESSION_BYTES: u64 = 2_048;
-/// Both ends of an idle loopback connection in the kernel (URING.md F).
+/// Both ends of an idle loopback connection in the kernel (docs/internals/uring.md F).
 const SOCKET_BYTES: u64 = 9_216;
 /// A stream of the generator.
 const STREAM_BYTES: u64 = 512;
