@@ -4,9 +4,10 @@
 //! uses it.
 //!
 //! The host's congestion control may be one that costs twice the processor time on a loopback (bbr,
-//! docs/internals/uring.md finding 1), and some contenders cannot choose theirs. A namespace has its own default; where
-//! the kernel does not let an unprivileged namespace choose, its only route does, which connecting and
-//! accepted sockets follow alike. What they really use is asked of two connected sockets and reported.
+//! docs/internals/uring.md finding 1), and some contenders cannot choose theirs. A namespace has its
+//! own default; where the kernel does not let an unprivileged namespace choose, its only route does,
+//! which connecting and accepted sockets follow alike. What they really use is asked of two connected
+//! sockets and reported.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
