@@ -77,6 +77,7 @@ impl Programs {
     pub fn relay(&self, cores: &[u32]) -> Result<Relay, String> {
         let mut child = Command::new(self.directory.join("ringway"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "off"])
+            .args(["--log-level", "error"])
             .args(["--shards", &cores.len().to_string()])
             .args(["--cores", &list(cores)])
             .arg("--key-file")
@@ -118,7 +119,8 @@ impl Programs {
             .map_err(|error| format!("cannot start HAProxy: {error}"))?;
         let mut program = Program { child };
         let since = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", listen)).is_err() {
+        // Looked up, not tried: HAProxy would go on for seconds to pass a trial on to its target.
+        while !is_listening(listen) {
             let ended = program.child.try_wait().ok().flatten();
             if let Some(status) = ended {
                 return Err(format!("HAProxy ended at once: {status}"));
@@ -170,6 +172,21 @@ pub fn haproxy_version() -> Option<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().next()?;
     Some(line.split(" - ").next().unwrap_or(line).to_owned())
+}
+
+/// Returns whether a socket of this network listens on `port`.
+fn is_listening(port: u16) -> bool {
+    let table = fs::read_to_string("/proc/self/net/tcp").unwrap_or_default();
+    has_listener(&table, port)
+}
+
+/// Looks for a listener in the text of `/proc/net/tcp`: local address second, state 0A fourth.
+fn has_listener(table: &str, port: u16) -> bool {
+    let suffix = format!(":{port:04X}");
+    table.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        fields.next().is_some_and(|local| local.ends_with(&suffix)) && fields.nth(1) == Some("0A")
+    })
 }
 
 /// Returns the cores that this process may use.
@@ -259,6 +276,17 @@ mod tests {
         assert!(config.contains("nbthread 2"));
         assert!(!config.contains("tune."));
         assert!(!config.contains("splice"));
+    }
+
+    #[test]
+    fn listeners_are_found_in_the_table() {
+        let table = "  sl  local_address rem_address   st\n\
+                     0: 0100007F:1C84 00000000:0000 0A 00000000\n\
+                     1: 0100007F:1C85 0100007F:1C84 01 00000000\n";
+        assert!(has_listener(table, 0x1c84));
+        assert!(!has_listener(table, 0x1c85));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(is_listening(listener.local_addr().unwrap().port()));
     }
 
     #[test]
