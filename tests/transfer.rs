@@ -3,6 +3,12 @@
 //!
 //! Each test ends with the relay shut down and its audit at zero.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failure in a helper of a test fails the test"
+)]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
