@@ -45,7 +45,7 @@ fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
             ..RingConfig::default()
         },
     })
-    .unwrap();
+    .expect("a relay on a free port");
     let address = RelayAddress {
         key: secret.public(),
         socket: set.address(),
@@ -89,7 +89,7 @@ fn carry_out(plan: &Plan) -> Result<Outcome, RunError> {
 
 /// Runs the plan; returns the outcome after the checks that hold for every complete run.
 fn complete(plan: &Plan) -> Outcome {
-    let outcome = carry_out(plan).unwrap();
+    let outcome = carry_out(plan).expect("a run");
     let tally = &outcome.tally;
     let failures: Vec<_> = tally.failures.iter().collect();
     assert_eq!(failures, [], "{:?}", plan.scenario);

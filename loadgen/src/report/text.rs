@@ -99,6 +99,13 @@ pub fn line(plan: &Plan, outcome: &Outcome) -> String {
             );
         }
     }
+    if let Some(each) = figures.relay_bytes_per_session {
+        put(&mut out, format_args!(" relay_bytes_per_session={each:.0}"));
+    }
+    let unsent = outcome.tally.messages_unsent;
+    if unsent > 0 {
+        put(&mut out, format_args!(" unsent={unsent}"));
+    }
     let failures = outcome.tally.failures.total();
     put(&mut out, format_args!(" failures={failures}"));
     out
