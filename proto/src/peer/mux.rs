@@ -465,6 +465,13 @@ impl Mux {
         self.streams.get(&id).map(|stream| stream.state)
     }
 
+    /// Returns whether the owner has not released the stream yet.
+    pub(super) fn is_in_setup(&self, id: StreamId) -> bool {
+        self.streams
+            .get(&id)
+            .is_some_and(|stream| stream.flags.has(StreamFlags::SETUP))
+    }
+
     /// Returns how many streams there are.
     #[must_use]
     pub fn streams_count(&self) -> u32 {

@@ -46,6 +46,7 @@ use super::stream::{State, StreamId};
 use crate::frame::GoAwayCode;
 use crate::handshake::{Initiator, Offer};
 use crate::key::{PublicKey, SecretKey};
+use crate::limits::PIPELINED_MAX;
 use crate::time::Now;
 
 /// The peer side of one session. See the module's documentation of [`peer`](super) for the calls a
@@ -62,6 +63,8 @@ pub struct PeerSession {
     /// Handshake messages to send, ahead of the mux.
     output: Vec<u8>,
     mux: Mux,
+    /// Bytes of frames that may still be sent before the verdict.
+    admission_left: usize,
     pending: BTreeMap<StreamId, Pending>,
     /// When the entries of `pending` that wait for the other side give up.
     deadlines: BTreeSet<(Now, StreamId)>,
@@ -124,6 +127,7 @@ impl PeerSession {
             input: Vec::new(),
             output,
             mux: Mux::new(Side::Connecting, config.mux.clone(), now),
+            admission_left: PIPELINED_MAX,
             pending: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             offered_count: 0,
@@ -209,7 +213,12 @@ impl PeerSession {
             }
             self.output = Vec::new();
         }
-        n + self.mux.transmit(out, bytes_max - n)
+        let room = bytes_max - n;
+        let sent = self.mux.transmit(out, room.min(self.mux_room()));
+        if matches!(self.phase, Phase::Admission(..)) {
+            self.admission_left -= sent;
+        }
+        n + sent
     }
 
     /// Returns the next event.
@@ -297,7 +306,7 @@ impl PeerSession {
     /// Returns whether `transmit` has something to append.
     #[must_use]
     pub fn wants_transmit(&self) -> bool {
-        !self.output.is_empty() || self.mux.wants_transmit()
+        !self.output.is_empty() || (self.mux_room() > 0 && self.mux.wants_transmit())
     }
 
     /// Returns when `handle_timeout` is to be called next.
@@ -429,8 +438,20 @@ impl PeerSession {
         self.unix_offset_ns.wrapping_add(self.now.as_nanos())
     }
 
+    /// Bytes of frames that the relay takes now: none before its message 2, and before the verdict no
+    /// more than it keeps.
+    const fn mux_room(&self) -> usize {
+        match self.phase {
+            Phase::Greeting(_) => 0,
+            Phase::Admission(..) => self.admission_left,
+            Phase::Open(..) | Phase::Closed(_) => usize::MAX,
+        }
+    }
+
+    /// What a stream got before it was open is not the application's, also after the session's end.
     fn check_open(&self, stream: StreamId) -> Result<(), StreamError> {
-        if !self.pending.is_empty() && self.pending.contains_key(&stream) {
+        let is_possible = !self.pending.is_empty() || matches!(self.phase, Phase::Closed(_));
+        if is_possible && self.mux.is_in_setup(stream) {
             return Err(StreamError::NotOpen);
         }
         Ok(())

@@ -4,8 +4,9 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use ringway_proto::frame::{Flags, GoAwayCode, Header};
+use ringway_proto::key::Address;
 use ringway_proto::limits::{
-    DIAL_TIMEOUT, HANDSHAKE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT,
+    DIAL_TIMEOUT, HANDSHAKE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PIPELINED_MAX,
 };
 use ringway_proto::peer::{
     MuxError, OpenStreamError, PeerConfig, PeerEvent, PeerSession, SessionError, StreamError,
@@ -276,4 +277,55 @@ fn default_config_is_within_the_limits() {
         "the relay's reason arrives first"
     );
     assert!(config.incoming_pending_max <= config.mux.streams_max);
+}
+
+#[test]
+fn no_more_is_sent_before_the_verdict_than_the_relay_keeps() {
+    let mut world = World::empty();
+    world.connect(config());
+    world.peers[0].ping(world.now);
+    world.carry_up(0);
+    assert!(!world.peers[0].wants_transmit(), "only message 1 so far");
+    let random = world.random();
+    let message_2: Vec<_> = world.mirror.legs[0].output.drain(..).collect();
+    world.peers[0].receive(&message_2, world.now).unwrap();
+    let unix_ns = world.unix_ns();
+    for port in 0..400 {
+        let destination = Address::new(public(1), 80);
+        world.peers[0]
+            .open(destination, port, unix_ns, random)
+            .unwrap();
+    }
+    let mut wire = Vec::new();
+    while world.peers[0].wants_transmit() {
+        assert!(world.peers[0].transmit(&mut wire, 10_000) > 0);
+    }
+    let message_3 = 2 + usize::from(u16::from_be_bytes([wire[0], wire[1]]));
+    assert_eq!(wire.len(), message_3 + PIPELINED_MAX);
+    world.mirror.receive(0, &wire);
+    world.settle();
+    assert!(matches!(world.take_event(0), PeerEvent::Ready { .. }));
+    assert!(!world.peers[0].wants_transmit(), "the rest has followed");
+}
+
+#[test]
+fn what_came_before_a_stream_was_open_is_never_read() {
+    let mut world = World::new();
+    let (random, unix_ns) = (world.random(), world.unix_ns());
+    let destination = Address::new(public(1), 80);
+    let stream = world.peers[0]
+        .open(destination, 50_000, unix_ns, random)
+        .unwrap();
+    world.carry_up(0);
+    // The first half of an answer, and then the end.
+    let answer = Header::data(stream.as_u32(), Flags::ACK, 50).encode();
+    world.peers[0].receive(&answer, world.now).unwrap();
+    world.peers[0].receive(&[0, 100, 7, 7], world.now).unwrap();
+    world.peers[0].eof(world.now);
+    let mut out = [0; 50];
+    assert_eq!(
+        world.peers[0].read(stream, &mut out),
+        Err(StreamError::NotOpen)
+    );
+    assert!(world.peers[0].read_chunk(stream).is_err());
 }
