@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use ringway_client::{Address, Client, Config, Listener, RelayAddress, SecretKey, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 
 static NEXT_SEED: AtomicU8 = AtomicU8::new(1);
 
@@ -32,6 +33,27 @@ pub(crate) async fn pair(from: &Client, to: &Client, port: u16) -> (Stream, Stre
         listener,
     )
 }
+
+/// Opens `count` streams, all open at the end, with a few dials under way at a time: a burst of all of
+/// them would measure how fast this machine computes handshakes, against the dial timeout.
+pub(crate) async fn dial_many(from: &Client, to: Address, count: usize) -> Vec<Stream> {
+    let mut dials = JoinSet::new();
+    let mut streams = Vec::with_capacity(count);
+    for started in 0..count {
+        let from = from.clone();
+        dials.spawn(async move { from.dial(to).await });
+        if started >= DIALS_UNDER_WAY {
+            streams.extend(dials.join_next().await);
+        }
+    }
+    streams.extend(dials.join_all().await.into_iter().map(Ok));
+    let streams = streams.into_iter();
+    streams
+        .map(|dial| dial.expect("no panic").expect("a dial"))
+        .collect()
+}
+
+const DIALS_UNDER_WAY: usize = 32;
 
 /// Echoes every stream of a listener until the client is closed.
 pub(crate) fn echo(listener: Listener) {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::mini_relay::{Fault, MiniRelay};
-use crate::peers::{bytes, connect, echo, exchange, pair, secret};
+use crate::peers::{bytes, connect, dial_many, echo, exchange, pair, secret};
 
 async fn relay() -> MiniRelay {
     MiniRelay::start(&secret(), Fault::None).await
@@ -53,17 +53,7 @@ async fn one_session_carries_2000_streams_at_a_time() {
     };
     let bob = Client::connect(secret(), config).await.expect("a session");
     echo(bob.listen(80).expect("a free port"));
-    let mut dials = JoinSet::new();
-    for _ in 0..2_000 {
-        let (alice, to) = (alice.clone(), Address::new(bob.key(), 80));
-        dials.spawn(async move { alice.dial(to).await });
-    }
-    let streams: Vec<_> = dials
-        .join_all()
-        .await
-        .into_iter()
-        .map(|dial| dial.expect("a dial"))
-        .collect();
+    let streams = dial_many(&alice, Address::new(bob.key(), 80), 2_000).await;
     assert_eq!(alice.status()[0].streams_count, 2_000);
 
     let mut exchanges = JoinSet::new();

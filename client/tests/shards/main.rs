@@ -7,7 +7,7 @@ mod relay;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peers::{bytes, connect, echo, exchange, pair, secret};
+use peers::{bytes, connect, dial_many, echo, exchange, pair, secret};
 use relay::{Relay, start_relay, start_relay_at};
 use ringway_client::{
     Address, Client, Config, DialError, PublicKey, Reason, Refusal, SessionError, SessionState,
@@ -106,17 +106,7 @@ async fn one_session_carries_2000_streams_at_a_time() {
     };
     let bob = Client::connect(secret(), config).await.expect("a session");
     echo(bob.listen(80).expect("a free port"));
-    let mut dials = JoinSet::new();
-    for _ in 0..2_000 {
-        let (alice, to) = (alice.clone(), Address::new(bob.key(), 80));
-        dials.spawn(async move { alice.dial(to).await });
-    }
-    let streams: Vec<_> = dials
-        .join_all()
-        .await
-        .into_iter()
-        .map(|dial| dial.expect("a dial"))
-        .collect();
+    let streams = dial_many(&alice, Address::new(bob.key(), 80), 2_000).await;
     let mut exchanges = JoinSet::new();
     for (seed, stream) in (0..).zip(streams) {
         let data = Arc::new(bytes(seed, 5_000));
