@@ -82,7 +82,7 @@ pub enum RelayAddressError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Relays to hold a session with; the first [`RELAYS_MAX`] are used.
+    /// Relays to hold a session with; the first 16 are used.
     ///
     /// Each costs a socket, a task and about 130 KiB of buffers.
     pub relays: Vec<RelayAddress>,
