@@ -24,8 +24,9 @@ use super::{Cause, ShardCore, Violation};
 use crate::lease::Lease;
 
 /// Answers to pings and opens wait in the control queue; a peer that asks without reading is cut off
-/// here.
-pub(super) const ANSWERS_BYTES_MAX: usize = 262_144;
+/// here. Twice what opens of others may take there (`open::CONTROL_BYTES_MAX`), so that they alone
+/// never lead here, and room for the refusals of `STREAMS_MAX` opens that came in one turn.
+pub(super) const ANSWERS_BYTES_MAX: usize = 1_572_864;
 
 /// Consecutive frames that leave together.
 #[derive(Debug, Clone, Copy)]

@@ -32,9 +32,12 @@ use crate::lease::Lease;
 const REFUSALS_PENDING_MAX: u32 = 64;
 
 /// An open towards a session with more control bytes waiting is refused: the peer does not read.
-const CONTROL_BYTES_MAX: usize = 65_536;
+///
+/// 3,200 opens of 244 bytes: a burst of `STREAMS_MAX` opens may come in one turn, before anything of
+/// it could be sent.
+const CONTROL_BYTES_MAX: usize = 786_432;
 
-/// Highest stream id the relay gives out (PROTOCOL.md rule 3.6: no id twice in 2^31 openings).
+/// Highest stream id the relay gives out (docs/protocol.md rule 3.6: no id twice in 2^31 openings).
 const STREAM_ID_MAX: u32 = u32::MAX - 1;
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {

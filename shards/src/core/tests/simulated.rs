@@ -176,3 +176,22 @@ fn grants_of_many_streams_wait_as_one_frame_a_stream() {
     assert!(frames <= 2 * 20, "{frames} frames");
     harness.assert_clean();
 }
+
+#[test]
+fn burst_of_opens_in_one_turn_is_not_taken_for_a_peer_that_does_not_read() {
+    let (mut harness, a, b) = pair(1, 0, 0);
+    for _ in 0..1_000 {
+        harness.open(a, 2, 80);
+    }
+    harness.run();
+    let incoming = harness
+        .take_events(b)
+        .into_iter()
+        .filter(|event| matches!(event, PeerEvent::Incoming { .. }))
+        .count();
+    // What the peer's own bound on unanswered opens lets through; the relay refuses none.
+    assert_eq!(incoming, 256);
+    let refused = &harness.cores[0].stats().opens_refused;
+    assert_eq!(refused.of(Reason::RelayCapacity), 0);
+    harness.assert_clean();
+}
