@@ -8,8 +8,8 @@
 //! quantum of each a turn, so that no source of work shuts out another.
 //!
 //! Waiting: with input at hand, not at all. After activity, poll shared memory for `spin`, because
-//! sleeping costs more than relaying (75 us a round trip against 21 us; URING.md, finding 2). Then
-//! sleep until the core's next deadline: an idle shard makes no system call.
+//! sleeping costs more than relaying (75 us a round trip against 21 us; docs/internals/uring.md, finding
+//! 2). Then sleep until the core's next deadline: an idle shard makes no system call.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -226,13 +226,13 @@ pub(crate) struct Parts {
 pub(crate) struct DataThread {
     parts: Parts,
     sleep: Arc<CachePadded<SleepFlag>>,
+    /// The flag says asleep, unless somebody has woken this shard.
+    is_lying: bool,
     completions: Vec<Completion>,
     numbers: DataNumbers,
     active_at: Now,
     /// The core wants no connections.
     is_accept_paused: bool,
-    /// The service executor has enough to do.
-    is_accept_held: bool,
     is_draining: bool,
     /// Set by a shutdown: when to give up waiting for the last socket.
     ends_at: Option<Now>,
@@ -242,12 +242,12 @@ impl DataThread {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             sleep: parts.mailboxes.sleep_flag(),
+            is_lying: false,
             parts,
             completions: Vec::new(),
             numbers: DataNumbers::default(),
             active_at: Now::ZERO,
             is_accept_paused: false,
-            is_accept_held: false,
             is_draining: false,
             ends_at: None,
         }
@@ -260,7 +260,7 @@ impl DataThread {
             self.numbers.turns += 1;
             self.numbers.sleeps += u64::from(wait != Wait::No);
             let turned = self.parts.ring.turn(wait, &mut self.completions);
-            self.sleep.get_up();
+            self.get_up();
             if let Err(error) = turned {
                 ring_failed(self.parts.shard, &error);
             }
@@ -403,8 +403,7 @@ impl DataThread {
 
     /// Accepts when both the core and the service executor can take more.
     fn regulate_accept(&mut self) {
-        self.is_accept_held = self.parts.service.backlog_len() > 0;
-        if self.is_accept_paused || self.is_accept_held {
+        if self.is_accept_paused || self.parts.service.backlog_len() > 0 {
             self.parts.ring.pause_accept();
         } else {
             self.parts.ring.resume_accept();
@@ -427,6 +426,7 @@ impl DataThread {
             }
         }
         self.sleep.lie_down();
+        self.is_lying = true;
         if self.has_input() {
             return Wait::No;
         }
@@ -438,6 +438,12 @@ impl DataThread {
             Wait::No
         } else {
             Wait::For(left)
+        }
+    }
+
+    fn get_up(&mut self) {
+        if std::mem::take(&mut self.is_lying) {
+            self.sleep.get_up();
         }
     }
 

@@ -47,7 +47,7 @@
 //! needed, on any thread; a ring whose memory is all held receives nothing until some comes back.
 //!
 //! Invariant: `opened = closed + open` ([`RingNumbers`]) at any time.
-//! Source: URING.md.
+//! Source: docs/internals/uring.md.
 
 mod accept;
 mod buffers;
@@ -326,9 +326,10 @@ impl Ring {
         }
         state.phase = Phase::Closing;
         // A close alone does not end a multishot receive, which keeps the socket: the peer would see
-        // it open for ever (URING.md E). Cancelling by user data finds the operation in a hash table;
-        // by descriptor the kernel walks all armed operations of the ring: 223 us a close among 8,100
-        // armed receives against 9.5 us (kernel 6.18; `cost_of_a_close_among_many_armed_receives`).
+        // it open for ever (docs/internals/uring.md E). Cancelling by user data finds the operation in a
+        // hash table; by descriptor the kernel walks all armed operations of the ring: 223 us a close
+        // among 8,100 armed receives against 9.5 us (kernel 6.18, the ignored test
+        // `cost_of_a_close_among_many_armed_receives`).
         let close = Plain::Close {
             slot: slot.0,
             generation: state.generation,
@@ -729,11 +730,15 @@ impl Ring {
 impl Drop for Ring {
     fn drop(&mut self) {
         // Memory of operations in flight may be freed only after their completions. Cancelling is
-        // immediate for sockets; what is not back after the bounded wait is leaked, not freed.
+        // immediate for sockets; what is not back after the bounded wait is leaked, not freed. A receive
+        // writes only while this thread is inside `turn` (`DEFER_TASKRUN`), so after the last turn none
+        // does, whatever handles other rings still hold.
+        self.unlisten();
         self.kernel.cancel_all(DROP_WAIT);
         let mut completions = Vec::new();
         for _ in 0..DROP_TURNS {
-            if self.sends.count() == 0 && self.connects.count() == 0 {
+            let is_quiet = self.sends.count() == 0 && self.connects.count() == 0;
+            if is_quiet && !self.slots.is_receiving() {
                 break;
             }
             if self.turn(Wait::For(DROP_WAIT), &mut completions).is_err() {
@@ -750,6 +755,7 @@ impl Drop for Ring {
         if let Err(error) = self.kernel.submitter().unregister_files() {
             tracing::debug!(%error, "unregistering the file table");
         }
+        self.buffers.unregister(&self.kernel);
     }
 }
 

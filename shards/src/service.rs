@@ -41,7 +41,7 @@ pub enum ServiceError {
     /// glommio refuses to start with less.
     #[error(
         "memlock limit is {have} bytes, the service executor needs {want}: raise it (LimitMEMLOCK= or \
-         'ulimit -l'; 'ringway-tune render' prints the unit)"
+         'ulimit -l'); 'ringway-tune check' shows what this process has"
     )]
     Memlock {
         /// The soft limit.
@@ -194,7 +194,7 @@ fn run(
     // The kernel shares the core between this thread and the data thread by weight: at nice 10 the data
     // thread gets nine tenths when both want all of it, and a 64-byte round trip keeps its p99 (400-521
     // us against 4,500 us at nice 0); still a saturated data plane cannot stop new sessions for ever.
-    // Source: URING.md G.
+    // Source: docs/internals/uring.md G.
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
         tracing::warn!(%error, "service executor keeps the priority of the data thread");
     }

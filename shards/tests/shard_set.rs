@@ -7,6 +7,8 @@ mod support;
 
 use std::time::Duration;
 
+use ringway_proto::key::Address;
+use ringway_proto::key::PublicKey;
 use ringway_proto::peer::PeerEvent;
 use ringway_proto::peer::StreamId;
 use ringway_shards::ring::ListenError;
@@ -19,13 +21,27 @@ use support::Peer;
 use support::admitted;
 use support::check_ended;
 use support::config;
-use support::key;
+use support::random;
+use support::secret;
 use support::settled;
+use support::unix_time_ns;
 use support::until;
+
+/// Returns the public key of the peer with secret number `number`.
+fn key(number: u16) -> PublicKey {
+    secret(number).public()
+}
 
 /// Opens a stream from `source` to `target`, which accepts; returns both ends.
 fn bridge(peers: &mut [Peer], source: usize, target: usize) -> (StreamId, StreamId) {
-    let stream = peers[source].open(u16::try_from(target).unwrap());
+    let destination = Address {
+        key: key(u16::try_from(target).unwrap()),
+        port: 100,
+    };
+    let session = &mut peers[source].session;
+    let stream = session
+        .open(destination, 50_000, unix_time_ns(), random())
+        .unwrap();
     let mut accepted = None;
     until(peers, |peers| {
         let place = peers[target]
@@ -43,12 +59,9 @@ fn bridge(peers: &mut [Peer], source: usize, target: usize) -> (StreamId, Stream
                 .unwrap();
             accepted = Some(stream);
         }
-        peers[source]
-            .take(|event| {
-                matches!(event, PeerEvent::Opened { stream: opened, .. } if *opened == stream)
-                    .then_some(())
-            })
-            .is_some()
+        peers[source].events.iter().any(
+            |event| matches!(event, PeerEvent::Opened { stream: opened, .. } if *opened == stream),
+        )
     });
     (stream, accepted.unwrap())
 }

@@ -3,8 +3,8 @@
 //! Here: when the accept is armed, cancelled and armed again. Not here: the sockets it brings.
 //!
 //! An accept that finds the file table full ends, and the client it had taken is dropped (measured,
-//! kernel 6.18; URING.md F). So users pause before that; if it happens all the same, the accept is
-//! armed again when a slot is free.
+//! kernel 6.18; docs/internals/uring.md F). So users pause before that; if it happens all the same, the
+//! accept is armed again when a slot is free.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;

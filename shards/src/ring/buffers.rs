@@ -256,6 +256,13 @@ impl Buffers {
         self.provided > 0
     }
 
+    /// Takes the memory away from the kernel.
+    pub(super) fn unregister(&self, kernel: &Kernel) {
+        if let Err(error) = kernel.submitter().unregister_buf_ring(GROUP) {
+            tracing::debug!(%error, "unregistering the buffer ring");
+        }
+    }
+
     /// Returns the present numbers.
     pub(super) fn numbers(&self) -> BufferNumbers {
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
@@ -415,7 +422,7 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: base and length are those of `new`; every range of it holds an `Arc` of this mapping,
-        // so none is left; a ring that may still write to it is closed before (`Ring::drop`).
+        // so none is left; the kernel has had it taken away by `Ring::drop`, or by `recycle`.
         let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
         if let Err(error) = unmapped {
             tracing::error!(%error, "unmapping receive memory");

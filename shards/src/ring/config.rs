@@ -30,7 +30,7 @@ pub struct RingConfig {
 
 impl Default for RingConfig {
     /// 32 blocks of 256 KiB: the fastest of the sizes measured; 1,024 at most, 256 MiB.
-    /// Source: URING.md B and D.
+    /// Source: docs/internals/uring.md B and D.
     fn default() -> Self {
         Self {
             entries: 1_024,

@@ -160,6 +160,13 @@ impl Slots {
             .map(|(slot, _)| slot)
     }
 
+    /// Returns whether a receive is in flight anywhere.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.table
+            .iter()
+            .any(|state| state.receive == Receive::Armed)
+    }
+
     pub(super) const fn opened(&self) -> u64 {
         self.opened
     }

@@ -31,6 +31,8 @@ use crate::batch::Batch;
 /// A gather send in flight.
 struct Send {
     slot: u32,
+    /// From `start` to `finish`.
+    is_in_flight: bool,
     batch: Batch<RingLease>,
     /// The slices of `batch`.
     slices: Vec<IoSlice<'static>>,
@@ -70,6 +72,7 @@ impl Sends {
             let slices = Vec::with_capacity(SLICES_TYPICAL);
             let op = Send {
                 slot,
+                is_in_flight: false,
                 batch: Batch::new(),
                 slices,
                 header: MsgHdr::new(),
@@ -79,6 +82,7 @@ impl Sends {
         });
         let op = &mut self.table[place_of(index)];
         op.slot = slot;
+        op.is_in_flight = true;
         op.batch = batch;
         op.slices.clear();
         let slices = &mut op.slices;
@@ -104,6 +108,9 @@ impl Sends {
     /// Ends an operation; returns its slot and its batch.
     pub(super) fn finish(&mut self, index: u32) -> Option<(u32, Batch<RingLease>)> {
         let op = self.table.get_mut(place_of(index))?;
+        if !std::mem::take(&mut op.is_in_flight) {
+            return None;
+        }
         let batch = std::mem::take(&mut op.batch);
         op.slices.clear();
         op.header = MsgHdr::new();

@@ -5,7 +5,7 @@
 //!
 //! Invariant: `Kernel` is created and used by one thread (`SINGLE_ISSUER`); it is neither `Send` nor
 //! `Sync`, so the compiler keeps it there.
-//! Source: `io_uring_setup(2)`, `io_uring_enter(2)`; URING.md B for the choice of flags.
+//! Source: `io_uring_setup(2)`, `io_uring_enter(2)`; docs/internals/uring.md B for the choice of flags.
 
 #![expect(
     unsafe_code,
@@ -295,5 +295,5 @@ impl Drop for Kernel {
 
 /// Completion entries for each submission entry. A turn submits at most one queue of requests but may
 /// find a completion of every multishot receive; past it the kernel allocates for each overflow.
-/// Source: URING.md, recommendation 1.
+/// Source: docs/internals/uring.md, recommendation 1.
 const CQ_FACTOR: u32 = 8;

@@ -3,7 +3,7 @@
 //! Here: listening sockets, whose options every accepted socket inherits, and outbound sockets. Not
 //! here: anything after that.
 //!
-//! Source: tcp(7), socket(7); inheritance measured (URING.md E).
+//! Source: tcp(7), socket(7); inheritance measured (docs/internals/uring.md E).
 
 use std::io;
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@
 //! that ring's next submission); an ordinary thread writes to an eventfd ([`Waker`]). Not here: when
 //! waking is needed (`mailbox`).
 //!
-//! Source: URING.md D (65-72 us by message, 90-104 us by eventfd, both from asleep).
+//! Source: docs/internals/uring.md D (65-72 us by message, 90-104 us by eventfd, both from asleep).
 
 use std::io;
 use std::os::fd::AsFd;

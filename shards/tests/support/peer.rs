@@ -14,13 +14,10 @@ use std::time::SystemTime;
 use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::Offer;
 use ringway_proto::handshake::RelayIdentity;
-use ringway_proto::key::Address;
-use ringway_proto::key::PublicKey;
 use ringway_proto::key::SecretKey;
 use ringway_proto::peer::PeerConfig;
 use ringway_proto::peer::PeerEvent;
 use ringway_proto::peer::PeerSession;
-use ringway_proto::peer::StreamId;
 use ringway_proto::time::Now;
 use ringway_shards::ring::RingConfig;
 use ringway_shards::set::BACKLOG_DEFAULT;
@@ -163,49 +160,24 @@ impl Peer {
         }
         has_moved
     }
-
-    /// Opens a stream to the peer with secret number `number`.
-    pub(crate) fn open(&mut self, number: u16) -> StreamId {
-        let destination = Address {
-            key: key(number),
-            port: 100,
-        };
-        self.session
-            .open(destination, 50_000, unix_time_ns(), random())
-            .unwrap()
-    }
-
-    /// Takes the first event that `choose` likes.
-    pub(crate) fn take<T>(&mut self, choose: impl Fn(&PeerEvent) -> Option<T>) -> Option<T> {
-        let place = self
-            .events
-            .iter()
-            .position(|event| choose(event).is_some())?;
-        choose(&self.events.remove(place))
-    }
 }
 
 /// Returns the wall-clock time in nanoseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "opens carry the wall-clock time")]
-fn unix_time_ns() -> u64 {
+pub(crate) fn unix_time_ns() -> u64 {
     let wall = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap();
     u64::try_from(wall.as_nanos()).unwrap()
 }
 
-fn secret(number: u16) -> SecretKey {
+pub(crate) fn secret(number: u16) -> SecretKey {
     let mut seed = [3; 32];
     seed[..2].copy_from_slice(&number.to_be_bytes());
     SecretKey::from_seed(seed)
 }
 
-/// Returns the public key of the peer with secret number `number`.
-pub(crate) fn key(number: u16) -> PublicKey {
-    secret(number).public()
-}
-
-fn random() -> [u8; 32] {
+pub(crate) fn random() -> [u8; 32] {
     let mut random = [0; 32];
     getrandom::fill(&mut random).unwrap();
     random
