@@ -134,8 +134,7 @@ impl Open {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.is_void
-            || (self.started.is_some() && self.ends.iter().all(|end| end.state.is_over()))
+        self.is_void || (self.started.is_some() && self.ends.iter().all(|end| end.state.is_over()))
     }
 
     const fn is_with_adversary(&self) -> bool {
@@ -153,7 +152,9 @@ impl World {
         let wrong = if open.is_with_adversary() {
             None
         } else if at + bytes.len() as u64 > sent {
-            Some(format!("open {number}: side {side} got bytes beyond {sent}, which were not sent"))
+            Some(format!(
+                "open {number}: side {side} got bytes beyond {sent}, which were not sent"
+            ))
         } else {
             crate::content::mismatch(number, from, at, bytes)
                 .map(|at| format!("open {number}: side {side} got a wrong byte at {at}"))
@@ -178,10 +179,14 @@ impl World {
         if is_twice {
             self.fail(format!("open {number}: side {side} got two FINs"));
         } else if !other.has_finished {
-            self.fail(format!("open {number}: side {side} got a FIN that was not sent"));
+            self.fail(format!(
+                "open {number}: side {side} got a FIN that was not sent"
+            ));
         } else if received != other.written {
             let written = other.written;
-            self.fail(format!("open {number}: side {side} got FIN after {received} of {written} bytes"));
+            self.fail(format!(
+                "open {number}: side {side} got FIN after {received} of {written} bytes"
+            ));
         }
     }
 
@@ -201,8 +206,8 @@ impl World {
         };
         let is_absent = !open.was_there && code == Reason::UnknownDestination.code();
         // A reset right behind the acceptance may arrive with it.
-        let is_reset = matches!(open.plan.reset, Some((1, _)))
-            && code == Reason::RefusedByDestination.code();
+        let is_reset =
+            matches!(open.plan.reset, Some((1, _))) && code == Reason::RefusedByDestination.code();
         // The relay says 303; a destination that is full itself resets the stream, which is 305.
         let is_full = self.options.streams_max < 100
             && [Reason::TooManyStreams, Reason::RefusedByDestination]
@@ -211,7 +216,9 @@ impl World {
         if !(is_right || is_absent || is_full || is_reset) {
             let target = open.target;
             let answer = open.plan.answer;
-            self.fail(format!("open {number} to {target:?} ({answer:?}) was refused with {code}"));
+            self.fail(format!(
+                "open {number} to {target:?} ({answer:?}) was refused with {code}"
+            ));
         }
         self.check_answer_time(number);
     }
@@ -245,7 +252,9 @@ impl World {
             || (side == 1 && open.ends[1].state == State::Opening)
             || matches!(open.ends[1 - side].state, State::Refused(_));
         if !is_expected {
-            self.fail(format!("open {number}: side {side} was reset for no reason"));
+            self.fail(format!(
+                "open {number}: side {side} was reset for no reason"
+            ));
         }
     }
 
@@ -261,7 +270,9 @@ impl World {
         }
         if received.0 != received.1 {
             let (counted, given) = received;
-            return self.fail(format!("shard {shard}: counted {counted} of {given} received bytes"));
+            return self.fail(format!(
+                "shard {shard}: counted {counted} of {given} received bytes"
+            ));
         }
         let bound = audit.sockets * u64::from(SESSION_QUEUE_MAX);
         if audit.queued_bytes > bound {
@@ -269,7 +280,9 @@ impl World {
             return self.fail(format!("shard {shard}: {queued} bytes wait, bound {bound}"));
         }
         if entry.account.bytes() < 0 || entry.account.leases() < 0 {
-            self.fail(format!("shard {shard}: receive memory was given back twice"));
+            self.fail(format!(
+                "shard {shard}: receive memory was given back twice"
+            ));
         }
     }
 
@@ -301,7 +314,10 @@ impl World {
                         && open.ends[1 - side].received == open.plan.bytes[side]
                 });
             if is_clean && !is_complete {
-                wrong = Some(format!("open {number} was not completed: {:?}, plan {:?}", open.ends, open.plan));
+                wrong = Some(format!(
+                    "open {number} was not completed: {:?}, plan {:?}",
+                    open.ends, open.plan
+                ));
                 break;
             }
         }
@@ -326,11 +342,16 @@ impl World {
                 wrong.push(format!("shard {number} has lost a socket"));
             }
             if stats.opens_pending != 0 {
-                wrong.push(format!("shard {number} has {} opens pending", stats.opens_pending));
+                wrong.push(format!(
+                    "shard {number} has {} opens pending",
+                    stats.opens_pending
+                ));
             }
             if shard.account.bytes() != 0 || shard.account.leases() != 0 {
                 let (bytes, leases) = (shard.account.bytes(), shard.account.leases());
-                wrong.push(format!("shard {number} leaks {leases} leases with {bytes} bytes"));
+                wrong.push(format!(
+                    "shard {number} leaks {leases} leases with {bytes} bytes"
+                ));
             }
             if shard.slots.iter().any(Option::is_some) || !shard.is_idle() {
                 wrong.push(format!("shard {number} has sockets or inputs left"));
@@ -344,7 +365,9 @@ impl World {
                 && !honest.is_over
                 && !self.conns[honest.conn].is_silent
             {
-                wrong.push(format!("client {number} was never told that its session is over"));
+                wrong.push(format!(
+                    "client {number} was never told that its session is over"
+                ));
             }
         }
         if let Some(first) = wrong.into_iter().next() {

@@ -24,7 +24,10 @@ pub(crate) fn fill(open: usize, side: usize, position: u64, out: &mut [u8]) {
 pub(crate) fn mismatch(open: usize, side: usize, position: u64, bytes: &[u8]) -> Option<u64> {
     let mut expected = vec![0; bytes.len()];
     fill(open, side, position, &mut expected);
-    let at = expected.iter().zip(bytes).position(|(left, right)| left != right)?;
+    let at = expected
+        .iter()
+        .zip(bytes)
+        .position(|(left, right)| left != right)?;
     Some(position + at as u64)
 }
 

@@ -79,7 +79,12 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(config: CoreConfig, directory: SimDirectory, shards: usize, now: u64) -> Self {
+    pub(crate) fn new(
+        config: CoreConfig,
+        directory: SimDirectory,
+        shards: usize,
+        now: u64,
+    ) -> Self {
         let slots = usize::try_from(config.sockets_max).unwrap_or(0) + 1;
         Self {
             core: ShardCore::new(config, directory, Now::from_nanos(now)),
@@ -127,7 +132,9 @@ impl World {
 
     fn accept(&mut self, shard: usize) {
         while !self.shards[shard].is_paused {
-            let Some(conn) = self.shards[shard].backlog.pop_front() else { return };
+            let Some(conn) = self.shards[shard].backlog.pop_front() else {
+                return;
+            };
             let free = self.shards[shard].slots.iter().position(Option::is_none);
             let Some(free) = free else {
                 // The file table is full: the kernel drops the connection.
@@ -187,7 +194,9 @@ impl World {
 
     pub(crate) fn close_done(&mut self, conn: usize) {
         let shard = self.conns[conn].shard;
-        let Some(slot) = self.conns[conn].slot else { return };
+        let Some(slot) = self.conns[conn].slot else {
+            return;
+        };
         self.push(shard, Input::Closed(slot));
         let index = usize::try_from(slot.0).unwrap_or(usize::MAX);
         self.shards[shard].slots[index] = None;
@@ -196,7 +205,9 @@ impl World {
 
     /// Mail that was sent has come.
     pub(crate) fn mail(&mut self, source: usize, target: usize, message: Box<Message<SimLease>>) {
-        self.shards[target].inbox.push_back(Input::Message(source, message));
+        self.shards[target]
+            .inbox
+            .push_back(Input::Message(source, message));
         if self.rng.chance(self.options.faults.lost_wake) && !self.shards[target].is_awake {
             // Found when something else wakes the shard, at the latest by its own look-around.
             self.counts.lost_wakes += 1;
@@ -216,7 +227,11 @@ impl World {
             self.timers(shard, now);
         }
         let mut inputs = std::mem::take(&mut self.shards[shard].inbox);
-        let count = if self.rng.chance(20) { self.rng.size(1, inputs.len()) } else { inputs.len() };
+        let count = if self.rng.chance(20) {
+            self.rng.size(1, inputs.len())
+        } else {
+            inputs.len()
+        };
         let later = inputs.split_off(count.min(inputs.len()));
         for input in inputs {
             self.input(shard, input, now);
@@ -255,7 +270,11 @@ impl World {
 
     fn input(&mut self, shard: usize, input: Input, now: Now) {
         self.trace(|| format!("shard {shard} <- {}", describe(&input)));
-        let Shard { core, received_bytes, .. } = &mut self.shards[shard];
+        let Shard {
+            core,
+            received_bytes,
+            ..
+        } = &mut self.shards[shard];
         match input {
             Input::Accepted(slot) => core.accepted(slot, now),
             Input::Closed(slot) => core.closed(slot),
@@ -302,7 +321,14 @@ impl World {
                     let due = *due;
                     self.counts.messages += 1;
                     let message = Box::new(message);
-                    self.when(due, Event::Mail { source: shard, target, message });
+                    self.when(
+                        due,
+                        Event::Mail {
+                            source: shard,
+                            target,
+                            message,
+                        },
+                    );
                 }
                 Action::PauseAccept => self.shards[shard].is_paused = true,
                 Action::ResumeAccept => {
@@ -321,24 +347,44 @@ impl World {
 
     fn send(&mut self, shard: usize, slot: Slot, batch: ringway_shards::batch::Batch<SimLease>) {
         let Some(conn) = self.conn_of(shard, slot) else {
-            return self.fail(format!("shard {shard} sends on slot {} without a socket", slot.0));
+            return self.fail(format!(
+                "shard {shard} sends on slot {} without a socket",
+                slot.0
+            ));
         };
         if self.conns[conn].op.is_some() {
-            return self.fail(format!("shard {shard} has two sends in flight on slot {}", slot.0));
+            return self.fail(format!(
+                "shard {shard} has two sends in flight on slot {}",
+                slot.0
+            ));
         }
         if self.conns[conn].is_closing {
-            return self.fail(format!("shard {shard} sends on slot {} after its close", slot.0));
+            return self.fail(format!(
+                "shard {shard} sends on slot {} after its close",
+                slot.0
+            ));
         }
         if batch.is_empty() {
             return self.fail(format!("shard {shard} sends nothing on slot {}", slot.0));
         }
-        self.trace(|| format!("shard {shard} sends {} bytes on connection {conn}", batch.len()));
-        self.conns[conn].op = Some(SendOp { batch, offset: 0, result: None });
+        self.trace(|| {
+            format!(
+                "shard {shard} sends {} bytes on connection {conn}",
+                batch.len()
+            )
+        });
+        self.conns[conn].op = Some(SendOp {
+            batch,
+            offset: 0,
+            result: None,
+        });
         self.progress_send(conn);
     }
 
     fn close_slot(&mut self, shard: usize, slot: Slot) {
-        let Some(conn) = self.conn_of(shard, slot).filter(|conn| !self.conns[*conn].is_closing)
+        let Some(conn) = self
+            .conn_of(shard, slot)
+            .filter(|conn| !self.conns[*conn].is_closing)
         else {
             return self.fail(format!("shard {shard} closes slot {} twice", slot.0));
         };
@@ -348,7 +394,14 @@ impl World {
             && op.result.is_none()
         {
             let offset = u32::try_from(op.offset).unwrap_or(u32::MAX);
-            self.end_send(conn, if offset > 0 { Ok(offset) } else { Err(ECANCELED) });
+            self.end_send(
+                conn,
+                if offset > 0 {
+                    Ok(offset)
+                } else {
+                    Err(ECANCELED)
+                },
+            );
         }
         self.relay_close(conn);
         let delay = self.completion_delay();
@@ -365,14 +418,24 @@ fn describe(input: &Input) -> String {
         Input::Kick(key) => format!("kick {key}"),
         Input::Message(source, message) => {
             let text = format!("{message:?}");
-            format!("from shard {source}: {}", text.get(..text.len().min(100)).unwrap_or_default())
+            format!(
+                "from shard {source}: {}",
+                text.get(..text.len().min(100)).unwrap_or_default()
+            )
         }
         Input::Received(slot, lease) => {
             let bytes = ringway_shards::lease::Lease::bytes(lease);
-            format!("slot {} received {}: {:02x?}", slot.0, bytes.len(), &bytes[..bytes.len().min(28)])
+            format!(
+                "slot {} received {}: {:02x?}",
+                slot.0,
+                bytes.len(),
+                &bytes[..bytes.len().min(28)]
+            )
         }
         Input::RecvEnded(slot, _, end) => format!("slot {} receive ended {end:?}", slot.0),
-        Input::Sent(slot, op) => format!("slot {} sent {:?} of {}", slot.0, op.result, op.batch.len()),
+        Input::Sent(slot, op) => {
+            format!("slot {} sent {:?} of {}", slot.0, op.result, op.batch.len())
+        }
         Input::Shutdown => "shutdown".into(),
     }
 }

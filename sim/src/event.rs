@@ -16,7 +16,11 @@ pub(crate) enum Event {
     /// A connection reaches the relay's listener.
     Accept { conn: usize },
     /// Something a stream's application has planned.
-    Act { client: usize, stream: u32, act: Act },
+    Act {
+        client: usize,
+        stream: u32,
+        act: Act,
+    },
     /// A client plans its next move.
     Adversary { client: usize },
     /// Bytes, FIN arrive.
@@ -26,11 +30,18 @@ pub(crate) enum Event {
     /// A client joins.
     Join { kind: Join },
     /// The executor has finished a job.
-    Computed { shard: usize, result: Box<JobResult> },
+    Computed {
+        shard: usize,
+        result: Box<JobResult>,
+    },
     /// A fault is injected.
     Fault { fault: Fault },
     /// A mailbox has something for a shard.
-    Mail { source: usize, target: usize, message: Box<Message<SimLease>> },
+    Mail {
+        source: usize,
+        target: usize,
+        message: Box<Message<SimLease>>,
+    },
     /// A client opens a stream.
     Open { open: usize },
     /// A client looks at its session: time-outs, output.

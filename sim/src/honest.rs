@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ringway_proto::key::Address;
-use ringway_proto::peer::{IncomingRequest, OpenStreamError, PeerConfig, PeerEvent, PeerSession, StreamId};
+use ringway_proto::peer::{
+    IncomingRequest, OpenStreamError, PeerConfig, PeerEvent, PeerSession, StreamId,
+};
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
@@ -22,6 +24,10 @@ pub(crate) const UNIX_NS: u64 = 1_800_000_000 * SECOND;
 
 /// One session of an honest peer.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts that a trace shows by name"
+)]
 pub(crate) struct Honest {
     number: usize,
     pub(crate) identity: usize,
@@ -44,6 +50,10 @@ pub(crate) struct Honest {
 
 /// What the application knows of a stream.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts that a trace shows by name"
+)]
 struct App {
     /// `None`: opened by an adversary.
     open: Option<usize>,
@@ -100,10 +110,16 @@ impl World {
             }
         };
         let faults = self.options.faults;
-        let socket_delay =
-            if self.rng.chance(faults.slow_socket) { self.rng.skewed(100_000, 20 * MS) } else { 0 };
-        let stream_delay =
-            if self.rng.chance(faults.slow_stream) { self.rng.skewed(100_000, 100 * MS) } else { 0 };
+        let socket_delay = if self.rng.chance(faults.slow_socket) {
+            self.rng.skewed(100_000, 20 * MS)
+        } else {
+            0
+        };
+        let stream_delay = if self.rng.chance(faults.slow_stream) {
+            self.rng.skewed(100_000, 100 * MS)
+        } else {
+            0
+        };
         let opens_early = self.rng.chance(30);
         self.clients[number] = Client::Honest(Box::new(Honest {
             number,
@@ -187,7 +203,7 @@ impl Honest {
             self.session.eof(world.clock());
         } else if !bytes.is_empty() {
             // An error comes again as the last event.
-            drop(self.session.receive(&bytes, world.clock()));
+            let _comes_as_event = self.session.receive(&bytes, world.clock());
             world.progress_send(self.conn);
         }
         let conn = &world.conns[self.conn];
@@ -195,7 +211,12 @@ impl Honest {
         if !is_at_end && has_more {
             self.is_read_planned = true;
             let delay = self.socket_delay;
-            world.at(delay, Event::Read { client: self.number });
+            world.at(
+                delay,
+                Event::Read {
+                    client: self.number,
+                },
+            );
         }
         self.pump(world);
     }
@@ -216,7 +237,12 @@ impl Honest {
             && (self.timer_at <= world.now || due < self.timer_at)
         {
             self.timer_at = due;
-            world.when(due, Event::Pump { client: self.number });
+            world.when(
+                due,
+                Event::Pump {
+                    client: self.number,
+                },
+            );
         }
     }
 
@@ -246,7 +272,10 @@ impl Honest {
             }
             if out.len() > count {
                 let (have, want) = (out.len(), count);
-                world.fail(format!("client {}: transmit gave {have} of {want} bytes", self.number));
+                world.fail(format!(
+                    "client {}: transmit gave {have} of {want} bytes",
+                    self.number
+                ));
             }
             let conn = &world.conns[self.conn];
             if !(conn.is_silent || conn.is_reset_at_peer || conn.is_closed_by_peer) {
@@ -257,13 +286,16 @@ impl Honest {
 
     fn start_opens(&mut self, world: &mut World) {
         while let Some(number) = self.waiting.front().copied() {
-            if !self.is_ready && !(self.opens_early && self.session.offer().is_some()) {
+            let may_open = self.is_ready || (self.opens_early && self.session.offer().is_some());
+            if !may_open {
                 return;
             }
             let open = &world.opens[number];
             let target = open.target;
             let key = match target {
-                Target::Adversary(identity) | Target::Peer(identity) => world.keys.peers[identity].1,
+                Target::Adversary(identity) | Target::Peer(identity) => {
+                    world.keys.peers[identity].1
+                }
                 Target::Nobody => world.keys.nobody,
                 Target::Relay => world.keys.relay_public,
             };
@@ -271,13 +303,23 @@ impl Honest {
             let (source_port, cancel) = (open.source_port, open.plan.cancel);
             let random = world.rng.bytes_32();
             let timestamp_ns = UNIX_NS + world.now;
-            match self.session.open(destination, source_port, timestamp_ns, random) {
+            match self
+                .session
+                .open(destination, source_port, timestamp_ns, random)
+            {
                 Ok(stream) => {
                     self.waiting.pop_front();
                     self.opened(world, number, stream.as_u32());
                     if let Some(delay) = cancel {
                         let (client, stream) = (self.number, stream.as_u32());
-                        world.at(delay, Event::Act { client, stream, act: Act::Cancel });
+                        world.at(
+                            delay,
+                            Event::Act {
+                                client,
+                                stream,
+                                act: Act::Cancel,
+                            },
+                        );
                     }
                 }
                 Err(OpenStreamError::LocalStreams { .. } | OpenStreamError::LocalQueue) => return,
@@ -296,18 +338,30 @@ impl Honest {
         // The destination's session, if there is one that no fault has touched.
         let there = match target {
             Target::Peer(identity) if identity == own_identity => Some((own, self.hurt)),
-            Target::Peer(identity) => world.clients.iter().enumerate().rev().find_map(|(number, client)| match client {
-                Client::Honest(honest)
-                    if honest.identity == identity && honest.is_ready && !honest.is_over =>
-                {
-                    Some((number, honest.hurt))
-                }
-                _ => None,
-            }),
+            Target::Peer(identity) => {
+                world
+                    .clients
+                    .iter()
+                    .enumerate()
+                    .rev()
+                    .find_map(|(number, client)| match client {
+                        Client::Honest(honest)
+                            if honest.identity == identity
+                                && honest.is_ready
+                                && !honest.is_over =>
+                        {
+                            Some((number, honest.hurt))
+                        }
+                        _ => None,
+                    })
+            }
             Target::Adversary(_) | Target::Nobody | Target::Relay => None,
         };
         let now = world.now;
-        let hurt = self.hurt.or(there.and_then(|(_, hurt)| hurt)).map(|why| (why, now));
+        let hurt = self
+            .hurt
+            .or_else(|| there.and_then(|(_, hurt)| hurt))
+            .map(|why| (why, now));
         let open = &mut world.opens[number];
         open.started = Some(now);
         open.ends[0].state = State::Opening;
@@ -322,7 +376,11 @@ impl Honest {
     fn event(&mut self, world: &mut World, event: PeerEvent) {
         world.trace(|| {
             let text = format!("{event:?}");
-            format!("client {}: {}", self.number, text.get(..text.len().min(120)).unwrap_or_default())
+            format!(
+                "client {}: {}",
+                self.number,
+                text.get(..text.len().min(120)).unwrap_or_default()
+            )
         });
         match event {
             PeerEvent::Closed { error } => {
@@ -330,15 +388,21 @@ impl Honest {
                 self.session_over(world, &sentence);
             }
             PeerEvent::Finished { stream } => self.saw_fin(world, stream.as_u32()),
-            PeerEvent::GoAway { code } => {
-                if code != 0 {
-                    self.session_over(world, &format!("was ended by the relay with {code}"));
-                }
+            PeerEvent::GoAway { code } if code != 0 => {
+                self.session_over(world, &format!("was ended by the relay with {code}"));
             }
-            PeerEvent::Incoming { stream, source, port, request } => {
+            PeerEvent::Incoming {
+                stream,
+                source,
+                port,
+                request,
+            } => {
                 self.incoming(world, stream.as_u32(), source, port, request);
             }
-            PeerEvent::OpenRefused { stream, reason_code } => {
+            PeerEvent::OpenRefused {
+                stream,
+                reason_code,
+            } => {
                 if let Some(number) = self.apps.remove(&stream.as_u32()).and_then(|app| app.open) {
                     world.check_refusal(number, reason_code);
                     world.opens[number].ends[0].state = State::Refused(reason_code);
@@ -385,7 +449,9 @@ impl Honest {
     ) {
         let identity = world.keys.find(&source.key);
         let number = world.opens.iter().position(|open| {
-            Some(open.identity) == identity && open.source_port == source.port && open.started.is_some()
+            Some(open.identity) == identity
+                && open.source_port == source.port
+                && open.started.is_some()
         });
         let own = self.number;
         let Some(number) = number else {
@@ -405,12 +471,19 @@ impl Honest {
         open.ends[1].state = State::Opening;
         open.clients[1] = Some(own);
         let now = world.now;
-        open.hurt = open.hurt.or(self.hurt.map(|why| (why, now)));
+        open.hurt = open.hurt.or_else(|| self.hurt.map(|why| (why, now)));
         let answer = open.plan.answer;
         self.offers.insert(stream, (request, Some(number)));
         match answer {
             Answer::Accept { delay } if delay > 0 => {
-                world.at(delay, Event::Act { client: own, stream, act: Act::Answer });
+                world.at(
+                    delay,
+                    Event::Act {
+                        client: own,
+                        stream,
+                        act: Act::Answer,
+                    },
+                );
             }
             Answer::Accept { .. } | Answer::Refuse(_) => self.answer(world, stream),
             Answer::Never => {}
@@ -418,7 +491,9 @@ impl Honest {
     }
 
     fn answer(&mut self, world: &mut World, stream: u32) {
-        let Some((request, open)) = self.offers.remove(&stream) else { return };
+        let Some((request, open)) = self.offers.remove(&stream) else {
+            return;
+        };
         let id = StreamId::new(stream);
         let refusal = match open.map(|number| world.opens[number].plan.answer) {
             Some(Answer::Refuse(reason)) => Some(reason),
@@ -427,7 +502,7 @@ impl Honest {
         };
         if let Some(reason) = refusal {
             // Gone already when the opener has given up.
-            drop(self.session.refuse(id, request, reason));
+            let _may_be_gone = self.session.refuse(id, request, reason);
             if let Some(number) = open {
                 world.opens[number].ends[1].state = State::Refused(reason.code());
             }
@@ -455,17 +530,24 @@ impl Honest {
     fn work(&mut self, world: &mut World, stream: u32) {
         let id = StreamId::new(stream);
         if let Some(number) = self.apps.get(&stream).and_then(|app| app.open)
-            && matches!(world.opens[number].ends[self.apps[&stream].side].state, State::Opening)
+            && matches!(
+                world.opens[number].ends[self.apps[&stream].side].state,
+                State::Opening
+            )
         {
             return;
         }
-        let Some(app) = self.apps.get_mut(&stream) else { return };
+        let Some(app) = self.apps.get_mut(&stream) else {
+            return;
+        };
         while app.written < app.total {
             let left = usize::try_from(app.total - app.written).unwrap_or(usize::MAX);
             let count = world.rng.size(1, 32_768).min(left);
             let mut bytes = vec![0; count];
             crate::content::fill(app.open.unwrap_or(0), app.side, app.written, &mut bytes);
-            let Ok(taken) = self.session.write(id, &bytes) else { return };
+            let Ok(taken) = self.session.write(id, &bytes) else {
+                return;
+            };
             app.written += taken as u64;
             if let Some(number) = app.open {
                 world.opens[number].ends[app.side].written = app.written;
@@ -482,26 +564,37 @@ impl Honest {
             world.counts.stream_resets += 1;
             world.opens[number].ends[side].state = State::ResetHere;
             self.apps.remove(&stream);
-            drop(self.session.reset(id));
+            let _may_be_gone = self.session.reset(id);
             return;
         }
         if app.written < app.total || app.has_finished || app.is_finish_planned {
             return;
         }
-        let plan = app.open.map_or(Finish::AtOnce, |number| world.opens[number].plan.finish[app.side]);
+        let plan = app.open.map_or(Finish::AtOnce, |number| {
+            world.opens[number].plan.finish[app.side]
+        });
         match plan {
             Finish::AfterOther if !app.has_seen_fin => {}
             Finish::AfterOther | Finish::AtOnce => self.finish(world, stream),
             Finish::Later(delay) => {
                 app.is_finish_planned = true;
                 let client = self.number;
-                world.at(delay, Event::Act { client, stream, act: Act::Finish });
+                world.at(
+                    delay,
+                    Event::Act {
+                        client,
+                        stream,
+                        act: Act::Finish,
+                    },
+                );
             }
         }
     }
 
     fn finish(&mut self, world: &mut World, stream: u32) {
-        let Some(app) = self.apps.get_mut(&stream).filter(|app| !app.has_finished) else { return };
+        let Some(app) = self.apps.get_mut(&stream).filter(|app| !app.has_finished) else {
+            return;
+        };
         let id = StreamId::new(stream);
         if let Err(error) = self.session.finish(id) {
             if self.session.stream_state(id).is_none() || self.session.error().is_some() {
@@ -509,7 +602,9 @@ impl Honest {
                 return;
             }
             let own = self.number;
-            return world.fail(format!("client {own}: stream {stream} cannot be finished: {error}"));
+            return world.fail(format!(
+                "client {own}: stream {stream} cannot be finished: {error}"
+            ));
         }
         app.has_finished = true;
         if let Some(number) = app.open {
@@ -519,23 +614,29 @@ impl Honest {
     }
 
     fn cancel(&mut self, world: &mut World, stream: u32) {
-        let Some(number) = self.apps.get(&stream).and_then(|app| app.open) else { return };
+        let Some(number) = self.apps.get(&stream).and_then(|app| app.open) else {
+            return;
+        };
         if world.opens[number].ends[0].state == State::Opening {
             world.opens[number].ends[0].state = State::ResetHere;
             self.apps.remove(&stream);
-            drop(self.session.reset(StreamId::new(stream)));
+            let _may_be_gone = self.session.reset(StreamId::new(stream));
         }
     }
 
     fn read_stream(&mut self, world: &mut World, stream: u32, is_due: bool) {
-        let Some(app) = self.apps.get_mut(&stream) else { return };
+        let Some(app) = self.apps.get_mut(&stream) else {
+            return;
+        };
         if !app.is_readable || app.is_read_planned {
             return;
         }
         let is_slow = self.stream_delay > 0;
         while !is_slow || is_due || self.is_over {
             let mut bytes = vec![0; world.rng.size(1, 65_536)];
-            let Ok(count) = self.session.read(StreamId::new(stream), &mut bytes) else { return };
+            let Ok(count) = self.session.read(StreamId::new(stream), &mut bytes) else {
+                return;
+            };
             if count == 0 {
                 app.is_readable = false;
                 break;
@@ -551,7 +652,14 @@ impl Honest {
         if app.is_readable {
             app.is_read_planned = true;
             let (client, delay) = (self.number, self.stream_delay);
-            world.at(delay, Event::Act { client, stream, act: Act::Read });
+            world.at(
+                delay,
+                Event::Act {
+                    client,
+                    stream,
+                    act: Act::Read,
+                },
+            );
         }
         if !self.is_over {
             self.work(world, stream);
@@ -559,7 +667,9 @@ impl Honest {
     }
 
     fn saw_fin(&mut self, world: &mut World, stream: u32) {
-        let Some(app) = self.apps.get_mut(&stream) else { return };
+        let Some(app) = self.apps.get_mut(&stream) else {
+            return;
+        };
         app.has_seen_fin = true;
         if let Some(number) = app.open {
             let side = app.side;
@@ -573,7 +683,10 @@ impl Honest {
 
     /// Both directions have ended in order?
     fn done(&mut self, world: &mut World, stream: u32) {
-        let Some(app) = self.apps.get(&stream).filter(|app| app.has_finished && app.has_seen_fin)
+        let Some(app) = self
+            .apps
+            .get(&stream)
+            .filter(|app| app.has_finished && app.has_seen_fin)
         else {
             return;
         };
@@ -586,8 +699,14 @@ impl Honest {
     }
 
     fn was_reset(&mut self, world: &mut World, stream: u32) {
-        let offer = self.offers.remove(&stream).and_then(|(_, open)| Some((open?, 1)));
-        let app = self.apps.remove(&stream).and_then(|app| Some((app.open?, app.side)));
+        let offer = self
+            .offers
+            .remove(&stream)
+            .and_then(|(_, open)| Some((open?, 1)));
+        let app = self
+            .apps
+            .remove(&stream)
+            .and_then(|app| Some((app.open?, app.side)));
         if let Some((number, side)) = offer.or(app) {
             world.check_reset(number, side);
             world.opens[number].ends[side].state = State::Reset;
@@ -605,7 +724,9 @@ impl Honest {
         world.trace(|| format!("client {own}: session {how}"));
         let is_clean = self.hurt.is_none() && !world.conns[self.conn].has_waited;
         if is_clean && !world.is_draining {
-            world.fail(format!("session of client {own}, which no fault has touched, {how}"));
+            world.fail(format!(
+                "session of client {own}, which no fault has touched, {how}"
+            ));
         }
         let streams: Vec<u32> = self.apps.keys().copied().collect();
         for stream in streams {

@@ -25,7 +25,9 @@ pub(crate) struct Keys {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("relay", &self.relay_public).finish_non_exhaustive()
+        f.debug_struct("Keys")
+            .field("relay", &self.relay_public)
+            .finish_non_exhaustive()
     }
 }
 

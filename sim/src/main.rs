@@ -77,8 +77,12 @@ fn kept_seeds() -> Vec<u64> {
 fn run_all(seeds: &[u64], flags: &Flags) -> Total {
     let begin = Instant::now();
     let next = AtomicU64::new(0);
-    let total =
-        Mutex::new(Total { counts: Counts::default(), seeds: 0, seconds: 0.0, failure: None });
+    let total = Mutex::new(Total {
+        counts: Counts::default(),
+        seeds: 0,
+        seconds: 0.0,
+        failure: None,
+    });
     std::thread::scope(|scope| {
         for _ in 0..flags.jobs.max(1) {
             scope.spawn(|| {
@@ -106,7 +110,9 @@ fn run_all(seeds: &[u64], flags: &Flags) -> Total {
             });
         }
     });
-    let mut total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut total = total
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     total.seconds = begin.elapsed().as_secs_f64();
     total
 }
@@ -117,7 +123,10 @@ fn report(total: &Total) -> ExitCode {
         say(&format!("replay: {}", replay(*seed)));
         return ExitCode::FAILURE;
     }
-    say(&format!("{} seeds passed in {:.1} s", total.seeds, total.seconds));
+    say(&format!(
+        "{} seeds passed in {:.1} s",
+        total.seeds, total.seconds
+    ));
     for (name, count) in total.counts.fields() {
         say(&format!("{count:>14}  {name}"));
     }

@@ -91,6 +91,10 @@ pub(crate) struct SendOp {
 
 /// One TCP connection.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts that a trace shows by name"
+)]
 pub(crate) struct Conn {
     pub(crate) client: usize,
     pub(crate) shard: usize,
@@ -144,24 +148,37 @@ impl World {
     pub(crate) fn cut_later(&mut self, conn: usize) {
         let further = self.rng.skewed(0, 200_000);
         let is_up = self.rng.chance(50);
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let pipe = if is_up { &mut entry.up } else { &mut entry.down };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let pipe = if is_up {
+            &mut entry.up
+        } else {
+            &mut entry.down
+        };
         pipe.cut_at = Some(pipe.delivered + further);
     }
 
     pub(crate) fn network_delay(&mut self) -> u64 {
-        self.rng.range(self.options.delay_min, self.options.delay_max)
+        self.rng
+            .range(self.options.delay_min, self.options.delay_max)
     }
 
     /// Puts bytes on a pipe; returns how many it took.
     pub(crate) fn write(&mut self, conn: usize, way: Way, bytes: &[u8]) -> usize {
         let delay = self.network_delay();
         let now = self.now;
-        let Some(entry) = self.conns.get_mut(conn) else { return 0 };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return 0;
+        };
         if way == Way::Up && entry.is_silent {
             return bytes.len();
         }
-        let pipe = if way == Way::Up { &mut entry.up } else { &mut entry.down };
+        let pipe = if way == Way::Up {
+            &mut entry.up
+        } else {
+            &mut entry.down
+        };
         let count = pipe.room().min(bytes.len());
         if count == 0 {
             return 0;
@@ -179,11 +196,17 @@ impl World {
     pub(crate) fn fin(&mut self, conn: usize, way: Way) {
         let delay = self.network_delay();
         let now = self.now;
-        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
         if way == Way::Up && entry.is_silent {
             return;
         }
-        let pipe = if way == Way::Up { &mut entry.up } else { &mut entry.down };
+        let pipe = if way == Way::Up {
+            &mut entry.up
+        } else {
+            &mut entry.down
+        };
         if pipe.fin_due.is_none() && !pipe.has_fin {
             pipe.due_last = pipe.due_last.max(now + delay);
             pipe.fin_due = Some(pipe.due_last);
@@ -195,11 +218,17 @@ impl World {
     /// Something is due on a pipe.
     pub(crate) fn arrive(&mut self, conn: usize, way: Way) {
         let now = self.now;
-        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
         if entry.is_silent && way == Way::Down {
             return;
         }
-        let pipe = if way == Way::Up { &mut entry.up } else { &mut entry.down };
+        let pipe = if way == Way::Up {
+            &mut entry.up
+        } else {
+            &mut entry.down
+        };
         while let Some((due, count)) = pipe.flights.front().copied() {
             if due > now {
                 break;
@@ -238,24 +267,36 @@ impl World {
     /// The peer's kernel sees an RST.
     pub(crate) fn reset_peer(&mut self, conn: usize) {
         let keeps = self.rng.chance(50);
-        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
         if entry.is_reset_at_peer || entry.is_silent {
             return;
         }
         entry.is_reset_at_peer = true;
-        if keeps { entry.down.drop_flights() } else { entry.down.drop_all() }
+        if keeps {
+            entry.down.drop_flights();
+        } else {
+            entry.down.drop_all();
+        }
         self.peer_readable(conn);
     }
 
     /// The relay's kernel sees an RST.
     pub(crate) fn reset_relay(&mut self, conn: usize) {
         let keeps = self.rng.chance(50);
-        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
         if entry.is_reset_at_relay {
             return;
         }
         entry.is_reset_at_relay = true;
-        if keeps { entry.up.drop_flights() } else { entry.up.drop_all() }
+        if keeps {
+            entry.up.drop_flights();
+        } else {
+            entry.up.drop_all();
+        }
         if let Some(op) = &mut entry.op
             && op.result.is_none()
         {
@@ -269,7 +310,9 @@ impl World {
     /// Closes the peer's end for good.
     pub(crate) fn peer_close(&mut self, conn: usize, with_reset: bool) {
         let delay = self.network_delay();
-        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
         if entry.is_closed_by_peer {
             return;
         }
@@ -291,7 +334,9 @@ impl World {
     /// The relay closes its end.
     pub(crate) fn relay_close(&mut self, conn: usize) {
         let delay = self.network_delay();
-        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
         entry.is_recv_over = true;
         entry.up.drop_all();
         if entry.is_reset_at_relay {
@@ -304,8 +349,12 @@ impl World {
     /// The relay's kernel goes on with a send.
     pub(crate) fn progress_send(&mut self, conn: usize) {
         let is_short = self.rng.chance(self.options.faults.short_send);
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let Some(op) = entry.op.as_ref().filter(|op| op.result.is_none()) else { return };
+        let Some(entry) = self.conns.get_mut(conn) else {
+            return;
+        };
+        let Some(op) = entry.op.as_ref().filter(|op| op.result.is_none()) else {
+            return;
+        };
         if entry.is_reset_at_relay {
             return self.end_send(conn, Err(ECONNRESET));
         }
@@ -327,7 +376,9 @@ impl World {
             return self.fail(format!("a batch of {total} bytes has fewer in its slices"));
         }
         let taken = self.write(conn, Way::Down, &bytes);
-        let Some(op) = self.conns.get_mut(conn).and_then(|entry| entry.op.as_mut()) else { return };
+        let Some(op) = self.conns.get_mut(conn).and_then(|entry| entry.op.as_mut()) else {
+            return;
+        };
         op.offset += taken;
         let offset = op.offset;
         if offset == total || (is_short && offset > 0) {

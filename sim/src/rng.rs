@@ -68,7 +68,10 @@ impl Rng {
 
     /// Returns one of the values.
     pub(crate) fn pick<T: Copy>(&mut self, values: &[T], otherwise: T) -> T {
-        values.get(self.index(values.len())).copied().unwrap_or(otherwise)
+        values
+            .get(self.index(values.len()))
+            .copied()
+            .unwrap_or(otherwise)
     }
 
     /// Returns 32 bytes.

@@ -14,7 +14,7 @@ use crate::checks::{Answer, Finish, Open, Plan, Target};
 use crate::driver::Input;
 use crate::event::{Event, Fault, Join};
 use crate::keys::ADVERSARY_FIRST;
-use crate::options::{MS, Options, SECOND};
+use crate::options::{Options, SECOND};
 use crate::world::{Client, Counts, World};
 
 /// Longest wait for what was planned: twice the time after which an idle bridge is reset, and the
@@ -50,23 +50,45 @@ pub fn run(seed: u64, is_traced: bool) -> Outcome {
     if world.failure.is_none() {
         world.end();
     }
-    Outcome { counts: world.counts, failure: world.failure }
+    Outcome {
+        counts: world.counts,
+        failure: world.failure,
+    }
 }
 
 impl World {
     fn plan(&mut self) {
         let span = self.options.workload_ns;
         for identity in 0..self.options.identities {
-            let delay = if self.rng.chance(50) { 0 } else { self.rng.skewed(0, span) };
-            self.at(delay, Event::Join { kind: Join::Honest { identity } });
+            let delay = if self.rng.chance(50) {
+                0
+            } else {
+                self.rng.skewed(0, span)
+            };
+            self.at(
+                delay,
+                Event::Join {
+                    kind: Join::Honest { identity },
+                },
+            );
         }
         for _ in 0..self.options.adversaries {
             let delay = self.rng.skewed(0, span);
-            self.at(delay, Event::Join { kind: Join::Adversary });
+            self.at(
+                delay,
+                Event::Join {
+                    kind: Join::Adversary,
+                },
+            );
         }
         for _ in 0..self.options.strangers {
             let delay = self.rng.skewed(0, span);
-            self.at(delay, Event::Join { kind: Join::Stranger });
+            self.at(
+                delay,
+                Event::Join {
+                    kind: Join::Stranger,
+                },
+            );
         }
         // Opens before the handshakes have ended are a case, but not the rule.
         let first = 10 * self.options.delay_max + 4 * self.options.compute_delay_max;
@@ -74,8 +96,7 @@ impl World {
             let port = 49_152 + u16::try_from(number % 16_000).unwrap_or(0);
             let open = self.draw_open(port);
             self.opens.push(open);
-            let delay =
-                self.rng.skewed(0, span) + if self.rng.chance(10) { 0 } else { first };
+            let delay = self.rng.skewed(0, span) + if self.rng.chance(10) { 0 } else { first };
             self.at(delay, Event::Open { open: number });
         }
         let faults = self.options.faults;
@@ -97,17 +118,34 @@ impl World {
             for _ in 0..self.rng.range(1, 3) {
                 let identity = self.rng.index(self.options.identities);
                 let delay = self.rng.skewed(0, first + span);
-                self.at(delay, Event::Join { kind: Join::Honest { identity } });
+                self.at(
+                    delay,
+                    Event::Join {
+                        kind: Join::Honest { identity },
+                    },
+                );
             }
         }
     }
 
     fn draw_open(&mut self, source_port: u16) -> Open {
-        let Options { stream_bytes_max, identities, adversaries, faults, .. } = self.options;
+        let Options {
+            stream_bytes_max,
+            identities,
+            adversaries,
+            faults,
+            ..
+        } = self.options;
         let rng = &mut self.rng;
         let identity = rng.index(identities);
         let mut target = Target::Peer(rng.index(identities));
-        let mut answer = Answer::Accept { delay: if rng.chance(70) { 0 } else { rng.skewed(0, SECOND) } };
+        let mut answer = Answer::Accept {
+            delay: if rng.chance(70) {
+                0
+            } else {
+                rng.skewed(0, SECOND)
+            },
+        };
         let mut cancel = None;
         if rng.chance(faults.odd_open) {
             match rng.below(6) {
@@ -123,7 +161,11 @@ impl World {
         }
         let is_fast = rng.chance(80);
         let mut finish = [(); 2].map(|()| {
-            if is_fast { Finish::AtOnce } else { Finish::Later(rng.skewed(0, 2 * SECOND)) }
+            if is_fast {
+                Finish::AtOnce
+            } else {
+                Finish::Later(rng.skewed(0, 2 * SECOND))
+            }
         });
         if rng.chance(30) {
             finish[rng.index(2)] = Finish::AfterOther;
@@ -133,7 +175,14 @@ impl World {
             .chance(faults.stream_reset)
             .then(|| (rng.index(2), rng.skewed(0, bytes[0] + bytes[1])));
         let port = u16::try_from(rng.range(1, 65_535)).unwrap_or(1);
-        let plan = Plan { answer, port, bytes, finish, reset, cancel };
+        let plan = Plan {
+            answer,
+            port,
+            bytes,
+            finish,
+            reset,
+            cancel,
+        };
         Open::new(identity, source_port, target, plan)
     }
 
@@ -159,10 +208,10 @@ impl World {
     }
 
     fn honest_of(&self, identity: usize) -> Vec<usize> {
-        let is_it = |client: &Client| {
-            matches!(client, Client::Honest(honest) if honest.identity == identity && !honest.is_over)
-        };
-        (0..self.clients.len()).filter(|number| is_it(&self.clients[*number])).collect()
+        let is_it = |client: &Client| matches!(client, Client::Honest(honest) if honest.identity == identity && !honest.is_over);
+        (0..self.clients.len())
+            .filter(|number| is_it(&self.clients[*number]))
+            .collect()
     }
 
     /// A fault happens to one of the honest sessions, or to the relay.
@@ -269,10 +318,5 @@ impl World {
         if self.failure.is_none() {
             self.check_end();
         }
-    }
-
-    /// Milliseconds of virtual time, for messages.
-    pub(crate) const fn now_ms(&self) -> u64 {
-        self.now / MS
     }
 }

@@ -32,7 +32,12 @@ impl World {
         };
         self.counts.strangers += 1;
         self.trace(|| format!("stranger {number} of kind {kind} connects as connection {conn}"));
-        let stranger = Stranger { conn, kind, initiator: Some(initiator), input: Vec::new() };
+        let stranger = Box::new(Stranger {
+            conn,
+            kind,
+            initiator: Some(initiator),
+            input: Vec::new(),
+        });
         self.clients[number] = Client::Stranger(stranger);
         let part = self.rng.size(1, message_1.len() - 1);
         match kind {
@@ -79,8 +84,12 @@ impl Stranger {
         if !is_whole {
             return;
         }
-        let Some(initiator) = self.initiator.take() else { return };
-        let Ok((mut message_3, _)) = initiator.message_2(&self.input[2..]) else { return };
+        let Some(initiator) = self.initiator.take() else {
+            return;
+        };
+        let Ok((mut message_3, _)) = initiator.message_2(&self.input[2..]) else {
+            return;
+        };
         match self.kind {
             6 => {
                 let at = world.rng.size(2, message_3.len() - 1);

@@ -67,7 +67,10 @@ impl Counts {
     #[must_use]
     pub fn fields(&self) -> Vec<(&'static str, u64)> {
         let mut copy = *self;
-        copy.fields_mut().into_iter().map(|(name, count)| (name, *count)).collect()
+        copy.fields_mut()
+            .into_iter()
+            .map(|(name, count)| (name, *count))
+            .collect()
     }
 
     fn fields_mut(&mut self) -> [(&'static str, &mut u64); 21] {
@@ -102,7 +105,7 @@ impl Counts {
 pub(crate) enum Client {
     Adversary(Box<Raw>),
     Honest(Box<Honest>),
-    Stranger(Stranger),
+    Stranger(Box<Stranger>),
     /// Being worked on.
     Taken,
 }
@@ -183,7 +186,11 @@ impl World {
     pub(crate) fn when(&mut self, at: u64, event: Event) {
         self.queued_count += 1;
         let at = at.max(self.now);
-        self.queue.push(Queued { at, number: self.queued_count, event });
+        self.queue.push(Queued {
+            at,
+            number: self.queued_count,
+            event,
+        });
     }
 
     /// Lets an event happen after a delay.
@@ -204,7 +211,11 @@ impl World {
         if self.is_traced {
             let (seconds, nanos) = (self.now / SECOND, self.now % SECOND);
             // A closed pipe ends the reader's interest, not the run.
-            drop(writeln!(std::io::stderr().lock(), "{seconds}.{nanos:09} {}", line()));
+            drop(writeln!(
+                std::io::stderr().lock(),
+                "{seconds}.{nanos:09} {}",
+                line()
+            ));
         }
     }
 
@@ -221,7 +232,9 @@ impl World {
                 self.now = until.max(self.now);
                 return is_done(self);
             }
-            let Some(next) = self.queue.pop() else { return is_done(self) };
+            let Some(next) = self.queue.pop() else {
+                return is_done(self);
+            };
             self.now = next.at;
             self.counts.events += 1;
             if self.counts.events > STEPS_MAX {
@@ -236,14 +249,22 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Accept { conn } => self.reach_listener(conn),
-            Event::Act { client, stream, act } => self.act(client, stream, act),
+            Event::Act {
+                client,
+                stream,
+                act,
+            } => self.act(client, stream, act),
             Event::Adversary { client } => self.adversary_moves(client),
             Event::Arrive { conn, way } => self.arrive(conn, way),
             Event::CloseDone { conn } => self.close_done(conn),
             Event::Computed { shard, result } => self.push(shard, Input::Computed(result)),
             Event::Fault { fault } => self.inject(fault),
             Event::Join { kind } => self.join(kind),
-            Event::Mail { source, target, message } => self.mail(source, target, message),
+            Event::Mail {
+                source,
+                target,
+                message,
+            } => self.mail(source, target, message),
             Event::Open { open } => self.begin_open(open),
             Event::Pump { client } => self.pump(client),
             Event::Read { client } => self.read(client),
