@@ -73,8 +73,8 @@ impl PeerSession {
     /// answer is an `Opened` or an `OpenRefused`.
     ///
     /// The deadline counts from the latest time that a call gave: a driver that has been idle calls
-    /// `handle_timeout` first. Works from the relay's message 2 on; what is sent before the verdict travels right behind
-    /// message 3.
+    /// `handle_timeout` first. Works from the relay's message 2 on; what is sent before the verdict
+    /// travels right behind message 3.
     ///
     /// # Errors
     ///
