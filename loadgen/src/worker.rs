@@ -307,8 +307,9 @@ impl Worker {
         let is_quiet = match self.plan.scenario {
             Scenario::Steady => self.tally.messages_sent == self.tally.messages_received,
             Scenario::Plain => {
-                self.shared.messages_sent.load(Ordering::Acquire)
-                    == self.shared.messages_received.load(Ordering::Acquire)
+                // In this order: both only grow, so that equal means equal at one moment.
+                let received = self.shared.messages_received.load(Ordering::Acquire);
+                received == self.shared.messages_sent.load(Ordering::Acquire)
             }
             Scenario::Opens => self.opening == 0,
             Scenario::Handshakes => self.connecting == 0,

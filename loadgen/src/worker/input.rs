@@ -261,6 +261,8 @@ impl Worker {
         self.tally.messages_received += arrived;
         if mode == Mode::PingPong {
             let entry = &mut self.streams[place(stream)];
+            // Counts as sent from now on: a run with an echo that still waits for its socket is not over.
+            self.tally.messages_sent += u64::from(echo.is_some());
             entry.echo = echo;
             if entry.is_dialer {
                 entry.is_waiting = false;

@@ -261,7 +261,8 @@ impl Worker {
             },
         };
         stream.sent += 1;
-        self.tally.messages_sent += 1;
+        // Echoes were counted when they became due.
+        self.tally.messages_sent += u64::from(stream.is_dialer);
         if !is_plain {
             stream.credit -= self.memory.shape.body_bytes;
         }
