@@ -417,7 +417,8 @@ impl DataThread {
         }
         let deadline = self.deadline();
         let spins_until = self.active_at + self.parts.spin;
-        if !self.parts.spin.is_zero() && self.now() < spins_until {
+        let may_spin = !self.parts.spin.is_zero() && !self.parts.service.is_computing();
+        if may_spin && self.now() < spins_until {
             if self.parts.ring.has_requests() {
                 return Wait::No;
             }

@@ -70,6 +70,8 @@ pub(crate) struct ServicePort {
     shared: Arc<Shared>,
     /// Jobs that found the queue full.
     backlog: VecDeque<Job>,
+    /// Jobs submitted whose result was not taken yet.
+    outstanding: u32,
     is_dirty: bool,
 }
 
@@ -116,6 +118,7 @@ impl Service {
                 ServicePort {
                     shared,
                     backlog: VecDeque::new(),
+                    outstanding: 0,
                     is_dirty: false,
                 },
             )),
@@ -144,6 +147,7 @@ impl ServicePort {
     /// Hands a job over; [`ServicePort::flush`] makes sure it is seen.
     pub(crate) fn submit(&mut self, job: Job) {
         self.is_dirty = true;
+        self.outstanding += 1;
         if self.backlog.is_empty() {
             if let Err(job) = self.shared.jobs.push(job) {
                 self.backlog.push_back(job);
@@ -168,8 +172,15 @@ impl ServicePort {
     }
 
     /// Returns the next result.
-    pub(crate) fn next(&self) -> Option<JobResult> {
-        self.shared.results.pop()
+    pub(crate) fn next(&mut self) -> Option<JobResult> {
+        let result = self.shared.results.pop()?;
+        self.outstanding = self.outstanding.saturating_sub(1);
+        Some(result)
+    }
+
+    /// Returns whether the executor has something to compute: it needs the core that polling takes.
+    pub(crate) const fn is_computing(&self) -> bool {
+        self.outstanding > 0
     }
 
     /// Returns whether a result is there.
