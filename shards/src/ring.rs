@@ -189,6 +189,8 @@ pub struct Ring {
     is_wake_armed: bool,
     /// Slots whose receive waits for a block.
     starved: VecDeque<u32>,
+    /// Batches for sockets that are not open; they go back with the next turn.
+    refused: Vec<(Slot, Batch<RingLease>)>,
     /// Slots whose close completed while operations were in flight; looked at in the next turn.
     lingering: Vec<u32>,
     numbers: RingNumbers,
@@ -239,6 +241,7 @@ impl Ring {
             handle: RingHandle::new(handle),
             is_wake_armed: false,
             starved: VecDeque::new(),
+            refused: Vec::new(),
             lingering: Vec::new(),
             numbers: RingNumbers::default(),
         })
@@ -297,17 +300,16 @@ impl Ring {
         });
     }
 
-    /// Sends a batch; `Sent` follows.
+    /// Sends a batch; `Sent` follows, with `ECANCELED` if the socket is not open any more.
     ///
     /// # Panics
     /// When a send is in flight on the slot already: two gather sends could interleave their bytes.
     pub fn send(&mut self, slot: Slot, batch: Batch<RingLease>) {
-        let Some(state) = self.slots.of_mut(slot.0) else {
+        let state = self.slots.of_mut(slot.0);
+        let Some(state) = state.filter(|state| state.phase == Phase::Open) else {
+            self.refused.push((slot, batch));
             return;
         };
-        if state.phase != Phase::Open {
-            return;
-        }
         assert!(state.send.is_none(), "one send at a time on a socket");
         let tag = self
             .sends
@@ -361,6 +363,14 @@ impl Ring {
         self.numbers.turns += 1;
         self.prepare();
         let wait = self.bounded(wait);
+        for (slot, batch) in self.refused.drain(..) {
+            let result = Err(Errno::CANCELED.raw_os_error());
+            completions.push(Completion::Sent {
+                slot,
+                batch,
+                result,
+            });
+        }
         self.kernel.enter(wait)?;
         let mut cqes = [Cqe::default(); REAP_MAX];
         let mut handled = 0;
@@ -380,7 +390,7 @@ impl Ring {
 
     /// Returns whether a turn without waiting would find completions. Costs no system call.
     pub fn is_ready(&mut self) -> bool {
-        self.kernel.is_ready()
+        !self.refused.is_empty() || self.kernel.is_ready()
     }
 
     /// Returns whether something was asked for that no turn has submitted yet.
@@ -481,6 +491,9 @@ impl Ring {
 
     /// Shortens a wait that nobody would end.
     fn bounded(&self, wait: Wait) -> Wait {
+        if !self.refused.is_empty() {
+            return Wait::No;
+        }
         let limit = if !self.starved.is_empty() {
             // The block may be held by another shard, which does not say when it lets go.
             STARVED_POLL

@@ -680,6 +680,34 @@ fn ring_dropped_with_operations_in_flight_closes_its_sockets() {
 }
 
 #[test]
+fn batch_for_a_socket_that_is_not_open_comes_back() {
+    let (mut host, address) = Host::listening(&small());
+    let peer = peer(address);
+    let slot = host.accept();
+    host.ring.close(slot);
+    host.ring.send(slot, batch_of(vec![1; 7]));
+    assert!(host.ring.is_ready());
+    let mut is_back = false;
+    host.until(|_, completion| match completion {
+        Some(Completion::Sent { batch, result, .. }) => {
+            assert_eq!(
+                (batch.len(), result),
+                (7, Err(Errno::CANCELED.raw_os_error()))
+            );
+            is_back = true;
+            false
+        }
+        Some(Completion::Closed { .. }) => {
+            assert!(is_back, "before the close");
+            true
+        }
+        _ => false,
+    });
+    drop(peer);
+    host.finish();
+}
+
+#[test]
 fn lease_outlives_its_ring() {
     let (mut host, address) = Host::listening(&small());
     let mut peer = peer(address);
