@@ -1,0 +1,79 @@
+//! What a turn of a ring reports.
+//!
+//! Here: the names of what can happen to a socket. Not here: when it does.
+
+use super::buffers::RingLease;
+use crate::batch::Batch;
+
+/// Place of a socket in the ring's file table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// What a turn found.
+#[derive(Debug)]
+pub enum Completion {
+    /// A client connected to the listener. Call [`Ring::receive`](super::Ring::receive) to hear from it.
+    Accepted {
+        /// Its socket.
+        slot: Slot,
+    },
+    /// Accepting failed once; the ring goes on by itself.
+    AcceptFailed {
+        /// What the kernel said. `ENFILE`: the table is full, and the client was dropped.
+        errno: i32,
+    },
+    /// The socket is closed and nothing of it is in flight. Last word on this use of the slot.
+    Closed {
+        /// The slot.
+        slot: Slot,
+    },
+    /// An outbound connection stands.
+    Connected {
+        /// Its socket.
+        slot: Slot,
+        /// As given to [`Ring::connect`](super::Ring::connect).
+        token: u64,
+    },
+    /// An outbound connection failed. No slot is held for it.
+    ConnectFailed {
+        /// As given to [`Ring::connect`](super::Ring::connect).
+        token: u64,
+        /// What the kernel said.
+        errno: i32,
+    },
+    /// Bytes arrived.
+    Received {
+        /// The socket.
+        slot: Slot,
+        /// The bytes.
+        lease: RingLease,
+    },
+    /// No more bytes will arrive.
+    ReceiveEnded {
+        /// The socket.
+        slot: Slot,
+        /// Why.
+        end: ReceiveEnd,
+    },
+    /// A send ended; the batch comes back as it was given.
+    Sent {
+        /// The socket.
+        slot: Slot,
+        /// What was to be sent, not advanced.
+        batch: Batch<RingLease>,
+        /// Bytes sent, or an errno. Fewer bytes than the batch holds: an error came in between, and
+        /// the next send will meet it.
+        result: Result<u32, i32>,
+    },
+    /// Another ring or thread woke this one.
+    Woken,
+}
+
+/// Why receiving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReceiveEnd {
+    /// The peer closed its side.
+    Eof,
+    /// The kernel reported this errno.
+    Error(i32),
+}
