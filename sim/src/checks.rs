@@ -213,7 +213,8 @@ impl World {
             && [Reason::TooManyStreams, Reason::RefusedByDestination]
                 .iter()
                 .any(|reason| reason.code() == code);
-        if !(is_right || is_absent || is_full || is_reset) {
+        let is_late = code == Reason::DialTimeout.code() && self.options.is_slow_network();
+        if !(is_right || is_absent || is_full || is_reset || is_late) {
             let target = open.target;
             let answer = open.plan.answer;
             self.fail(format!(

@@ -361,6 +361,7 @@ impl Honest {
         let hurt = self
             .hurt
             .or_else(|| there.and_then(|(_, hurt)| hurt))
+            .or_else(|| world.hurt_session_of(target))
             .map(|why| (why, now));
         let open = &mut world.opens[number];
         open.started = Some(now);
@@ -771,5 +772,6 @@ impl Honest {
         world.peer_close(self.conn, false);
         // Whoever talks to it loses the other end.
         world.hurt(own, "session over");
+        world.hurt_opens_to(self.identity, "session over");
     }
 }

@@ -79,6 +79,19 @@ pub(crate) struct Faults {
 }
 
 impl Options {
+    /// Returns whether the network may need seconds for what the peers send in all: then an answer
+    /// may rightly come too late.
+    pub(crate) fn is_slow_network(&self) -> bool {
+        let bytes = self.opens as u64 * (600 + 2 * self.stream_bytes_max);
+        let reading = if self.faults.slow_socket > 0 {
+            80 * MS
+        } else {
+            0
+        };
+        let round_trip = 2 * self.delay_max + reading;
+        bytes / self.socket_bytes as u64 * round_trip > 2 * SECOND
+    }
+
     /// Draws the settings of a run.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let faults = Faults::draw(rng);

@@ -14,7 +14,7 @@ use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::time::Now;
 use ringway_shards::core::{CoreConfig, ShardId};
 
-use crate::checks::Open;
+use crate::checks::{Open, Target};
 use crate::driver::{Input, Shard, SimDirectory};
 use crate::event::{Event, Queued};
 use crate::honest::Honest;
@@ -352,9 +352,35 @@ impl World {
         self.trace(|| format!("client {client} hurt: {why}"));
         if let Client::Honest(honest) = &mut self.clients[client] {
             honest.hurt.get_or_insert(why);
+            let identity = honest.identity;
+            self.hurt_opens_to(identity, why);
         }
         let now = self.now;
         for open in self.opens.iter_mut().filter(|open| open.involves(client)) {
+            open.hurt.get_or_insert((why, now));
+        }
+    }
+
+    /// Returns the fault that a session of an open's target has met, ready or not.
+    pub(crate) fn hurt_session_of(&self, target: Target) -> Option<&'static str> {
+        self.clients.iter().find_map(|client| match client {
+            Client::Honest(honest)
+                if target == Target::Peer(honest.identity) && !honest.is_over =>
+            {
+                honest.hurt
+            }
+            _ => None,
+        })
+    }
+
+    /// Notes that opens under way to a key may have met a session with a fault.
+    pub(crate) fn hurt_opens_to(&mut self, identity: usize, why: &'static str) {
+        let now = self.now;
+        let under_way = self
+            .opens
+            .iter_mut()
+            .filter(|open| open.target == Target::Peer(identity) && open.started.is_some());
+        for open in under_way {
             open.hurt.get_or_insert((why, now));
         }
     }
