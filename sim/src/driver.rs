@@ -18,7 +18,8 @@ use ringway_shards::core::{
 
 use crate::event::Event;
 use crate::lease::{Account, SimLease};
-use crate::network::SendOp;
+use crate::network::{SendOp, Way};
+use crate::options::MS;
 use crate::world::World;
 
 /// The directory that all shards share.
@@ -161,6 +162,12 @@ impl World {
         let (shard, client) = (entry.shard, entry.client);
         let mut has_read = false;
         while self.conns[conn].up.arrived() > 0 {
+            if self.shards[shard].account.bytes() >= self.options.ring_bytes_max {
+                // No buffer is free (ENOBUFS): the driver arms the receive again when one is.
+                self.counts.ring_full += 1;
+                self.at(MS, Event::Arrive { conn, way: Way::Up });
+                return;
+            }
             let count = self.rng.size(1, self.options.piece_max);
             let bytes = self.conns[conn].up.read(count);
             let lease = SimLease::new(bytes, &self.shards[shard].account);

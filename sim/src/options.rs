@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) window_max: u32,
     /// Bytes of one receive, at most.
     pub(crate) piece_max: usize,
+    /// Receive memory of a shard; the kernel waits while it is out.
+    pub(crate) ring_bytes_max: i64,
     /// Socket buffers, each direction.
     pub(crate) socket_bytes: usize,
     pub(crate) delay_min: u64,
@@ -138,6 +140,7 @@ impl Options {
             compute_delay_max: rng.pick(&[0, MS, 100 * MS], MS),
             completion_delay_max: rng.pick(&[0, 10_000, MS, 10 * MS], 10_000),
             actions_between: rng.chance(30),
+            ring_bytes_max: if rng.chance(20) { 40_000 } else { i64::MAX },
             adversaries: if rng.chance(50) { rng.size(1, 4) } else { 0 },
             strangers: if rng.chance(30) { rng.size(1, 4) } else { 0 },
             faults,

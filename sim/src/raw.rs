@@ -275,7 +275,13 @@ impl Raw {
         }
         self.moves_left -= 1;
         if self.out.len() < 1_000_000 {
-            let kind = world.rng.below(MOVES);
+            // A move that ends the session ends the adversary's game: seldom.
+            let is_harsh = world.rng.chance(8);
+            let kind = if is_harsh {
+                world.rng.range(BREAKS_FIRST, MOVES - 1)
+            } else {
+                world.rng.below(BREAKS_FIRST)
+            };
             if self.moves_mask & (1 << kind) != 0 {
                 let length = self.out.len();
                 self.make_move(world, kind);
@@ -645,3 +651,6 @@ impl RawStream {
 
 /// Kinds of move.
 const MOVES: u64 = 36;
+
+/// The first kind that breaks the protocol.
+const BREAKS_FIRST: u64 = 21;

@@ -49,6 +49,7 @@ pub struct Counts {
     pub shutdowns: u64,
     pub lost_wakes: u64,
     pub short_sends: u64,
+    pub ring_full: u64,
     pub stream_resets: u64,
     pub adversaries: u64,
     pub adversary_moves: u64,
@@ -73,7 +74,7 @@ impl Counts {
             .collect()
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 21] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 22] {
         [
             ("events", &mut self.events),
             ("opens", &mut self.opens),
@@ -92,6 +93,7 @@ impl Counts {
             ("shutdowns under load", &mut self.shutdowns),
             ("wake-ups lost", &mut self.lost_wakes),
             ("short sends", &mut self.short_sends),
+            ("receives without memory", &mut self.ring_full),
             ("streams reset", &mut self.stream_resets),
             ("adversaries", &mut self.adversaries),
             ("adversary moves", &mut self.adversary_moves),
