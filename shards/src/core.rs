@@ -197,12 +197,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.sessions.get_mut(slot.0 as usize)?.live_mut()
     }
 
-    /// Seconds since the epoch of `Now`; wraps after 136 years.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "wraps after 136 years of uptime"
-    )]
     const fn now_s(&self) -> u32 {
-        (self.now.as_nanos() / 1_000_000_000) as u32
+        seconds_of(self.now)
     }
+}
+
+/// Seconds since the epoch of `Now`; wraps after 136 years.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "wraps after 136 years of uptime"
+)]
+const fn seconds_of(now: Now) -> u32 {
+    (now.as_nanos() / 1_000_000_000) as u32
 }

@@ -183,22 +183,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// The peer of `key` has reset the stream.
     pub(super) fn on_reset(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get(key) else {
-            return;
-        };
-        let (state, other) = (stream.state, stream.other);
-        self.remove_stream(key);
-        match state {
-            StreamState::Collecting | StreamState::Asked => self.cancel_open(other),
-            StreamState::Answering => self.fail_origin(other, Reason::RefusedByDestination),
-            StreamState::Bridged | StreamState::Flushing => {
-                self.reset_other(other, Reason::Accepted);
-            }
-        }
+        self.lose_leg(key, Reason::RefusedByDestination);
     }
 
     /// The session of `key` has died.
     pub(super) fn orphan(&mut self, key: StreamKey) {
+        self.lose_leg(key, Reason::UnknownDestination);
+    }
+
+    /// Removes a leg whose peer has given it up, and tells the other one. `refusal` is what an opener
+    /// hears whose destination is lost before its answer.
+    fn lose_leg(&mut self, key: StreamKey, refusal: Reason) {
         let Some(stream) = self.streams.get(key) else {
             return;
         };
@@ -206,7 +201,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.remove_stream(key);
         match state {
             StreamState::Collecting | StreamState::Asked => self.cancel_open(other),
-            StreamState::Answering => self.fail_origin(other, Reason::UnknownDestination),
+            StreamState::Answering => self.fail_origin(other, refusal),
             StreamState::Bridged | StreamState::Flushing => {
                 self.reset_other(other, Reason::Accepted);
             }

@@ -23,7 +23,7 @@ use ringway_proto::sealed::object_len;
 use super::bridge::GRANT_MAX;
 use super::dispatch::ANSWERS_BYTES_MAX;
 use super::event::{Action, Directory, Message, OpenMessage, SessionKey, ShardId, Slot, StreamKey};
-use super::stream::{Opening, Other, Stream, StreamState};
+use super::stream::{Other, Stream, StreamState};
 use super::timers::Timer;
 use super::{ShardCore, Violation};
 use crate::lease::Lease;
@@ -80,29 +80,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         self.common.stats.opens_pending += 1;
         let deadline = self.now + OPEN_TIMEOUT;
-        let stream = Stream {
-            session: key,
-            id,
-            state: StreamState::Collecting,
-            other: Other::None,
-            other_id: 0,
-            credit: WINDOW_INITIAL,
-            unannounced: 0,
-            has_ended_in: false,
-            has_ended_out: false,
-            is_in_backlog: false,
-            deficit: 0,
-            queue: std::collections::VecDeque::new(),
-            touched_s: self.now_s(),
-            opening: Some(Box::new(Opening {
-                object: Vec::new(),
-                hash: RequestHash([0; 32]),
-                window_extra: extra,
-                is_acknowledged: false,
-                started: self.now,
-                deadline,
-            })),
-        };
+        let mut stream = Stream::opening(key, id, StreamState::Collecting, self.now, deadline);
+        if let Some(opening) = stream.opening.as_mut() {
+            opening.window_extra = extra;
+        }
         match self.insert_stream(slot, id, stream) {
             Some(stream) => self.wheel.insert(deadline, Timer::Stream(stream)),
             None => {
@@ -358,29 +339,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             .seal(request, &mut frames)
             .map_err(|_| Reason::RelayCapacity)?;
         write_open(&mut frames, id, ask.window_extra);
-        let stream = Stream {
-            session: target,
-            id,
-            state: StreamState::Answering,
-            other: ask.origin,
-            other_id: ask.origin_id,
-            credit: WINDOW_INITIAL.saturating_add(ask.window_extra),
-            unannounced: 0,
-            has_ended_in: false,
-            has_ended_out: false,
-            is_in_backlog: false,
-            deficit: 0,
-            queue: std::collections::VecDeque::new(),
-            touched_s: self.now_s(),
-            opening: Some(Box::new(Opening {
-                object: Vec::new(),
-                hash: ask.hash,
-                window_extra: 0,
-                is_acknowledged: false,
-                started: self.now,
-                deadline: self.now + OPEN_TIMEOUT,
-            })),
-        };
+        let deadline = self.now + OPEN_TIMEOUT;
+        let mut stream = Stream::opening(target, id, StreamState::Answering, self.now, deadline);
+        stream.other = ask.origin;
+        stream.other_id = ask.origin_id;
+        stream.credit = WINDOW_INITIAL.saturating_add(ask.window_extra);
+        if let Some(opening) = stream.opening.as_mut() {
+            opening.hash = ask.hash;
+        }
         let key = self
             .insert_stream(slot, id, stream)
             .ok_or(Reason::RelayCapacity)?;

@@ -16,9 +16,11 @@ use std::collections::VecDeque;
 
 use ringway_proto::dialect::RequestHash;
 use ringway_proto::frame::HEADER_LEN;
+use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::time::Now;
 
 use super::event::{SessionKey, ShardId, StreamKey};
+use super::seconds_of;
 
 #[derive(Debug)]
 pub(super) struct Stream<L> {
@@ -103,6 +105,41 @@ pub(super) enum Piece<L> {
         header: [u8; HEADER_LEN],
         payload: L,
     },
+}
+
+impl<L> Stream<L> {
+    /// Returns a leg whose open begins now and must be answered by `deadline`.
+    pub(super) fn opening(
+        session: SessionKey,
+        id: u32,
+        state: StreamState,
+        now: Now,
+        deadline: Now,
+    ) -> Self {
+        Self {
+            session,
+            id,
+            state,
+            other: Other::None,
+            other_id: 0,
+            credit: WINDOW_INITIAL,
+            unannounced: 0,
+            has_ended_in: false,
+            has_ended_out: false,
+            is_in_backlog: false,
+            deficit: 0,
+            queue: VecDeque::new(),
+            touched_s: seconds_of(now),
+            opening: Some(Box::new(Opening {
+                object: Vec::new(),
+                hash: RequestHash([0; 32]),
+                window_extra: 0,
+                is_acknowledged: false,
+                started: now,
+                deadline,
+            })),
+        }
+    }
 }
 
 impl<L: crate::lease::Lease> Piece<L> {
