@@ -209,7 +209,8 @@ impl World {
         let is_reset =
             matches!(open.plan.reset, Some((1, _))) && code == Reason::RefusedByDestination.code();
         // The relay says 303; a destination that is full itself resets the stream, which is 305.
-        let is_full = self.options.streams_max < 100
+        // So does a peer with 256 opens unanswered.
+        let is_full = (self.options.streams_max < 100 || self.options.opens > 250)
             && [Reason::TooManyStreams, Reason::RefusedByDestination]
                 .iter()
                 .any(|reason| reason.code() == code);

@@ -59,6 +59,10 @@ impl Pipe {
         self.capacity.saturating_sub(self.bytes.len())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     pub(crate) const fn arrived(&self) -> usize {
         self.arrived
     }

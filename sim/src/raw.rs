@@ -112,7 +112,8 @@ impl Raw {
     pub(crate) fn is_tolerated(&self, world: &World) -> Option<&'static str> {
         let conn = &world.conns[self.conn];
         let has_left = conn.is_reset_at_relay || conn.is_closed_by_peer || conn.has_waited;
-        self.has_broken.filter(|_| !has_left && self.out.is_empty())
+        let has_arrived = self.out.is_empty() && conn.up.is_empty();
+        self.has_broken.filter(|_| !has_left && has_arrived)
     }
 
     pub(crate) fn limit_moves(&mut self, moves_max: u64) {

@@ -367,7 +367,8 @@ impl World {
     pub(crate) fn hurt_session_of(&self, target: Target) -> Option<&'static str> {
         self.clients.iter().find_map(|client| match client {
             Client::Honest(honest)
-                if target == Target::Peer(honest.identity) && !honest.is_over =>
+                if target == Target::Peer(honest.identity)
+                    && (!honest.is_over || self.conns[honest.conn].is_silent) =>
             {
                 honest.hurt
             }
