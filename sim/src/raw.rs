@@ -275,6 +275,10 @@ impl Raw {
             return;
         }
         self.moves_left -= 1;
+        if world.rng.chance(2) {
+            // What it was granted and sent from now on stays with the relay.
+            self.reads = false;
+        }
         if self.out.len() < 1_000_000 {
             // A move that ends the session ends the adversary's game: seldom.
             let is_harsh = world.rng.chance(8);
