@@ -1,8 +1,10 @@
 //! What is checked and arranged before a relay starts.
 //!
-//! Here: the target that the host is checked against, the lines about it, the open-files limit, the
-//! choice of the congestion control. Not here: the checks (`ringway-tuning`).
+//! Here: the target that the host is checked against, the lines about it and about the kernel, the
+//! open-files limit, the choice of the congestion control. Not here: the checks (`ringway-tuning`,
+//! `ringway_shards::probe`).
 
+use ringway_shards::probe::{self, Feature};
 use ringway_tuning::{Finding, Host, Target, Verdict, is_congestion_usable, judge};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -18,6 +20,20 @@ pub(crate) fn preflight(config: &Config, shards: u16) {
             complain(format_args!("ringway: {}", finding.line()));
         }
     }
+    for feature in worth_saying(&probe::features()) {
+        complain(format_args!("ringway: kernel: {feature}"));
+    }
+}
+
+/// Returns the features to complain about: those that are missing, but only the first where nothing
+/// works without it.
+fn worth_saying(features: &[Feature]) -> impl Iterator<Item = &Feature> {
+    let is_off = features.first().is_some_and(|feature| !feature.is_present);
+    let count = if is_off { 1 } else { features.len() };
+    features
+        .iter()
+        .take(count)
+        .filter(|feature| !feature.is_present)
 }
 
 /// Returns the congestion control to ask the kernel for; `None` is the host's default.
@@ -56,5 +72,40 @@ fn raise_open_files() {
         },
     ) {
         tracing::warn!(%error, "cannot raise the open-files limit to its maximum");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn feature(name: &'static str, is_present: bool) -> Feature {
+        Feature {
+            name,
+            since: "6.0",
+            without: "less",
+            is_present,
+            is_required: false,
+        }
+    }
+
+    fn names(features: &[Feature]) -> Vec<&str> {
+        worth_saying(features).map(|feature| feature.name).collect()
+    }
+
+    #[test]
+    fn only_what_is_missing_is_said() {
+        let features = [
+            feature("ring", true),
+            feature("a", false),
+            feature("b", true),
+        ];
+        assert_eq!(names(&features), ["a"]);
+    }
+
+    #[test]
+    fn without_io_uring_nothing_else_is_said() {
+        let features = [feature("ring", false), feature("a", false)];
+        assert_eq!(names(&features), ["ring"]);
     }
 }
