@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringway_proto::limits;
+use ringway_shards::set::Timeouts;
 
 pub(crate) use keys::KEYS;
 pub use resolve::Problems;
@@ -45,10 +46,14 @@ pub(crate) struct Config {
     pub(crate) sessions_max: u32,
     /// Most handshakes in progress on each shard.
     pub(crate) handshakes_max: u32,
+    /// Most of them from one source.
+    pub(crate) handshakes_source_max: u32,
+    /// Most connections that each shard accepts in a second.
+    pub(crate) accepts_per_s_max: u32,
     /// Most streams of each session.
     pub(crate) streams_max: u32,
-    /// How long a session may be silent before it is asked for a sign of life.
-    pub(crate) keepalive: Duration,
+    /// When things end by themselves.
+    pub(crate) timeouts: Timeouts,
     /// Congestion control of the relay's TCP connections; `None` is the host's.
     pub(crate) congestion: Congestion,
     /// Connections the kernel holds before the relay accepts them.
@@ -92,9 +97,11 @@ impl Default for Config {
             key_file: None,
             admin_listen: Some(ADMIN_DEFAULT),
             sessions_max: SESSIONS_MAX_DEFAULT,
-            handshakes_max: HANDSHAKES_MAX_DEFAULT,
+            handshakes_max: limits::HANDSHAKES_MAX,
+            handshakes_source_max: limits::HANDSHAKES_SOURCE_MAX,
+            accepts_per_s_max: limits::ACCEPTS_PER_S_MAX,
             streams_max: limits::STREAMS_MAX,
-            keepalive: limits::KEEPALIVE_INTERVAL,
+            timeouts: Timeouts::default(),
             congestion: Congestion::Automatic,
             backlog: ringway_shards::set::BACKLOG_DEFAULT,
             spin: ringway_shards::set::SPIN_DEFAULT,
@@ -111,12 +118,6 @@ impl Default for Config {
 /// used; the table must not be larger than the open-files limit, 20,000 on common hosts.
 /// Source: `io_uring_register(2)`, `IORING_REGISTER_FILES`.
 const SESSIONS_MAX_DEFAULT: u32 = 16_384;
-
-/// Most handshakes in progress on a shard by default.
-///
-/// At 2,000 handshakes a second and core this is half a second of work: longer queues end in peers
-/// that have given up. Each pins one socket and up to 67 KB that were sent ahead.
-const HANDSHAKES_MAX_DEFAULT: u32 = 1_024;
 
 /// Longest drain by default: under systemd's 90 s before SIGKILL, long enough for most transfers.
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);

@@ -36,6 +36,11 @@ fn worth_saying(features: &[Feature]) -> impl Iterator<Item = &Feature> {
         .filter(|feature| !feature.is_present)
 }
 
+/// Returns how many files this process may open.
+pub(crate) fn open_files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Returns the congestion control to ask the kernel for; `None` is the host's default.
 pub(crate) fn congestion(config: &Config) -> Option<String> {
     match &config.congestion {

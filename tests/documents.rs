@@ -41,8 +41,12 @@ fn limit_values() -> Vec<(&'static str, String)> {
         STREAMS_MAX
         EPHEMERAL_PORT_MIN
         HANDSHAKE_TIMEOUT
+        HANDSHAKES_MAX
+        HANDSHAKES_SOURCE_MAX
+        ACCEPTS_PER_S_MAX
         HANDSHAKE_MESSAGE_MAX
         PIPELINED_MAX
+        PIPELINED_SHARD_MAX
         OPEN_TIMEOUT
         DIAL_TIMEOUT
         OPEN_TIMESTAMP_SKEW_MAX
@@ -64,6 +68,7 @@ fn limit_values() -> Vec<(&'static str, String)> {
         KEEPALIVE_INTERVAL
         KEEPALIVE_MISSED_MAX
         BRIDGE_IDLE_TIMEOUT
+        HALF_CLOSED_TIMEOUT
         LINGER_TIMEOUT
         SEND_STALL_TIMEOUT
         CHUNK_BYTES
@@ -72,9 +77,12 @@ fn limit_values() -> Vec<(&'static str, String)> {
         BATCH_SEGMENTS_MAX
         SESSION_REFERENCED_MAX
         SESSION_QUEUE_MAX
+        SESSION_QUEUE_SMALL
         SHARD_QUEUE_MAX
         DRR_QUANTUM
         TURN_QUANTUM
+        SOCKETS_RESERVED
+        RECEIVE_MEMORY_MAX
         OPEN_FLIGHT_MAX
         KEEPALIVE_TIMEOUT
         HANDSHAKE_BYTES_MAX

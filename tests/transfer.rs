@@ -19,7 +19,9 @@ use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::limits::{KEEPALIVE_INTERVAL, STREAMS_MAX, WINDOW_INITIAL};
 use ringway_shards::core::{Directory as _, ShardId};
 use ringway_shards::ring::RingConfig;
-use ringway_shards::set::{BACKLOG_DEFAULT, ShardSet, ShardSetConfig};
+use ringway_shards::set::{
+    AdmissionLimits, BACKLOG_DEFAULT, QueueLimits, ShardSet, ShardSetConfig, Timeouts,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A relay in this process.
@@ -40,7 +42,9 @@ impl Relay {
             backlog: BACKLOG_DEFAULT,
             congestion: None,
             spin: Duration::ZERO,
-            handshakes_max: 1_024,
+            admission: AdmissionLimits::for_sockets(8_191),
+            queue: QueueLimits::default(),
+            timeouts: Timeouts::default(),
             identity: Arc::new(RelayIdentity::new(&secret)),
             dialect: Dialect::Native,
             offer: Offer {

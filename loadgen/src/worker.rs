@@ -182,7 +182,7 @@ impl Worker {
             } => self.on_sent(slot, batch, result),
             Completion::Connected { slot, token } => self.on_connected(slot, token),
             Completion::ConnectFailed { token, errno } => self.on_connect_failed(token, errno),
-            Completion::Accepted { slot } => self.on_accepted(slot),
+            Completion::Accepted { slot, .. } => self.on_accepted(slot),
             Completion::ReceiveEnded { slot, end } => self.on_receive_ended(slot, end),
             Completion::Closed { slot } => self.on_closed(slot),
             Completion::AcceptFailed { errno } => {

@@ -18,7 +18,9 @@ use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::SecretKey;
 use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
 use ringway_shards::ring::RingConfig;
-use ringway_shards::set::{BACKLOG_DEFAULT, ShardSet, ShardSetConfig};
+use ringway_shards::set::{
+    AdmissionLimits, BACKLOG_DEFAULT, QueueLimits, ShardSet, ShardSetConfig, Timeouts,
+};
 
 /// Starts a relay on a free port of the loopback.
 fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
@@ -31,7 +33,9 @@ fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
         backlog: BACKLOG_DEFAULT,
         congestion: None,
         spin: Duration::ZERO,
-        handshakes_max: 256,
+        admission: AdmissionLimits::for_sockets(1_023),
+        queue: QueueLimits::default(),
+        timeouts: Timeouts::default(),
         identity: Arc::new(RelayIdentity::new(&secret)),
         dialect: Dialect::Native,
         offer: Offer {

@@ -47,6 +47,28 @@ pub const EPHEMERAL_PORT_MIN: u16 = 49_152;
 /// Source: docs/protocol.md section 2.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Most handshakes in progress on one shard, unless configured.
+///
+/// Past it the one that has waited longest for its peer is shed, so that sockets which never finish
+/// cannot keep others out: at [`ACCEPTS_PER_S_MAX`] an honest peer still has 400 ms for each message.
+/// Each pins a socket and some hundred bytes, and [`HANDSHAKE_BYTES_MAX`] at the very worst.
+pub const HANDSHAKES_MAX: u32 = 4_096;
+
+/// Most handshakes in progress from one source on one shard, unless configured; past it new
+/// connections of that source are reset.
+///
+/// A source is an IPv4 address, or the first 64 bits of an IPv6 address, which one customer has to
+/// himself. Many peers may share one behind a translator, and all come back at once after a restart:
+/// a quarter of [`HANDSHAKES_MAX`] lets 2,000 a second finish over a path of 500 ms.
+pub const HANDSHAKES_SOURCE_MAX: u32 = 1_024;
+
+/// Most connections accepted in a second by one shard, unless configured; the rest waits in the
+/// kernel's backlog.
+///
+/// Three times the handshakes a core computes in a second: enough never to be noticed by peers, and
+/// it leaves a flood of connections to the kernel, which holds each for 300 bytes.
+pub const ACCEPTS_PER_S_MAX: u32 = 10_000;
+
 /// Longest Noise message of the handshake, without its length prefix.
 ///
 /// Message 3 with a relay's announcement is the largest; 1,024 leave 900 bytes to extensions. A
@@ -61,9 +83,15 @@ pub const HANDSHAKE_MESSAGE_MAX: usize = 1_024;
 /// Source: docs/protocol.md section 2, "The verdict".
 pub const PIPELINED_MAX: usize = 65_536;
 
-/// Longest time from a stream's first frame to its complete open request.
+/// Most bytes kept behind all handshakes of one shard.
 ///
-/// The request is one frame of under 500 bytes; a stream without it pins a slot of the table.
+/// A thousand full ones. Beyond it a peer that sends ahead is reset with reason 212.
+pub const PIPELINED_SHARD_MAX: u64 = 64 * MIB as u64;
+
+/// Longest time from a stream's first frame to the destination's answer, at one relay.
+///
+/// A stream without its request, or whose destination is mute, pins two slots of the stream table for
+/// this long and nothing after.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest time from an open request to the destination's answer, all relays tried included.
@@ -159,13 +187,20 @@ pub const KEEPALIVE_MISSED_MAX: u32 = 3;
 /// of stream tables and no buffers.
 pub const BRIDGE_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Time without a byte in either direction after which a half-closed bridge is reset.
+///
+/// One side has said that it will send nothing more. The other may go on for as long as it sends; when
+/// it falls silent, nobody may be left to end the bridge, and it is given up sooner than a whole one.
+/// Source: relays that waited for ever kept a thousand such bridges a day.
+pub const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Longest wait for the last bytes (a verdict, a go away) to leave before a socket is reset.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest time a session's socket may take no byte while bytes wait for it; then reason 208.
 ///
 /// Covers a few TCP retransmissions with back-off; a receiver that stalls longer holds its share of
-/// [`SESSION_QUEUE_MAX`] for nothing.
+/// [`SESSION_QUEUE_MAX`] for nothing. A receiver that takes bytes, however slowly, is not cut off.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 // ---- Forwarding and memory -----------------------------------------------------------------------
@@ -201,6 +236,12 @@ pub const SESSION_REFERENCED_MAX: u32 = 262_144;
 /// Two streams of [`WINDOW_MAX`]: one slow consumer may hold this much of [`SHARD_QUEUE_MAX`].
 pub const SESSION_QUEUE_MAX: u32 = 32 * MIB;
 
+/// Bytes that may wait for a session whatever waits for others, up to the shard's bound.
+///
+/// Two direct sends: what a session that keeps up has waiting at most. Those with more share the first
+/// three quarters of [`SHARD_QUEUE_MAX`]; the last quarter is for these.
+pub const SESSION_QUEUE_SMALL: u32 = 131_072;
+
 /// Most bytes that wait for all sessions of one shard.
 ///
 /// Thirty-two sessions at their own limit. It is the largest term of a shard's memory.
@@ -216,6 +257,18 @@ pub const DRR_QUANTUM: u32 = 16_384;
 ///
 /// At 1 us each it bounds the wait of a finished send by a quarter of a millisecond.
 pub const TURN_QUANTUM: u32 = 256;
+
+/// Sockets of a shard beyond its sessions, where the limit of open files allows it.
+///
+/// A relay that is full still makes this many handshakes, to tell peers so with reason 203 and when to
+/// come back; without them they would wait in the kernel's backlog until they give up.
+pub const SOCKETS_RESERVED: u32 = 512;
+
+/// Most receive memory of one shard: blocks lent to the kernel and blocks that leases hold.
+///
+/// A lease of one byte holds its whole block of 256 KiB. When half of the memory is held, what waits
+/// for slow sessions is copied out of it, so that they cannot take the memory of all.
+pub const RECEIVE_MEMORY_MAX: u64 = 256 * MIB as u64;
 
 // ---- Sums ----------------------------------------------------------------------------------------
 
@@ -259,6 +312,10 @@ const _: () = assert!(CHUNK_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(WINDOW_INITIAL <= WINDOW_MAX && WINDOW_MAX <= SESSION_QUEUE_MAX);
 const _: () = assert!(SESSION_REFERENCED_MAX <= SESSION_QUEUE_MAX);
 const _: () = assert!(SESSION_QUEUE_MAX as u64 <= SHARD_QUEUE_MAX);
+// A session that keeps up is never held to the share of those that do not.
+const _: () = assert!(SESSION_QUEUE_SMALL <= SESSION_QUEUE_MAX);
+const _: () = assert!(HANDSHAKES_SOURCE_MAX <= HANDSHAKES_MAX);
+const _: () = assert!(HALF_CLOSED_TIMEOUT.as_secs() <= BRIDGE_IDLE_TIMEOUT.as_secs());
 // A dead peer is found before its bridges would have been called idle.
 const _: () = assert!(KEEPALIVE_TIMEOUT.as_secs() < BRIDGE_IDLE_TIMEOUT.as_secs());
 const _: () = assert!(OPEN_TIMEOUT.as_secs() <= DIAL_TIMEOUT.as_secs());

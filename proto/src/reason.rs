@@ -78,6 +78,7 @@ reasons! {
     209 Idle "idle" "Nothing was heard for too long."
     210 Draining "draining" "The relay is shutting down and takes nothing new."
     211 Version "version" "The other side speaks a version that is not supported."
+    212 TooManyHandshakes "too_many_handshakes" "Too many handshakes are unfinished."
     301 NoListener "no_listener" "Nobody listens on that port of the destination."
     302 DialTimeout "dial_timeout" "The destination did not answer the open in time."
     303 TooManyStreams "too_many_streams" "The session has as many streams as it may."
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     /// docs/protocol.md section 4, number by number. A line may be added; none may change.
-    const TABLE: [(u16, Reason, &str); 29] = [
+    const TABLE: [(u16, Reason, &str); 30] = [
         (0, Reason::Accepted, "accepted"),
         (101, Reason::UnknownDestination, "unknown_destination"),
         (102, Reason::DirectoryUnavailable, "directory_unavailable"),
@@ -130,6 +131,7 @@ mod tests {
         (209, Reason::Idle, "idle"),
         (210, Reason::Draining, "draining"),
         (211, Reason::Version, "version"),
+        (212, Reason::TooManyHandshakes, "too_many_handshakes"),
         (301, Reason::NoListener, "no_listener"),
         (302, Reason::DialTimeout, "dial_timeout"),
         (303, Reason::TooManyStreams, "too_many_streams"),

@@ -211,6 +211,16 @@ impl<L: Lease> Batch<L> {
         }
     }
 
+    /// Copies what it holds by reference, so that the receive memory is free for others.
+    pub fn copy_out(&mut self) {
+        for segment in &mut self.segments {
+            if let Segment::Leased(lease) = segment {
+                let bytes = lease.bytes().to_vec();
+                *segment = Segment::Owned { bytes, start: 0 };
+            }
+        }
+    }
+
     /// Empties the batch: leases are dropped, chunks go back to `pool`.
     pub fn clear(&mut self, pool: &mut ChunkPool) {
         self.segments.clear();

@@ -7,8 +7,8 @@
 //! The methods are of three kinds:
 //! - inputs: [`ShardCore::accepted`], [`ShardCore::received`], [`ShardCore::receive_ended`],
 //!   [`ShardCore::sent`], [`ShardCore::closed`], [`ShardCore::computed`], [`ShardCore::message`],
-//!   [`ShardCore::handle_timeout`], [`ShardCore::drain`], [`ShardCore::shutdown`],
-//!   [`ShardCore::kick`];
+//!   [`ShardCore::handle_timeout`], [`ShardCore::relieve`], [`ShardCore::drain`],
+//!   [`ShardCore::shutdown`], [`ShardCore::kick`];
 //! - the end of a turn: [`ShardCore::flush`];
 //! - outputs: [`ShardCore::poll_action`], [`ShardCore::next_deadline`], and the views
 //!   [`ShardCore::audit`], [`ShardCore::stats`].
@@ -19,17 +19,21 @@
 
 mod admission;
 mod bridge;
+mod config;
 mod dispatch;
 mod egress;
 mod ending;
 mod event;
+mod gate;
 mod open;
 mod recorder;
 mod session;
+mod source;
 mod stats;
 mod stream;
 mod table;
 mod timers;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -39,18 +43,23 @@ use std::collections::VecDeque;
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
+pub use self::config::{AdmissionLimits, CoreConfig, QueueLimits, Timeouts};
 pub use self::event::{
-    Action, CoreConfig, Directory, Job, JobResult, Message, OpenMessage, Place, RecvEnd,
-    SessionKey, ShardId, Slot, StreamKey,
+    Action, Directory, Job, JobResult, Message, OpenMessage, Place, RecvEnd, SessionKey, ShardId,
+    Slot, StreamKey,
 };
 pub use self::recorder::Recorder;
+pub use self::source::Source;
 pub use self::stats::{Audit, ByReason, CoreStats};
 
 use self::egress::Egress;
+use self::gate::AcceptGate;
 use self::session::{Live, Session};
+use self::source::SourceTable;
 use self::stream::Stream;
 use self::table::SlotTable;
 use self::timers::{Timer, Wheel};
+use self::waiting::WaitList;
 use crate::batch::{Batch, ChunkPool};
 use crate::lease::Lease;
 
@@ -64,6 +73,9 @@ pub struct ShardCore<L: Lease, D: Directory> {
     sessions: Vec<Session<L>>,
     streams: Streams<L>,
     wheel: Wheel,
+    gate: AcceptGate,
+    sources: SourceTable,
+    waiting: WaitList,
     common: Common<L>,
     now: Now,
     is_draining: bool,
@@ -78,7 +90,6 @@ struct Common<L> {
     dirty: Vec<Slot>,
     /// Draining sessions that may have lost their last stream.
     emptied: Vec<Slot>,
-    fired: Vec<Timer>,
     chunks: ChunkPool,
     batches_idle: Vec<Batch<L>>,
     #[expect(
@@ -88,6 +99,10 @@ struct Common<L> {
     egress_idle: Vec<Box<Egress<L>>>,
     batches_in_flight: u64,
     queued_bytes: u64,
+    /// Bytes that peers have sent ahead of their verdicts.
+    pipelined_bytes: u64,
+    /// When receive memory may be relieved again.
+    relieve_at: Now,
     stats: CoreStats,
     recorder: Recorder,
 }
@@ -112,6 +127,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     #[must_use]
     pub fn new(config: CoreConfig, directory: D, now: Now) -> Self {
         Self {
+            gate: AcceptGate::new(config.admission.accepts_per_s_max, now),
+            sources: SourceTable::default(),
+            waiting: WaitList::default(),
             config,
             directory,
             sessions: Vec::new(),
@@ -121,12 +139,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 actions: VecDeque::new(),
                 dirty: Vec::new(),
                 emptied: Vec::new(),
-                fired: Vec::new(),
                 chunks: ChunkPool::default(),
                 batches_idle: Vec::new(),
                 egress_idle: Vec::new(),
                 batches_in_flight: 0,
                 queued_bytes: 0,
+                pipelined_bytes: 0,
+                relieve_at: now,
                 stats: CoreStats::default(),
                 recorder: Recorder::default(),
             },
@@ -139,15 +158,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Lets every timer fire that is due.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
-        let mut fired = std::mem::take(&mut self.common.fired);
-        self.wheel.advance(now, &mut fired);
-        for timer in fired.drain(..) {
+        while let Some(timer) = self.wheel.pop_due(now) {
             match timer {
                 Timer::Session(key) => self.session_timeout(key),
                 Timer::Stream(key) => self.stream_timeout(key),
             }
         }
-        self.common.fired = fired;
+        if self.accept_deadline().is_some_and(|due| due <= now) {
+            self.gate.refill(now);
+            self.regulate_accept();
+        }
     }
 
     /// Returns the next action to carry out.
@@ -158,7 +178,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Returns when [`ShardCore::handle_timeout`] has something to do, if ever.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Now> {
-        self.wheel.next_deadline()
+        let accept = self.accept_deadline();
+        self.wheel.next_deadline().into_iter().chain(accept).min()
     }
 
     /// Counts everything the core owns.
@@ -167,8 +188,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         Audit {
             sockets: self.common.stats.sockets_current,
             handshakes: self.common.stats.handshakes_current,
+            sources: self.sources.len() as u64,
             sessions: self.common.stats.sessions_current,
             streams: u64::from(self.streams.len()),
+            timers: u64::from(self.wheel.len()),
+            pipelined_bytes: self.common.pipelined_bytes,
             queued_bytes: self.common.queued_bytes,
             batches_in_flight: self.common.batches_in_flight,
             chunks: u64::from(self.common.chunks.taken_count()),
@@ -185,12 +209,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     #[must_use]
     pub const fn recorder(&self) -> &Recorder {
         &self.common.recorder
-    }
-
-    /// Returns the timer entries that have not fired; stale ones fire and find nothing.
-    #[must_use]
-    pub const fn timers_count(&self) -> u32 {
-        self.wheel.len()
     }
 
     fn live_mut(&mut self, slot: Slot) -> Option<&mut Live> {

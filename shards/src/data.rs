@@ -33,6 +33,7 @@ use crate::core::RecvEnd;
 use crate::core::ShardCore;
 use crate::core::ShardId;
 use crate::core::Slot;
+use crate::core::Source;
 use crate::directory::SessionDirectory;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::SleepFlag;
@@ -276,6 +277,9 @@ impl DataThread {
             {
                 self.parts.core.handle_timeout(now);
             }
+            if self.parts.ring.is_memory_short() {
+                self.parts.core.relieve(now);
+            }
             self.parts.core.flush();
             self.carry_out();
             self.regulate_accept();
@@ -315,8 +319,9 @@ impl DataThread {
     fn complete(&mut self, completion: Completion, now: Now) {
         let Parts { ring, core, .. } = &mut self.parts;
         match completion {
-            Completion::Accepted { slot } => {
-                core.accepted(Slot(slot.0), now);
+            Completion::Accepted { slot, address } => {
+                let source = address.map_or(Source::UNKNOWN, Source::of);
+                core.accepted(Slot(slot.0), source, now);
                 ring.receive(slot);
             }
             Completion::AcceptFailed { errno } => {
@@ -381,6 +386,7 @@ impl DataThread {
         } = &mut self.parts;
         while let Some(action) = core.poll_action() {
             match action {
+                Action::CancelSend { slot } => ring.cancel_send(ring::Slot(slot.0)),
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
                 Action::Compute(job) => service.submit(job),
                 Action::Message { target, message } => {

@@ -55,6 +55,7 @@ mod completion;
 mod config;
 mod connects;
 mod files;
+mod names;
 mod op;
 mod sends;
 mod setup;
@@ -97,7 +98,9 @@ use self::connects::Connects;
 use self::files::Phase;
 use self::files::Receive;
 use self::files::Slots;
+use self::files::Standing;
 use self::files::Successor;
+use self::names::Names;
 use self::op::Kind;
 use self::op::Plain;
 use self::op::Tag;
@@ -113,6 +116,7 @@ pub struct Ring {
     buffers: Buffers,
     sends: Sends,
     connects: Connects,
+    names: Names,
     slots: Slots,
     accepting: Accepting,
     waker: Waker,
@@ -166,6 +170,7 @@ impl Ring {
             buffers,
             sends: Sends::new(),
             connects: Connects::new(),
+            names: Names::new(),
             slots: Slots::new(config.sockets_max),
             accepting: Accepting::default(),
             waker,
@@ -246,6 +251,20 @@ impl Ring {
             .sends
             .start(&mut self.kernel, slot.0, state.generation, batch);
         state.send = Some(tag.index);
+    }
+
+    /// Cancels the send in flight on a socket, if there is one: its `Sent` says how many bytes the
+    /// kernel had taken, or `ECANCELED` for none.
+    pub fn cancel_send(&mut self, slot: Slot) {
+        let Some(state) = self.slots.of(slot.0) else {
+            return;
+        };
+        if state.phase == Phase::Open
+            && let Some(index) = state.send
+        {
+            let tag = Tag::new(Kind::Send, state.generation, index);
+            self.kernel.push(Plain::Cancel { tag });
+        }
     }
 
     /// Cancels what is in flight on a socket and closes it; `Closed` follows when both are done. A
@@ -358,6 +377,12 @@ impl Ring {
         self.slots.open_slots().map(Slot)
     }
 
+    /// Returns whether leases hold so much of the receive memory that what waits should be copied out.
+    #[must_use]
+    pub fn is_memory_short(&self) -> bool {
+        self.buffers.is_short()
+    }
+
     /// Returns the counters and gauges.
     pub fn numbers(&mut self) -> RingNumbers {
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
@@ -452,6 +477,7 @@ impl Ring {
             Kind::Close => self.on_close(tag, completions),
             Kind::Connect => self.on_connect(tag, cqe, completions),
             Kind::Install => self.on_install(tag, cqe, completions),
+            Kind::Name => self.on_name(tag, cqe, completions),
             Kind::Receive => self.on_receive(tag, cqe, completions),
             Kind::Send => self.on_send(tag, cqe, completions),
             Kind::Wake => {
@@ -469,7 +495,7 @@ impl Ring {
             self.accepting.ended(tag);
         }
         if let Ok(slot) = u32::try_from(cqe.result) {
-            self.move_in(slot, Successor::Accepted, completions);
+            self.move_in(slot, Successor::Accepted);
             return;
         }
         let Some(error) = error_of(cqe.result) else {
@@ -484,12 +510,27 @@ impl Ring {
         }
     }
 
+    /// The peer's address is known, or never will be: now the user learns of the socket.
+    fn on_name(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
+        let Some((slot, address)) = self.names.answered(tag.index, cqe.result) else {
+            return;
+        };
+        let Some(state) = self.slots.of_mut(slot) else {
+            return;
+        };
+        state.standing = Standing::Known;
+        completions.push(Completion::Accepted {
+            slot: Slot(slot),
+            address,
+        });
+    }
+
     fn on_install(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
         // The kernel reports how many it installed, or an errno.
         if cqe.result == 1
             && let Some(slot) = self.connects.installed(tag.index)
         {
-            self.move_in(slot, Successor::Installed(tag.index), completions);
+            self.move_in(slot, Successor::Installed(tag.index));
             return;
         }
         if let Some(op) = self.connects.finish(tag.index) {
@@ -508,7 +549,7 @@ impl Ring {
         let Some(slot) = op.slot else { return };
         if cqe.result == 0 {
             if let Some(state) = self.slots.of_mut(slot) {
-                state.is_announced = true;
+                state.standing = Standing::Known;
             }
             completions.push(Completion::Connected {
                 slot: Slot(slot),
@@ -525,7 +566,7 @@ impl Ring {
     }
 
     /// Moves a socket into the slot the kernel chose for it, now or when its predecessor is quiet.
-    fn move_in(&mut self, slot: u32, who: Successor, completions: &mut Vec<Completion>) {
+    fn move_in(&mut self, slot: u32, who: Successor) {
         let Some(state) = self.slots.of_mut(slot) else {
             return;
         };
@@ -542,9 +583,11 @@ impl Ring {
         match who {
             Successor::Accepted => {
                 if let Some(state) = self.slots.of_mut(slot) {
-                    state.is_announced = true;
+                    state.standing = Standing::Asked;
+                    let is_ipv6 = self.accepting.is_ipv6();
+                    self.names
+                        .ask(&mut self.kernel, slot, state.generation, is_ipv6);
                 }
-                completions.push(Completion::Accepted { slot: Slot(slot) });
             }
             Successor::Installed(index) => {
                 let generation = self.slots.of(slot).map_or(0, |state| state.generation);
@@ -666,7 +709,7 @@ impl Ring {
             completions.push(Completion::Closed { slot: Slot(slot) });
         }
         if let Some(successor) = successor {
-            self.move_in(slot, successor, completions);
+            self.move_in(slot, successor);
         }
     }
 }
@@ -681,7 +724,8 @@ impl Drop for Ring {
         self.kernel.cancel_all(DROP_WAIT);
         let mut completions = Vec::new();
         for _ in 0..DROP_TURNS {
-            let is_quiet = self.sends.count() == 0 && self.connects.count() == 0;
+            let is_quiet =
+                self.sends.count() == 0 && self.connects.count() == 0 && self.names.count() == 0;
             if is_quiet && !self.slots.is_receiving() {
                 break;
             }
@@ -690,10 +734,11 @@ impl Drop for Ring {
             }
             completions.clear();
         }
-        if self.sends.count() > 0 || self.connects.count() > 0 {
+        if self.sends.count() > 0 || self.connects.count() > 0 || self.names.count() > 0 {
             tracing::error!("a ring ends with operations in flight; their memory is leaked");
             self.sends.leak();
             self.connects.leak();
+            self.names.leak();
         }
         // Closes the sockets now; without it a kernel worker does so some time later.
         if let Err(error) = self.kernel.submitter().unregister_files() {

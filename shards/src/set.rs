@@ -46,6 +46,9 @@ use crate::ring::Waker;
 use crate::service::Service;
 use crate::service::ServicePort;
 
+pub use crate::core::AdmissionLimits;
+pub use crate::core::QueueLimits;
+pub use crate::core::Timeouts;
 pub use crate::data::CommandError;
 pub use crate::data::DataNumbers;
 pub use crate::data::ShardHandle;
@@ -72,15 +75,20 @@ pub struct ShardSetConfig {
     /// How long a data thread polls after activity before it sleeps. Zero: never. Costs up to this much
     /// processor time an event on a quiet relay, and saves 50 us a round trip.
     pub spin: Duration,
-    /// Handshakes in progress at once, a shard.
-    pub handshakes_max: u32,
+    /// Who gets in, of each shard. `sockets_max` is clipped to one less than the ring's file table, of
+    /// which one slot stays free.
+    pub admission: AdmissionLimits,
+    /// What may wait, of each shard.
+    pub queue: QueueLimits,
+    /// When things end by themselves.
+    pub timeouts: Timeouts,
     /// The relay's key.
     pub identity: Arc<RelayIdentity>,
     /// What keys, handshakes and open objects look like.
     pub dialect: Dialect,
     /// What the relay tells each peer in the handshake.
     pub offer: Offer,
-    /// Each shard's ring; `sockets_max` is its file table, one slot of which stays free.
+    /// Each shard's ring.
     pub ring: RingConfig,
 }
 
@@ -429,13 +437,17 @@ impl Seed {
         // Closed when another shard could not start.
         let go = start.recv().ok()?;
         ring.listen(self.listener);
+        let mut admission = self.config.admission;
+        admission.sockets_max = admission.sockets_max.min(self.config.ring.sockets_max - 1);
         let core = CoreConfig {
             shard: self.shard,
+            shards_count: self.config.shards_count,
             own_key: self.config.identity.public(),
             dialect: self.config.dialect,
             offer: self.config.offer,
-            sockets_max: self.config.ring.sockets_max - 1,
-            handshakes_max: self.config.handshakes_max,
+            admission,
+            queue: self.config.queue,
+            timeouts: self.config.timeouts,
             hash_seed: self.hash_seed,
         };
         let core = ShardCore::new(core, self.directory, since(self.epoch));

@@ -14,13 +14,14 @@ use ringway_proto::key::PublicKey;
 use ringway_proto::time::Now;
 use ringway_shards::core::{
     Action, CoreConfig, Directory, JobResult, Message, Place, RecvEnd, ShardCore, ShardId, Slot,
+    Source,
 };
 
 use crate::event::Event;
 use crate::lease::{Account, SimLease};
 use crate::network::{SendOp, Way};
 use crate::options::MS;
-use crate::world::World;
+use crate::world::{Client, World};
 
 /// The directory that all shards share.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +53,7 @@ impl Directory for SimDirectory {
 /// What a shard finds when it wakes.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Accepted(Slot),
+    Accepted(Slot, Source),
     Closed(Slot),
     Computed(Box<JobResult>),
     Drain,
@@ -86,7 +87,7 @@ impl Shard {
         shards: usize,
         now: u64,
     ) -> Self {
-        let slots = usize::try_from(config.sockets_max).unwrap_or(0) + 1;
+        let slots = usize::try_from(config.admission.sockets_max).unwrap_or(0) + 1;
         Self {
             core: ShardCore::new(config, directory, Now::from_nanos(now)),
             account: Arc::default(),
@@ -107,6 +108,9 @@ impl Shard {
 }
 
 const ECANCELED: i32 = 125;
+
+/// With so many places for handshakes none is ever given up for another.
+const HANDSHAKES_PLENTY: u32 = 30;
 
 impl World {
     /// Gives a shard an input and wakes it.
@@ -147,7 +151,8 @@ impl World {
             self.shards[shard].slots[free] = Some(conn);
             self.conns[conn].slot = Some(slot);
             self.trace(|| format!("shard {shard} accepts connection {conn} in slot {}", slot.0));
-            self.push(shard, Input::Accepted(slot));
+            let source = self.source_of(conn);
+            self.push(shard, Input::Accepted(slot, source));
             self.relay_read(conn);
         }
     }
@@ -204,6 +209,10 @@ impl World {
         let Some(slot) = self.conns[conn].slot else {
             return;
         };
+        if self.conns[conn].op.is_some() {
+            // A ring reports a close behind the last operation of its socket.
+            return self.at(1_000, Event::CloseDone { conn });
+        }
         self.push(shard, Input::Closed(slot));
         let index = usize::try_from(slot.0).unwrap_or(usize::MAX);
         self.shards[shard].slots[index] = None;
@@ -283,7 +292,7 @@ impl World {
             ..
         } = &mut self.shards[shard];
         match input {
-            Input::Accepted(slot) => core.accepted(slot, now),
+            Input::Accepted(slot, source) => core.accepted(slot, source, now),
             Input::Closed(slot) => core.closed(slot),
             Input::Computed(result) => core.computed(*result, now),
             Input::Drain => core.drain(now),
@@ -313,6 +322,7 @@ impl World {
     fn actions(&mut self, shard: usize) {
         while let Some(action) = self.shards[shard].core.poll_action() {
             match action {
+                Action::CancelSend { slot } => self.cancel_send(shard, slot),
                 Action::Close { slot } => self.close_slot(shard, slot),
                 Action::Compute(job) => {
                     let random = self.rng.bytes_32();
@@ -388,6 +398,37 @@ impl World {
         self.progress_send(conn);
     }
 
+    /// Where a connection comes from: every client has an address of its own.
+    fn source_of(&self, conn: usize) -> Source {
+        let client = u32::try_from(self.conns[conn].client).unwrap_or(u32::MAX);
+        Source::of(core::net::Ipv4Addr::from(client).into())
+    }
+
+    fn cancel_send(&mut self, shard: usize, slot: Slot) {
+        let Some(conn) = self.conn_of(shard, slot) else {
+            return self.fail(format!(
+                "shard {shard} cancels a send on slot {} without a socket",
+                slot.0
+            ));
+        };
+        self.end_early(conn);
+    }
+
+    /// The kernel gives a send back with what it has taken of it.
+    fn end_early(&mut self, conn: usize) {
+        if let Some(op) = &self.conns[conn].op
+            && op.result.is_none()
+        {
+            let offset = u32::try_from(op.offset).unwrap_or(u32::MAX);
+            let result = if offset > 0 {
+                Ok(offset)
+            } else {
+                Err(ECANCELED)
+            };
+            self.end_send(conn, result);
+        }
+    }
+
     fn close_slot(&mut self, shard: usize, slot: Slot) {
         let Some(conn) = self
             .conn_of(shard, slot)
@@ -397,19 +438,14 @@ impl World {
         };
         self.trace(|| format!("shard {shard} closes connection {conn}"));
         self.conns[conn].is_closing = true;
-        if let Some(op) = &self.conns[conn].op
-            && op.result.is_none()
+        let client = self.conns[conn].client;
+        if let Client::Honest(honest) = &self.clients[client]
+            && !honest.is_ready
+            && self.options.handshakes_max < HANDSHAKES_PLENTY
         {
-            let offset = u32::try_from(op.offset).unwrap_or(u32::MAX);
-            self.end_send(
-                conn,
-                if offset > 0 {
-                    Ok(offset)
-                } else {
-                    Err(ECANCELED)
-                },
-            );
+            self.hurt(client, "handshake given up for a newer one");
         }
+        self.end_early(conn);
         self.relay_close(conn);
         let delay = self.completion_delay();
         self.at(delay, Event::CloseDone { conn });
@@ -418,7 +454,7 @@ impl World {
 
 fn describe(input: &Input) -> String {
     match input {
-        Input::Accepted(slot) => format!("accepted slot {}", slot.0),
+        Input::Accepted(slot, _) => format!("accepted slot {}", slot.0),
         Input::Closed(slot) => format!("closed slot {}", slot.0),
         Input::Computed(_) => "computed".into(),
         Input::Drain => "drain".into(),

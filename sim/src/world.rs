@@ -12,7 +12,7 @@ use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::Offer;
 use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::time::Now;
-use ringway_shards::core::{CoreConfig, ShardId};
+use ringway_shards::core::{AdmissionLimits, CoreConfig, QueueLimits, ShardId, Timeouts};
 
 use crate::checks::{Open, Target};
 use crate::driver::{Input, Shard, SimDirectory};
@@ -145,6 +145,7 @@ impl World {
             .map(|number| {
                 let config = CoreConfig {
                     shard: ShardId(u16::try_from(number).unwrap_or(0)),
+                    shards_count: u16::try_from(options.shards).unwrap_or(1),
                     own_key: keys.relay_public,
                     dialect: Dialect::Native,
                     offer: Offer {
@@ -153,8 +154,12 @@ impl World {
                         stream_window: WINDOW_INITIAL,
                         keepalive_s: 30,
                     },
-                    sockets_max: options.sockets_max,
-                    handshakes_max: options.handshakes_max,
+                    admission: AdmissionLimits {
+                        handshakes_max: options.handshakes_max,
+                        ..AdmissionLimits::for_sockets(options.sockets_max)
+                    },
+                    queue: QueueLimits::default(),
+                    timeouts: Timeouts::default(),
                     hash_seed: rng.next_u64(),
                 };
                 Shard::new(config, directory.clone(), options.shards, now)

@@ -109,9 +109,27 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         path: "limits.handshakes_max",
         accepts: "1 to 65536",
-        default: "1024",
+        default: "4096",
         apply: |config, value| {
             config.handshakes_max = count(value, 1, 65_536)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "limits.handshakes_source_max",
+        accepts: "1 to 65536",
+        default: "1024",
+        apply: |config, value| {
+            config.handshakes_source_max = count(value, 1, 65_536)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "limits.accepts_per_s_max",
+        accepts: "1 to 1000000",
+        default: "10000",
+        apply: |config, value| {
+            config.accepts_per_s_max = count(value, 1, 1_000_000)?;
             Ok(())
         },
     },
@@ -129,11 +147,56 @@ pub(crate) const KEYS: &[Key] = &[
         accepts: "a duration in whole seconds from \"1s\" to \"1h\"",
         default: "\"30s\"",
         apply: |config, value| {
-            let keepalive = duration(value, Duration::from_secs(1), Duration::from_secs(3_600))?;
+            let keepalive = duration(value, Duration::from_secs(1), HOUR)?;
             if keepalive.subsec_nanos() != 0 {
                 return Err(format!("{value} is not a whole number of seconds"));
             }
-            config.keepalive = keepalive;
+            config.timeouts.keepalive = keepalive;
+            Ok(())
+        },
+    },
+    Key {
+        path: "timeouts.handshake",
+        accepts: "a duration from \"100ms\" to \"1h\"",
+        default: "\"5s\"",
+        apply: |config, value| {
+            config.timeouts.handshake = duration(value, Duration::from_millis(100), HOUR)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "timeouts.open",
+        accepts: "a duration from \"100ms\" to \"1h\"",
+        default: "\"5s\"",
+        apply: |config, value| {
+            config.timeouts.open = duration(value, Duration::from_millis(100), HOUR)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "timeouts.half_closed",
+        accepts: "a duration from \"1s\" to \"1d\"",
+        default: "\"1m\"",
+        apply: |config, value| {
+            config.timeouts.half_closed = duration(value, Duration::from_secs(1), DAY)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "timeouts.bridge_idle",
+        accepts: "a duration from \"1s\" to \"1d\"",
+        default: "\"5m\"",
+        apply: |config, value| {
+            config.timeouts.bridge_idle = duration(value, Duration::from_secs(1), DAY)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "timeouts.send_stall",
+        accepts: "a duration from \"1s\" to \"1h\"",
+        default: "\"30s\"",
+        apply: |config, value| {
+            config.timeouts.send_stall = duration(value, Duration::from_secs(1), HOUR)?;
             Ok(())
         },
     },
@@ -201,6 +264,9 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
 ];
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Most shards of one relay: every pair of them has a mailbox, so memory grows with the square.
 const SHARDS_MAX: u32 = 256;
@@ -396,6 +462,9 @@ mod tests {
             ("poll.spin", "\"1s\"", "too long"),
             ("limits.keepalive", "\"1500ms\"", "whole number of seconds"),
             ("limits.keepalive", "\"0s\"", "too short"),
+            ("limits.handshakes_source_max", "0", "too small"),
+            ("timeouts.open", "\"50ms\"", "too short"),
+            ("timeouts.half_closed", "60", "no unit"),
             ("tcp.congestion", "\"Cubic!\"", "no name"),
             ("tcp.congestion", "\"a_name_that_is_long\"", "no name"),
             ("log.format", "\"xml\"", "no log format"),

@@ -50,6 +50,12 @@ pub(crate) struct Limits {
     pub(crate) shard_sessions_max: u32,
     /// Handshakes in progress on each shard.
     pub(crate) shard_handshakes_max: u32,
+    /// Of these, from one source.
+    #[serde(default)]
+    pub(crate) source_handshakes_max: u32,
+    /// Connections that each shard accepts in a second.
+    #[serde(default)]
+    pub(crate) shard_accepts_per_s_max: u32,
     /// Streams of each session.
     pub(crate) session_streams_max: u32,
     /// Receive window that a stream may grow to, bytes.
@@ -62,8 +68,17 @@ pub(crate) struct Limits {
     pub(crate) handshake_timeout_ms: u64,
     /// Time for an open.
     pub(crate) dial_timeout_ms: u64,
+    /// Silence after which a peer is asked for a sign of life.
+    #[serde(default)]
+    pub(crate) keepalive_ms: u64,
+    /// Time without data after which a bridge ends of which one direction has ended.
+    #[serde(default)]
+    pub(crate) half_closed_timeout_ms: u64,
     /// Time without data after which a bridge ends.
     pub(crate) bridge_idle_timeout_ms: u64,
+    /// Time for which a peer may take no byte.
+    #[serde(default)]
+    pub(crate) send_stall_timeout_ms: u64,
 }
 
 /// The check of the counters.
@@ -167,17 +182,23 @@ pub(crate) fn health(relay: &Relay, shards: &[ShardView], shards_count: usize) -
 fn limits(relay: &Relay) -> Limits {
     use ringway_proto::limits;
 
+    let timeouts = relay.config.timeouts;
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Limits {
         shard_sessions_max: relay.config.sessions_max,
         shard_handshakes_max: relay.config.handshakes_max,
+        source_handshakes_max: relay.config.handshakes_source_max,
+        shard_accepts_per_s_max: relay.config.accepts_per_s_max,
         session_streams_max: relay.config.streams_max,
         stream_window_bytes_max: limits::WINDOW_MAX,
         session_queue_bytes_max: limits::SESSION_QUEUE_MAX,
         shard_queue_bytes_max: limits::SHARD_QUEUE_MAX,
-        handshake_timeout_ms: millis(limits::HANDSHAKE_TIMEOUT),
-        dial_timeout_ms: millis(limits::DIAL_TIMEOUT),
-        bridge_idle_timeout_ms: millis(limits::BRIDGE_IDLE_TIMEOUT),
+        handshake_timeout_ms: millis(timeouts.handshake),
+        dial_timeout_ms: millis(timeouts.open),
+        keepalive_ms: millis(timeouts.keepalive),
+        half_closed_timeout_ms: millis(timeouts.half_closed),
+        bridge_idle_timeout_ms: millis(timeouts.bridge_idle),
+        send_stall_timeout_ms: millis(timeouts.send_stall),
     }
 }
 
@@ -235,8 +256,11 @@ fn audit(audit: &Audit) -> BTreeMap<String, u64> {
     let fields = [
         ("sockets", audit.sockets),
         ("handshakes", audit.handshakes),
+        ("sources", audit.sources),
+        ("pipelined_bytes", audit.pipelined_bytes),
         ("sessions", audit.sessions),
         ("streams", audit.streams),
+        ("timers", audit.timers),
         ("queued_bytes", audit.queued_bytes),
         ("batches_in_flight", audit.batches_in_flight),
         ("chunks", audit.chunks),
@@ -279,6 +303,8 @@ mod tests {
     #[test]
     fn document_reads_back_what_it_wrote() {
         let mut stats = CoreStats::default();
+        stats.sockets_opened = 1;
+        stats.sockets_closed = 1;
         stats.sessions_opened = 1;
         stats.sessions_closed.count(Reason::Idle);
         let health = health(&relay(false), &[view(stats)], 1);
@@ -296,7 +322,7 @@ mod tests {
         let health = health(&relay(false), &[view(stats)], 1);
         assert!(!health.consistency.ok);
         assert_eq!(health.consistency.laws[0].broken, [(0, 2, 0)]);
-        assert!(health.consistency.laws[1].holds);
+        assert!(health.consistency.laws[2].holds);
     }
 
     #[test]

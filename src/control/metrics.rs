@@ -43,6 +43,16 @@ pub(crate) const LAWS: &[Law] = &[
         sides: |s| (s.sockets_opened, s.sockets_closed + s.sockets_current),
     },
     Law {
+        text: "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened",
+        sides: |s| {
+            let ended = s.handshakes_abandoned + s.handshakes_failed.sum();
+            (
+                s.sockets_opened,
+                s.handshakes_current + ended + s.sessions_opened,
+            )
+        },
+    },
+    Law {
         text: "sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)",
         sides: |s| {
             let ended = s.sessions_left + s.sessions_lost + s.sessions_closed.sum();
@@ -80,8 +90,13 @@ const METRICS: &[Metric] = &[
     },
     Metric {
         name: "ringway_handshakes_failed_total",
-        help: "Handshakes that did not become a session.",
+        help: "Handshakes that did not become a session. sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened",
         read: Read::CounterByReason(|s| &s.handshakes_failed),
+    },
+    Metric {
+        name: "ringway_handshakes_shed_total",
+        help: "Handshakes given up for newer ones because there were too many; they count among the failed.",
+        read: Read::Counter(|s| s.handshakes_shed),
     },
     Metric {
         name: "ringway_handshakes_abandoned_total",
@@ -193,6 +208,11 @@ const METRICS: &[Metric] = &[
         name: "ringway_sends_short_total",
         help: "Gather sends that the kernel ended short and that went on with the rest.",
         read: Read::Counter(|s| s.sends_short),
+    },
+    Metric {
+        name: "ringway_reliefs_total",
+        help: "Times that what waits was copied out of short receive memory.",
+        read: Read::Counter(|s| s.reliefs),
     },
     Metric {
         name: "ringway_mailbox_messages_total",
@@ -347,7 +367,7 @@ mod tests {
     #[test]
     fn laws_agree_with_the_data_plane() {
         let mut broken = CoreStats::default();
-        broken.sockets_opened = 1;
+        broken.sockets_opened = 2;
         broken.sessions_opened = 1;
         broken.streams_opened = 1;
         broken.opens_received = 1;

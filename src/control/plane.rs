@@ -14,7 +14,9 @@ use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::SecretKey;
 use ringway_proto::limits;
 use ringway_shards::ring::{ListenError, RingConfig};
-use ringway_shards::set::{LaunchError, ShardSet, ShardSetConfig, ShardSnapshot};
+use ringway_shards::set::{
+    AdmissionLimits, LaunchError, QueueLimits, ShardSet, ShardSetConfig, ShardSnapshot,
+};
 
 use super::{ShardView, Shards};
 use crate::config::Config;
@@ -92,7 +94,8 @@ pub(crate) fn shards_count(config: &Config) -> u16 {
 }
 
 fn set_config(config: &Config, secret: &SecretKey) -> ShardSetConfig {
-    let keepalive_s = u16::try_from(config.keepalive.as_secs()).unwrap_or(u16::MAX);
+    let keepalive_s = u16::try_from(config.timeouts.keepalive.as_secs()).unwrap_or(u16::MAX);
+    let sockets_max = sockets_max(config.sessions_max, preflight::open_files());
     ShardSetConfig {
         shards_count: shards_count(config),
         cores: config
@@ -106,7 +109,15 @@ fn set_config(config: &Config, secret: &SecretKey) -> ShardSetConfig {
         backlog: config.backlog,
         congestion: preflight::congestion(config),
         spin: config.spin,
-        handshakes_max: config.handshakes_max,
+        admission: AdmissionLimits {
+            sessions_max: config.sessions_max,
+            handshakes_max: config.handshakes_max,
+            handshakes_source_max: config.handshakes_source_max,
+            accepts_per_s_max: config.accepts_per_s_max,
+            ..AdmissionLimits::for_sockets(sockets_max)
+        },
+        queue: QueueLimits::default(),
+        timeouts: config.timeouts,
         identity: Arc::new(RelayIdentity::new(secret)),
         dialect: Dialect::Native,
         offer: Offer {
@@ -117,10 +128,19 @@ fn set_config(config: &Config, secret: &SecretKey) -> ShardSetConfig {
         },
         // One slot of the table stays free: at a full one the kernel drops a client it has accepted.
         ring: RingConfig {
-            sockets_max: config.sessions_max + 1,
+            sockets_max: sockets_max + 1,
             ..RingConfig::default()
         },
     }
+}
+
+/// Returns the sockets of a shard: its sessions, and some more to tell peers that it is full, as far as
+/// the open-files limit allows.
+fn sockets_max(sessions_max: u32, open_files: u64) -> u32 {
+    let allowed = u32::try_from(open_files.saturating_sub(1)).unwrap_or(u32::MAX);
+    let wanted = sessions_max.saturating_add(limits::SOCKETS_RESERVED);
+    // With less than its sessions need, the start fails and says so.
+    wanted.min(allowed.max(sessions_max))
 }
 
 /// Returns the failure of a launch, in the words of the command line.
@@ -150,6 +170,15 @@ const SHARDS_AUTOMATIC_MAX: u16 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_beyond_the_sessions_depend_on_the_limit_of_open_files() {
+        assert_eq!(sockets_max(1_000, 20_000), 1_512);
+        assert_eq!(sockets_max(19_900, 20_000), 19_999);
+        assert_eq!(sockets_max(19_999, 20_000), 19_999);
+        assert_eq!(sockets_max(30_000, 20_000), 30_000);
+        assert_eq!(sockets_max(1_000_000, u64::MAX), 1_000_512);
+    }
 
     #[test]
     fn shards_follow_count_then_cores_then_host() {

@@ -26,7 +26,9 @@ pub(crate) fn start_relay_at(
         backlog: ringway_shards::set::BACKLOG_DEFAULT,
         congestion: None,
         spin: std::time::Duration::ZERO,
-        handshakes_max: 256,
+        admission: ringway_shards::set::AdmissionLimits::for_sockets(1_023),
+        queue: ringway_shards::set::QueueLimits::default(),
+        timeouts: ringway_shards::set::Timeouts::default(),
         identity: std::sync::Arc::new(ringway_proto::handshake::RelayIdentity::new(secret)),
         dialect: ringway_proto::dialect::Dialect::Native,
         offer: ringway_proto::handshake::Offer {

@@ -1,15 +1,28 @@
 //! From an accepted socket to an established session.
 //!
 //! Here: collecting handshake messages, handing the expensive steps to the executor, the verdict, the
-//! directory. Not here: the cryptography (`ringway_proto::handshake`).
+//! directory, and who is turned away when there is not room for all. Not here: the cryptography
+//! (`ringway_proto::handshake`).
+//!
+//! Shedding, in the order in which it acts; what stands further up costs less:
+//!
+//! | what there is too much of | what happens | what it costs the relay |
+//! |---|---|---|
+//! | connections a second | they wait in the kernel's backlog | nothing |
+//! | sockets, or handshakes being computed | the same | nothing |
+//! | unfinished handshakes of one source | the new connection is reset (212) | an accept and a close |
+//! | unfinished handshakes | the one that has waited longest for its peer is reset (212) | its memory |
+//! | bytes sent ahead of the verdict | that peer is reset (212) | its memory |
+//! | sessions | the handshake is made, its verdict says 203 and when to come back | three Diffie-Hellman |
+//!
+//! An established session is never ended for a new one, but for that of the same key.
 //!
 //! Invariant: nothing here waits for anything but the peer and the executor; the deadline covers both.
 //! Bound: a handshake holds one message (`HANDSHAKE_MESSAGE_MAX`) and at most `PIPELINED_MAX` bytes
-//! behind it; at most `handshakes_max` are in progress, then the shard stops accepting and new
-//! connections wait in the kernel's backlog.
+//! behind it, all of them `pipelined_bytes_max`; `AdmissionLimits` has the rest.
 
 use ringway_proto::handshake::{Established, Role, message_len};
-use ringway_proto::limits::{HANDSHAKE_TIMEOUT, LINGER_TIMEOUT, PIPELINED_MAX};
+use ringway_proto::limits::{LINGER_TIMEOUT, PIPELINED_MAX};
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 use ringway_proto::verdict::Verdict;
@@ -18,16 +31,17 @@ use super::event::{
     Action, Directory, Job, JobResult, Message, Place, Progress, SessionKey, Slot, Step,
 };
 use super::session::{Handshake, Live, Parser, Phase, Session, Stage};
+use super::source::Source;
 use super::table::IdTable;
 use super::{Cause, ShardCore};
 use crate::lease::Lease;
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// A socket was accepted into `slot`.
+    /// A socket was accepted into `slot`; it comes from `source`.
     ///
     /// # Panics
     /// When the slot holds a socket: the driver reported an accept twice or lost a close.
-    pub fn accepted(&mut self, slot: Slot, now: Now) {
+    pub fn accepted(&mut self, slot: Slot, source: Source, now: Now) {
         self.now = now;
         let index = slot.0 as usize;
         if self.sessions.len() <= index {
@@ -37,21 +51,51 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             matches!(self.sessions[index].phase, Phase::Free),
             "slot accepted while in use"
         );
-        self.common.stats.sockets_opened += 1;
-        self.common.stats.sockets_current += 1;
-        self.common.stats.handshakes_current += 1;
-        self.sessions[index].phase = Phase::Handshake(Box::new(Handshake {
-            started: now,
-            stage: Stage::Message1,
-            collected: Vec::new(),
-            pipelined: Vec::new(),
-            pipelined_bytes: 0,
-        }));
-        self.set_session_timer(slot, now + HANDSHAKE_TIMEOUT);
-        if self.is_draining {
-            self.fail_handshake(slot, Reason::Draining);
+        self.gate.pass(now);
+        let stats = &mut self.common.stats;
+        stats.sockets_opened += 1;
+        stats.sockets_current += 1;
+        let refusal = if self.is_draining {
+            Some(Reason::Draining)
+        } else if !self
+            .sources
+            .try_add(source, self.config.admission.handshakes_source_max)
+        {
+            Some(Reason::TooManyHandshakes)
+        } else {
+            None
+        };
+        match refusal {
+            Some(reason) => {
+                stats.handshakes_failed.count(reason);
+                self.close(slot);
+            }
+            None => self.begin_handshake(slot, source),
         }
         self.regulate_accept();
+    }
+
+    fn begin_handshake(&mut self, slot: Slot, source: Source) {
+        if self.common.stats.handshakes_current >= u64::from(self.config.admission.handshakes_max)
+            && let Some(oldest) = self.waiting.oldest()
+        {
+            self.common.stats.handshakes_shed += 1;
+            self.fail_handshake(oldest, Reason::TooManyHandshakes);
+        }
+        self.common.stats.handshakes_current += 1;
+        if let Some(session) = self.sessions.get_mut(slot.0 as usize) {
+            session.phase = Phase::Handshake(Box::new(Handshake {
+                started: self.now,
+                source,
+                stage: Stage::Message1,
+                waiting: None,
+                collected: Vec::new(),
+                pipelined: Vec::new(),
+                pipelined_bytes: 0,
+            }));
+        }
+        self.waiting.push(&mut self.sessions, slot);
+        self.set_session_timer(slot, self.now + self.config.timeouts.handshake);
     }
 
     /// Bytes of a peer that is not yet known.
@@ -85,8 +129,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         {
             return self.fail_handshake(slot, Reason::BadHandshake);
         }
-        handshake.pipelined_bytes += lease.len();
+        let bytes = lease.len();
+        handshake.pipelined_bytes += bytes;
         handshake.pipelined.push(lease);
+        self.common.pipelined_bytes += bytes as u64;
+        if self.common.pipelined_bytes > self.config.admission.pipelined_bytes_max {
+            self.fail_handshake(slot, Reason::TooManyHandshakes);
+        }
     }
 
     fn start_step(&mut self, session: SessionKey) {
@@ -107,6 +156,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 return;
             }
         };
+        self.waiting.remove(&mut self.sessions, session.slot);
         self.common
             .actions
             .push_back(Action::Compute(Job { session, step }));
@@ -130,18 +180,15 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Err(error) => self.fail_handshake(slot, error.reason()),
             Ok(Progress::Reply { responder, message }) => {
                 handshake.stage = Stage::Message3(responder);
+                self.waiting.push(&mut self.sessions, slot);
                 self.push_control(slot, &message);
+                self.regulate_accept();
             }
             Ok(Progress::Established(established)) => self.establish(slot, *established),
         }
     }
 
     fn establish(&mut self, slot: Slot, established: Established) {
-        let Some(handshake) = self.handshake_mut(slot) else {
-            return;
-        };
-        let pipelined = std::mem::take(&mut handshake.pipelined);
-        let started = handshake.started;
         let Established {
             key,
             role,
@@ -153,14 +200,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let mut verdict = Vec::new();
         let plain = Verdict {
             reason,
-            retry_after_ms: 0,
+            retry_after_ms: self.retry_after_ms(reason, slot),
         }
         .encode();
         if sealer.seal(&plain, &mut verdict).is_err() {
             return self.fail_handshake(slot, Reason::BadHandshake);
         }
         self.push_control(slot, &verdict);
-        self.common.stats.handshakes_current -= 1;
+        let Some(handshake) = self.leave_handshake(slot) else {
+            return;
+        };
         if reason != Reason::Accepted {
             self.common.stats.handshakes_failed.count(reason);
             self.linger(slot);
@@ -170,7 +219,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.common.stats.sessions_current += 1;
         self.common
             .recorder
-            .handshake(self.now.saturating_since(started));
+            .handshake(self.now.saturating_since(handshake.started));
         let session = &mut self.sessions[slot.0 as usize];
         session.phase = Phase::Live(Box::new(Live {
             key,
@@ -180,7 +229,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             ids: IdTable::default(),
             peer_id_last: 0,
             own_id_next: 2,
-            received_at: self.now,
+            heard_at: self.now,
             pings_missed: 0,
             peer_is_leaving: false,
             is_draining: false,
@@ -195,7 +244,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.evict(older);
         }
         self.regulate_accept();
-        for lease in pipelined {
+        for lease in handshake.pipelined {
             self.take_received(slot, lease);
         }
     }
@@ -207,9 +256,28 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         } else if role == Role::Relay || *key == self.config.own_key {
             // Links need an allow list, which this relay does not have.
             Reason::NotAllowed
+        } else if self.common.stats.sessions_current
+            >= u64::from(self.config.admission.sessions_max)
+            && self.directory.lookup(key).is_none()
+        {
+            // A key that is here already takes its older session's place.
+            Reason::TooManySessions
         } else {
             Reason::Accepted
         }
+    }
+
+    /// Returns when a refused peer may come back. Spread by the relay, since peers do not know how many
+    /// of them were turned away.
+    fn retry_after_ms(&self, reason: Reason, slot: Slot) -> u32 {
+        let (least_ms, spread_ms) = match reason {
+            Reason::Draining => (1_000, 9_000),
+            Reason::TooManySessions => (5_000, 25_000),
+            _ => return 0,
+        };
+        let mixed =
+            (self.now.as_nanos() ^ u64::from(slot.0)).wrapping_mul(self.config.hash_seed | 1);
+        least_ms + u32::try_from((mixed >> 32) % spread_ms).unwrap_or(0)
     }
 
     fn evict(&mut self, older: Place) {
@@ -228,10 +296,29 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Ends a connection that never became a session; there are no keys to say why with.
     pub(super) fn fail_handshake(&mut self, slot: Slot, reason: Reason) {
-        self.common.stats.handshakes_current -= 1;
+        if self.leave_handshake(slot).is_none() {
+            return;
+        }
         self.common.stats.handshakes_failed.count(reason);
         self.close(slot);
         self.regulate_accept();
+    }
+
+    /// Takes a handshake out of every table that counts it. The caller gives the slot its next phase.
+    pub(super) fn leave_handshake(&mut self, slot: Slot) -> Option<Box<Handshake<L>>> {
+        self.waiting.remove(&mut self.sessions, slot);
+        let session = self.sessions.get_mut(slot.0 as usize)?;
+        let handshake = match std::mem::replace(&mut session.phase, Phase::Closing) {
+            Phase::Handshake(handshake) => handshake,
+            other => {
+                session.phase = other;
+                return None;
+            }
+        };
+        self.sources.remove(handshake.source);
+        self.common.stats.handshakes_current -= 1;
+        self.common.pipelined_bytes -= handshake.pipelined_bytes as u64;
+        Some(handshake)
     }
 
     /// Keeps a socket open until the peer has read what was queued for it and has closed.
@@ -245,32 +332,36 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.set_session_timer(slot, until);
     }
 
-    /// Stops accepting one socket before the table is full or too many handshakes are in progress,
-    /// and starts again with some distance.
+    /// Stops accepting before there is too much of something, and starts again with some distance.
     pub(super) fn regulate_accept(&mut self) {
+        let limits = self.config.admission;
         let stats = &self.common.stats;
-        let sockets_max = u64::from(self.config.sockets_max);
-        let handshakes_max = u64::from(self.config.handshakes_max);
-        if self.is_accept_paused {
-            if !self.is_draining
-                && stats.sockets_current < sockets_max
-                && stats.handshakes_current * 4 <= handshakes_max * 3
-            {
-                self.is_accept_paused = false;
-                self.common.actions.push_back(Action::ResumeAccept);
+        let computing = stats.handshakes_current - u64::from(self.waiting.len());
+        let handshakes_max = u64::from(limits.handshakes_max);
+        let has_sockets = stats.sockets_current < u64::from(limits.sockets_max);
+        if !self.is_accept_paused {
+            if !has_sockets || computing >= handshakes_max || self.gate.is_shut() {
+                self.is_accept_paused = true;
+                self.common.actions.push_back(Action::PauseAccept);
             }
-        } else if stats.sockets_current >= sockets_max || stats.handshakes_current >= handshakes_max
+        } else if !self.is_draining
+            && has_sockets
+            && computing * 4 <= handshakes_max * 3
+            && self.gate.may_open(self.now)
         {
-            self.is_accept_paused = true;
-            self.common.actions.push_back(Action::PauseAccept);
+            self.is_accept_paused = false;
+            self.common.actions.push_back(Action::ResumeAccept);
         }
     }
 
+    /// Returns when accepting may go on, where only time is missing.
+    pub(super) fn accept_deadline(&self) -> Option<Now> {
+        let is_missing = self.is_accept_paused && !self.is_draining && self.gate.is_low();
+        is_missing.then(|| self.gate.opens_at())
+    }
+
     fn handshake_mut(&mut self, slot: Slot) -> Option<&mut Handshake<L>> {
-        match &mut self.sessions.get_mut(slot.0 as usize)?.phase {
-            Phase::Handshake(handshake) => Some(handshake),
-            Phase::Free | Phase::Live(_) | Phase::Lingering | Phase::Closing => None,
-        }
+        self.sessions.get_mut(slot.0 as usize)?.handshake_mut()
     }
 }
 

@@ -7,7 +7,7 @@
 //! | RST | removed | RST, removed |
 //! | session dies | removed | RST, removed |
 //! | queue at its bound | RST, removed | RST, removed (reason 208) |
-//! | idle for `BRIDGE_IDLE_TIMEOUT` | RST, removed | RST, removed (reason 209) |
+//! | silent for the bridge's time-out, shorter once half closed | RST, removed | RST, removed (reason 209) |
 //!
 //! Here: grants, ends and the stream timer. Not here: payload (`dispatch`), opens (`open`).
 //!
@@ -15,10 +15,14 @@
 //! afterwards finds nothing. A leg on another shard is told by a message that FIFO order puts behind
 //! its data.
 
-use ringway_proto::frame::{Flags, Header};
-use ringway_proto::limits::{BRIDGE_IDLE_TIMEOUT, WINDOW_INITIAL};
-use ringway_proto::reason::Reason;
+use std::time::Duration;
 
+use ringway_proto::frame::{Flags, Header};
+use ringway_proto::limits::WINDOW_INITIAL;
+use ringway_proto::reason::Reason;
+use ringway_proto::time::Now;
+
+use super::config::Timeouts;
 use super::event::{Action, Directory, Message, ShardId, Slot, StreamKey};
 use super::stream::{Other, Piece, Stream, StreamState};
 use super::timers::Timer;
@@ -130,6 +134,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                     }
                     Other::None => {}
                 }
+                self.on_half_closed(key);
                 self.end_if_finished(key);
             }
         }
@@ -150,7 +155,34 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.break_bridge(key, Reason::SlowConsumer);
             return;
         }
+        self.on_half_closed(key);
         self.end_if_finished(key);
+    }
+
+    /// One direction of a bridge has ended: from now on a shorter silence ends it. The timer is that of
+    /// the destination's leg, which sees what comes and goes on both.
+    fn on_half_closed(&mut self, key: StreamKey) {
+        let due = self.now + self.bridge_timeout(true);
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        if stream.timer.is_some() {
+            self.wheel.set(&mut stream.timer, due, Timer::Stream(key));
+        }
+    }
+
+    /// Returns the longest silence of a bridge.
+    pub(super) fn bridge_timeout(&self, is_half_closed: bool) -> Duration {
+        let Timeouts {
+            half_closed,
+            bridge_idle,
+            ..
+        } = self.config.timeouts;
+        if is_half_closed {
+            half_closed.min(bridge_idle)
+        } else {
+            bridge_idle
+        }
     }
 
     fn end_if_finished(&mut self, key: StreamKey) {
@@ -165,6 +197,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         }
         stream.state = StreamState::Flushing;
+        // A peer that does not take the rest stalls its session's send, which has a timer.
+        self.wheel.cancel(&mut stream.timer);
         let (slot, id) = (stream.session.slot, stream.id);
         self.forget_id(slot, id);
     }
@@ -176,6 +210,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         });
         if is_over {
             self.drop_queue(key);
+            // Its timer ended when it began to flush.
             self.streams.remove(key);
             self.count_stream_closed();
         }
@@ -266,7 +301,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Takes a stream out of every table; its queue is dropped.
     pub(super) fn remove_stream(&mut self, key: StreamKey) -> Option<Stream<L>> {
         self.drop_queue(key);
-        let stream = self.streams.remove(key)?;
+        let mut stream = self.streams.remove(key)?;
+        self.wheel.cancel(&mut stream.timer);
         self.count_stream_closed();
         if stream.state != StreamState::Flushing {
             self.forget_id(stream.session.slot, stream.id);
@@ -294,38 +330,44 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// A stream's timer fired: an open without answer, or a bridge that may be idle.
     pub(super) fn stream_timeout(&mut self, key: StreamKey) {
         let now_s = self.now_s();
-        let Some(stream) = self.streams.get(key) else {
+        let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
-        match stream.state {
+        stream.timer = None;
+        let is_half_closed = stream.has_ended_in != stream.has_ended_out;
+        let (state, other, touched_s) = (stream.state, stream.other, stream.touched_s);
+        match state {
             StreamState::Collecting | StreamState::Asked => {
-                let deadline = stream.opening.as_ref().map(|opening| opening.deadline);
-                if deadline.is_none_or(|deadline| deadline <= self.now) {
-                    self.abort_open(key, Reason::DialTimeout);
-                }
+                self.abort_open(key, Reason::DialTimeout);
             }
-            StreamState::Answering => {}
-            StreamState::Bridged | StreamState::Flushing => {
-                let other_s = match stream.other {
+            StreamState::Answering | StreamState::Flushing => {}
+            StreamState::Bridged => {
+                let other_s = match other {
                     Other::Local { stream: other, .. } => {
                         self.streams.get(other).map_or(0, |other| other.touched_s)
                     }
                     Other::None | Other::Remote { .. } => 0,
                 };
-                let idle_s = now_s.saturating_sub(stream.touched_s.max(other_s));
-                if u64::from(idle_s) >= BRIDGE_IDLE_TIMEOUT.as_secs() {
-                    self.break_bridge(key, Reason::Idle);
-                } else {
-                    let left = BRIDGE_IDLE_TIMEOUT
-                        .saturating_sub(std::time::Duration::from_secs(u64::from(idle_s)));
-                    self.wheel.insert(self.now + left, Timer::Stream(key));
+                let idle_s = now_s.saturating_sub(touched_s.max(other_s));
+                let idle = Duration::from_secs(u64::from(idle_s));
+                match self.bridge_timeout(is_half_closed).checked_sub(idle) {
+                    Some(left) if !left.is_zero() => {
+                        self.set_stream_timer(key, self.now + left);
+                    }
+                    _ => self.break_bridge(key, Reason::Idle),
                 }
             }
         }
     }
 
+    pub(super) fn set_stream_timer(&mut self, key: StreamKey, due: Now) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            self.wheel.set(&mut stream.timer, due, Timer::Stream(key));
+        }
+    }
+
     /// A message of another shard.
-    pub fn message(&mut self, source: ShardId, message: Message<L>, now: ringway_proto::time::Now) {
+    pub fn message(&mut self, source: ShardId, message: Message<L>, now: Now) {
         self.now = now;
         self.common.stats.messages_received += 1;
         match message {
@@ -347,6 +389,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.opened_there(source, stream, other, other_id);
             }
             Message::Piece { stream, range } => self.piece_from_there(stream, range),
+            Message::Relieve => {
+                if now >= self.common.relieve_at {
+                    self.relieve_here();
+                }
+            }
             Message::Reset { stream } => self.reset_from_there(stream),
         }
     }

@@ -26,7 +26,10 @@ use crate::lease::Lease;
 /// Answers to pings and opens wait in the control queue; a peer that asks without reading is cut off
 /// here. Twice what opens of others may take there (`open::CONTROL_BYTES_MAX`), so that they alone
 /// never lead here, and room for the refusals of `STREAMS_MAX` opens that came in one turn.
-pub(super) const ANSWERS_BYTES_MAX: usize = 1_572_864;
+const ANSWERS_BYTES_MAX: usize = 1_572_864;
+
+/// The same on a shard where as much waits as may: who does not read its answers then is the one to go.
+const ANSWERS_BYTES_FULL_MAX: usize = 16_384;
 
 /// Consecutive frames that leave together.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +67,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         match &mut session.phase {
             Phase::Handshake(_) => self.collect_handshake(slot, lease),
             Phase::Live(live) => {
-                live.received_at = now;
+                live.heard_at = now;
                 let parser = std::mem::take(&mut live.parser);
                 self.dispatch(slot, parser, lease);
             }
@@ -89,7 +92,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             }
             Err(Violation(reason)) => {
                 if let Some(session) = self.sessions.get(slot.0 as usize) {
-                    self.end_session(session.key(slot), Cause::Reason(reason), true);
+                    // Who does not read cannot be told.
+                    let tell = reason != Reason::SlowConsumer;
+                    self.end_session(session.key(slot), Cause::Reason(reason), tell);
                 }
             }
         }
@@ -154,6 +159,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         if stream.has_ended_in || header.length > stream.credit {
             return Err(Violation(Reason::ProtocolError));
+        }
+        if header.length == 0 && header.flags.is_empty() {
+            // Says nothing, costs its sender no window, and would fill the queue of a slow receiver.
+            return self.begin_body(None, header, is_in_place, parser, input);
         }
         let is_forwarded = stream.state == StreamState::Bridged && header.flags.is_empty();
         if !is_forwarded || !is_in_place {
@@ -413,6 +422,15 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
+    /// Returns the bytes of answers that may wait for a session before it may ask for no more.
+    pub(super) const fn answers_bytes_max(&self) -> usize {
+        if self.is_full() {
+            ANSWERS_BYTES_FULL_MAX
+        } else {
+            ANSWERS_BYTES_MAX
+        }
+    }
+
     fn ping(&mut self, slot: Slot, header: Header) -> Result<(), Violation> {
         if header.flags.intersects(Flags::ACK) {
             if let Some(live) = self.live_mut(slot) {
@@ -425,7 +443,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             .get(slot.0 as usize)
             .and_then(|session| session.egress.as_ref())
             .map_or(0, |egress| egress.control_bytes());
-        if waiting > ANSWERS_BYTES_MAX {
+        if waiting > self.answers_bytes_max() {
             return Err(Violation(Reason::SlowConsumer));
         }
         self.push_control(slot, &Header::ping(Flags::ACK, header.length).encode());

@@ -9,10 +9,11 @@
 
 use ringway_proto::frame::{Flags, FrameKind, Header};
 use ringway_proto::key::PublicKey;
-use ringway_proto::limits::{KEEPALIVE_INTERVAL, KEEPALIVE_MISSED_MAX, SEND_STALL_TIMEOUT};
+use ringway_proto::limits::KEEPALIVE_MISSED_MAX;
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
+use super::config::Timeouts;
 use super::event::{Action, Directory, RecvEnd, SessionKey, Slot};
 use super::session::Phase;
 use super::timers::Timer;
@@ -42,10 +43,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         match session.phase {
             Phase::Free | Phase::Closing => {}
             Phase::Handshake(_) => {
-                self.common.stats.handshakes_current -= 1;
-                self.common.stats.handshakes_abandoned += 1;
-                self.close(slot);
-                self.regulate_accept();
+                if self.leave_handshake(slot).is_some() {
+                    self.common.stats.handshakes_abandoned += 1;
+                    self.close(slot);
+                    self.regulate_accept();
+                }
             }
             Phase::Live(_) => self.end_session(key, cause, false),
             Phase::Lingering => self.close(slot),
@@ -107,6 +109,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         session.phase = Phase::Closing;
+        self.wheel.cancel(&mut session.timer);
         self.drop_egress(slot, false);
         self.common.actions.push_back(Action::Close { slot });
     }
@@ -236,13 +239,26 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
             return;
         };
-        session.timer_at = due;
         let key = session.key(slot);
-        self.wheel.insert(due, Timer::Session(key));
+        self.wheel.set(&mut session.timer, due, Timer::Session(key));
     }
 
+    /// Sets the timer to the next look at the peer: for a sign of life, or for a byte that it took.
     pub(super) fn set_keepalive_timer(&mut self, slot: Slot) {
-        self.set_session_timer(slot, self.now + KEEPALIVE_INTERVAL);
+        let Timeouts {
+            keepalive,
+            send_stall,
+            ..
+        } = self.config.timeouts;
+        let Some(session) = self.sessions.get(slot.0 as usize) else {
+            return;
+        };
+        let Some(live) = session.live() else { return };
+        let mut due = live.heard_at + keepalive * (live.pings_missed + 1);
+        if let Some(since) = session.egress.as_ref().and_then(|e| e.sending_since()) {
+            due = due.min(since + send_stall);
+        }
+        self.set_session_timer(slot, due);
     }
 
     /// The session's timer fired.
@@ -251,33 +267,41 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
             return;
         };
-        if session.generation != key.generation || session.timer_at > self.now {
-            return;
-        }
-        let stalled = session.egress.as_ref().is_some_and(|egress| {
-            egress.is_sending()
-                && self.now.saturating_since(egress.sending_since()) >= SEND_STALL_TIMEOUT
-        });
+        assert!(
+            session.generation == key.generation,
+            "the timer of a session that has ended fired"
+        );
+        session.timer = None;
         match &mut session.phase {
             Phase::Free | Phase::Closing => {}
             Phase::Handshake(_) => self.fail_handshake(slot, Reason::HandshakeTimeout),
             Phase::Lingering => self.close(slot),
-            Phase::Live(_) if stalled => {
-                self.end_session(key, Cause::Reason(Reason::SlowConsumer), false);
-            }
-            Phase::Live(live) => {
-                if self.now.saturating_since(live.received_at) < KEEPALIVE_INTERVAL {
-                    live.pings_missed = 0;
-                } else if live.pings_missed >= KEEPALIVE_MISSED_MAX {
-                    return self.end_session(key, Cause::Reason(Reason::Idle), true);
-                } else {
-                    live.pings_missed += 1;
-                    let ping = Header::ping(Flags::SYN, live.pings_missed).encode();
-                    self.push_control(slot, &ping);
-                }
-                self.set_keepalive_timer(slot);
+            Phase::Live(_) => {
+                self.look_at_send(slot);
+                self.look_for_life(key);
             }
         }
+    }
+
+    /// A peer that has been silent for long is asked for a sign of life, or has given none.
+    fn look_for_life(&mut self, key: SessionKey) {
+        let keepalive = self.config.timeouts.keepalive;
+        let now = self.now;
+        let Some(live) = self.live_mut(key.slot) else {
+            return;
+        };
+        let silence = now.saturating_since(live.heard_at);
+        if silence < keepalive {
+            live.pings_missed = 0;
+        } else if silence >= keepalive * (live.pings_missed + 1) {
+            if live.pings_missed >= KEEPALIVE_MISSED_MAX {
+                return self.end_session(key, Cause::Reason(Reason::Idle), true);
+            }
+            live.pings_missed += 1;
+            let ping = Header::ping(Flags::SYN, live.pings_missed).encode();
+            self.push_control(key.slot, &ping);
+        }
+        self.set_keepalive_timer(key.slot);
     }
 
     fn slots(&self) -> impl Iterator<Item = Slot> + use<L, D> {

@@ -3,7 +3,7 @@
 //! Here: the identifiers, the actions a driver carries out, the messages between shards, the compute
 //! jobs. Not here: what the core does with them.
 
-use ringway_proto::dialect::{Dialect, RequestHash};
+use ringway_proto::dialect::RequestHash;
 use ringway_proto::handshake::{Established, HandshakeError, Offer, RelayIdentity, Responder};
 use ringway_proto::key::PublicKey;
 
@@ -61,6 +61,12 @@ pub trait Directory {
 /// What the driver has to do.
 #[derive(Debug)]
 pub enum Action<L> {
+    /// Cancel the send in flight on the slot: its `ShardCore::sent` then says how far it came, or
+    /// `ECANCELED` when the kernel had not taken a byte. Nothing to do when it has completed meanwhile.
+    CancelSend {
+        /// The socket.
+        slot: Slot,
+    },
     /// Cancel every operation of the slot and close its socket; answer with `ShardCore::closed`.
     Close {
         /// The socket.
@@ -75,7 +81,8 @@ pub enum Action<L> {
         /// What to tell it.
         message: Message<L>,
     },
-    /// Cancel the multishot accept: the table is full, or too many handshakes are in progress.
+    /// Cancel the multishot accept: the table is full, too many handshakes are being computed, or
+    /// connections come too fast.
     PauseAccept,
     /// Arm the multishot accept again.
     ResumeAccept,
@@ -163,6 +170,8 @@ pub enum Message<L> {
         /// Payload only.
         range: L,
     },
+    /// Receive memory of the sending shard runs short: copy out what waits in leases.
+    Relieve,
     /// The other leg was reset or its session died.
     Reset {
         /// The stream on the receiving shard.
@@ -242,24 +251,4 @@ impl Job {
         };
         JobResult { session, outcome }
     }
-}
-
-/// Settings of one shard core.
-#[derive(Debug, Clone)]
-pub struct CoreConfig {
-    /// This shard's number.
-    pub shard: ShardId,
-    /// The relay's own key.
-    pub own_key: PublicKey,
-    /// What keys, handshakes and open objects look like.
-    pub dialect: Dialect,
-    /// What the relay tells each peer in the handshake.
-    pub offer: Offer,
-    /// Sockets this shard may hold: at most one less than the ring's file table, because at a full
-    /// table the kernel drops a client it has already accepted (measured, kernel 6.18).
-    pub sockets_max: u32,
-    /// Handshakes in progress at once; past it the shard stops accepting.
-    pub handshakes_max: u32,
-    /// Random value of the stream id tables, unknown to peers, so that chosen ids do not collide.
-    pub hash_seed: u64,
 }

@@ -16,15 +16,13 @@
 
 use ringway_proto::dialect::RequestHash;
 use ringway_proto::frame::{Flags, HEADER_LEN, Header};
-use ringway_proto::limits::{OPEN_TIMEOUT, WINDOW_INITIAL};
+use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::reason::Reason;
 use ringway_proto::sealed::object_len;
 
 use super::bridge::GRANT_MAX;
-use super::dispatch::ANSWERS_BYTES_MAX;
 use super::event::{Action, Directory, Message, OpenMessage, SessionKey, ShardId, Slot, StreamKey};
 use super::stream::{Other, Stream, StreamState};
-use super::timers::Timer;
 use super::{ShardCore, Violation};
 use crate::lease::Lease;
 
@@ -46,6 +44,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let streams_max = self.config.offer.streams_max;
         let seed = self.config.hash_seed;
         let monotonic = self.config.dialect.stream_ids_are_monotonic();
+        let answers_bytes_max = self.answers_bytes_max();
         let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
             return Ok(());
         };
@@ -66,7 +65,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return Err(Violation(Reason::ProtocolError));
         }
         live.peer_id_last = live.peer_id_last.max(id);
-        if waiting > ANSWERS_BYTES_MAX {
+        if waiting > answers_bytes_max {
             return Err(Violation(Reason::SlowConsumer));
         }
         self.common.stats.opens_received += 1;
@@ -79,13 +78,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return Ok(());
         }
         self.common.stats.opens_pending += 1;
-        let deadline = self.now + OPEN_TIMEOUT;
-        let mut stream = Stream::opening(key, id, StreamState::Collecting, self.now, deadline);
+        let deadline = self.now + self.config.timeouts.open;
+        let mut stream = Stream::opening(key, id, StreamState::Collecting, self.now);
         if let Some(opening) = stream.opening.as_mut() {
             opening.window_extra = extra;
         }
         match self.insert_stream(slot, id, stream) {
-            Some(stream) => self.wheel.insert(deadline, Timer::Stream(stream)),
+            Some(stream) => self.set_stream_timer(stream, deadline),
             None => {
                 self.common.stats.opens_pending -= 1;
                 self.common.stats.opens_refused.count(Reason::RelayCapacity);
@@ -339,8 +338,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             .seal(request, &mut frames)
             .map_err(|_| Reason::RelayCapacity)?;
         write_open(&mut frames, id, ask.window_extra);
-        let deadline = self.now + OPEN_TIMEOUT;
-        let mut stream = Stream::opening(target, id, StreamState::Answering, self.now, deadline);
+        // The opener's leg has the timer of the open; when it gives up, this one is told.
+        let mut stream = Stream::opening(target, id, StreamState::Answering, self.now);
         stream.other = ask.origin;
         stream.other_id = ask.origin_id;
         stream.credit = WINDOW_INITIAL.saturating_add(ask.window_extra);
@@ -475,8 +474,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if is_accepted {
             stream.state = StreamState::Bridged;
             stream.opening = None;
-            let due = self.now + ringway_proto::limits::BRIDGE_IDLE_TIMEOUT;
-            self.wheel.insert(due, Timer::Stream(key));
+            let due = self.now + self.bridge_timeout(false);
+            self.set_stream_timer(key, due);
         }
         match other {
             Other::Local { stream: origin, .. } => self.answered(origin, response),
@@ -525,6 +524,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if let Some(stream) = self.streams.get_mut(key) {
             stream.state = StreamState::Bridged;
             stream.opening = None;
+            self.wheel.cancel(&mut stream.timer);
         }
     }
 

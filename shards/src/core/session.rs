@@ -11,8 +11,8 @@
 //!
 //! Invariant: the generation changes when a session ends, so every key, job, timer and message that
 //! names the old session finds nothing.
-//! Memory: an idle live session holds this struct, the boxed [`Live`] and an [`IdTable`]; its egress
-//! is freed when it drains.
+//! Memory: an idle live session holds this struct, the boxed [`Live`], an [`IdTable`] and its timer; its
+//! egress is freed when it drains.
 
 use ringway_proto::frame::HEADER_LEN;
 use ringway_proto::handshake::Responder;
@@ -22,7 +22,9 @@ use ringway_proto::time::Now;
 
 use super::egress::Egress;
 use super::event::{SessionKey, Slot, StreamKey};
+use super::source::Source;
 use super::table::IdTable;
+use super::timers::TimerKey;
 
 /// A slot of the session table.
 #[derive(Debug)]
@@ -31,8 +33,8 @@ pub(super) struct Session<L> {
     pub(super) phase: Phase<L>,
     /// What waits to be sent; allocated on first use.
     pub(super) egress: Option<Box<Egress<L>>>,
-    /// When the one timer entry that counts is due; others are leftovers.
-    pub(super) timer_at: Now,
+    /// Every socket that is not being closed has one.
+    pub(super) timer: Option<TimerKey>,
 }
 
 #[derive(Debug)]
@@ -54,12 +56,22 @@ pub(super) enum Phase<L> {
 #[derive(Debug)]
 pub(super) struct Handshake<L> {
     pub(super) started: Now,
+    pub(super) source: Source,
     pub(super) stage: Stage,
+    /// Its place among those that wait for their peer; `None` while the executor has it.
+    pub(super) waiting: Option<Links>,
     /// The message being collected, with its length prefix.
     pub(super) collected: Vec<u8>,
     /// What the peer sent right behind message 3.
     pub(super) pipelined: Vec<L>,
     pub(super) pipelined_bytes: usize,
+}
+
+/// Neighbours in the list of handshakes that wait for their peer (`waiting`).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Links {
+    pub(super) older: Option<Slot>,
+    pub(super) newer: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -86,8 +98,8 @@ pub(super) struct Live {
     pub(super) peer_id_last: u32,
     /// Next stream id the relay opens (even).
     pub(super) own_id_next: u32,
-    /// When bytes last came.
-    pub(super) received_at: Now,
+    /// When bytes last came, or else a sign that the peer takes some.
+    pub(super) heard_at: Now,
     pub(super) pings_missed: u32,
     /// The peer has said Go Away: open no streams towards it.
     pub(super) peer_is_leaving: bool,
@@ -117,7 +129,7 @@ impl<L> Session<L> {
             generation: 0,
             phase: Phase::Free,
             egress: None,
-            timer_at: Now::ZERO,
+            timer: None,
         }
     }
 
@@ -125,6 +137,13 @@ impl<L> Session<L> {
         SessionKey {
             slot,
             generation: self.generation,
+        }
+    }
+
+    pub(super) fn handshake_mut(&mut self) -> Option<&mut Handshake<L>> {
+        match &mut self.phase {
+            Phase::Handshake(handshake) => Some(handshake),
+            Phase::Free | Phase::Live(_) | Phase::Lingering | Phase::Closing => None,
         }
     }
 

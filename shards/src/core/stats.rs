@@ -5,6 +5,8 @@
 //!
 //! Invariant, at any time between two calls of the core:
 //! - `sockets_opened = sockets_closed + sockets_current`
+//! - `sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) +
+//!   sessions_opened`
 //! - `sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)`
 //! - `streams_opened = streams_current + streams_closed`
 //! - `opens_received = opens_pending + opens_accepted + sum(opens_refused) + opens_cancelled`
@@ -54,6 +56,8 @@ pub struct CoreStats {
     pub handshakes_failed: ByReason,
     /// Handshakes in progress now.
     pub handshakes_current: u64,
+    /// Handshakes that were given up for newer ones; they count among the failed as well.
+    pub handshakes_shed: u64,
     /// Connections that ended before or in the handshake without an error of the protocol.
     pub handshakes_abandoned: u64,
     /// Handshakes that became sessions.
@@ -96,6 +100,8 @@ pub struct CoreStats {
     pub sends_completed: u64,
     /// Gather sends that the kernel ended short and that went on with the rest.
     pub sends_short: u64,
+    /// Times what waits was copied out of the receive memory.
+    pub reliefs: u64,
     /// Messages taken from other shards' mailboxes.
     pub messages_received: u64,
 }
@@ -109,6 +115,14 @@ impl CoreStats {
                 "sockets_opened = sockets_closed + sockets_current",
                 self.sockets_opened,
                 self.sockets_closed + self.sockets_current,
+            ),
+            (
+                "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened",
+                self.sockets_opened,
+                self.handshakes_current
+                    + self.handshakes_abandoned
+                    + self.handshakes_failed.sum()
+                    + self.sessions_opened,
             ),
             (
                 "sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)",
@@ -147,11 +161,17 @@ pub struct Audit {
     pub sockets: u64,
     /// Handshakes in progress.
     pub handshakes: u64,
+    /// Sources of handshakes in progress.
+    pub sources: u64,
+    /// Bytes kept behind handshakes.
+    pub pipelined_bytes: u64,
     /// Sessions.
     pub sessions: u64,
     /// Stream legs.
     pub streams: u64,
-    /// Bytes waiting to be sent.
+    /// Timers.
+    pub timers: u64,
+    /// Bytes waiting to be sent or in flight.
     pub queued_bytes: u64,
     /// Batches with the driver.
     pub batches_in_flight: u64,

@@ -21,6 +21,7 @@ use ringway_proto::time::Now;
 
 use super::event::{SessionKey, ShardId, StreamKey};
 use super::seconds_of;
+use super::timers::TimerKey;
 
 #[derive(Debug)]
 pub(super) struct Stream<L> {
@@ -49,6 +50,8 @@ pub(super) struct Stream<L> {
     pub(super) touched_s: u32,
     /// State of the open; freed when the stream is bridged.
     pub(super) opening: Option<Box<Opening>>,
+    /// One leg of each open and of each bridge has one: the opener's, then the destination's.
+    pub(super) timer: Option<TimerKey>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +93,6 @@ pub(super) struct Opening {
     /// An ACK went to the opener.
     pub(super) is_acknowledged: bool,
     pub(super) started: Now,
-    pub(super) deadline: Now,
 }
 
 /// Whole frames that must not be torn apart.
@@ -108,14 +110,8 @@ pub(super) enum Piece<L> {
 }
 
 impl<L> Stream<L> {
-    /// Returns a leg whose open begins now and must be answered by `deadline`.
-    pub(super) fn opening(
-        session: SessionKey,
-        id: u32,
-        state: StreamState,
-        now: Now,
-        deadline: Now,
-    ) -> Self {
+    /// Returns a leg whose open begins now.
+    pub(super) fn opening(session: SessionKey, id: u32, state: StreamState, now: Now) -> Self {
         Self {
             session,
             id,
@@ -136,8 +132,8 @@ impl<L> Stream<L> {
                 window_extra: 0,
                 is_acknowledged: false,
                 started: now,
-                deadline,
             })),
+            timer: None,
         }
     }
 }
@@ -149,6 +145,16 @@ impl<L: crate::lease::Lease> Piece<L> {
             Self::Owned(bytes) => bytes.len(),
             Self::Headed { payload, .. } => HEADER_LEN + payload.len(),
         }
+    }
+
+    /// Copies the piece out of the receive memory, if it lies there.
+    pub(super) fn copy_out(&mut self) {
+        let bytes = match self {
+            Self::Leased(lease) => lease.bytes().to_vec(),
+            Self::Headed { header, payload } => [header.as_slice(), payload.bytes()].concat(),
+            Self::Owned(_) => return,
+        };
+        *self = Self::Owned(bytes);
     }
 
     pub(super) fn leased_bytes(&self) -> usize {

@@ -1,6 +1,9 @@
 //! Tests of the shard core over in-memory wires.
 
+mod admission;
 mod harness;
+mod queues;
+mod reapers;
 mod simulated;
 
 use std::time::Duration;
@@ -495,25 +498,6 @@ fn drain_lets_streams_finish_and_refuses_new_ones() {
         assert!(core.is_drained(), "{:?}", core.audit());
         assert!(core.audit().is_zero(), "{:?}", core.audit());
     }
-}
-
-#[test]
-fn accept_pauses_before_the_table_is_full() {
-    let mut harness = Harness::new(1);
-    for _ in 0..50 {
-        harness.connect_raw(0);
-    }
-    harness.cores[0].flush();
-    let mut paused = false;
-    while let Some(action) = harness.cores[0].poll_action() {
-        paused |= matches!(action, super::Action::PauseAccept);
-    }
-    assert!(
-        paused,
-        "50 handshakes in progress are the limit of this core"
-    );
-    harness.pass(Duration::from_secs(6));
-    harness.assert_clean();
 }
 
 #[test]

@@ -47,6 +47,8 @@ enum Hold {
 #[derive(Debug, Default)]
 pub(super) struct Accepting {
     listener: Option<Listener>,
+    /// Of the listener, also when it is gone: what it accepted may still be on its way.
+    is_ipv6: bool,
     is_wanted: bool,
     operation: Operation,
     hold: Hold,
@@ -56,6 +58,7 @@ pub(super) struct Accepting {
 
 impl Accepting {
     pub(super) fn listen(&mut self, listener: Listener) {
+        self.is_ipv6 = listener.address().is_ipv6();
         self.listener = Some(listener);
         self.is_wanted = true;
     }
@@ -133,6 +136,11 @@ impl Accepting {
     /// Returns how long a turn may wait without missing the time to accept again.
     pub(super) fn wait_max(&self) -> Option<Duration> {
         matches!(self.hold, Hold::Until(_)).then_some(RETRY)
+    }
+
+    /// Returns whether the listener's connections have IPv6 addresses.
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.is_ipv6
     }
 
     pub(super) fn address(&self) -> Option<SocketAddr> {

@@ -275,6 +275,11 @@ impl Buffers {
         }
     }
 
+    /// Returns whether leases hold half of the memory there may be, or more.
+    pub(super) fn is_short(&self) -> bool {
+        self.retired.len() * 2 >= usize::from(self.blocks_max)
+    }
+
     pub(super) const fn is_incremental(&self) -> bool {
         self.is_incremental
     }

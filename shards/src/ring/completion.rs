@@ -2,6 +2,8 @@
 //!
 //! Here: the names of what can happen to a socket. Not here: when it does.
 
+use std::net::IpAddr;
+
 use super::buffers::RingLease;
 use crate::batch::Batch;
 
@@ -16,6 +18,8 @@ pub enum Completion {
     Accepted {
         /// Its socket.
         slot: Slot,
+        /// Where it comes from; unknown before Linux 6.7.
+        address: Option<IpAddr>,
     },
     /// Accepting failed once; the ring goes on by itself.
     AcceptFailed {

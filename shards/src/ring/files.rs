@@ -51,13 +51,23 @@ pub(super) enum Successor {
     Installed(u32),
 }
 
+/// Whether the user knows of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Not before its peer's address is known, which the kernel was asked for.
+    Asked,
+    /// Not yet.
+    Hidden,
+    /// It was reported accepted or connected.
+    Known,
+}
+
 /// One slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SlotState {
     pub(super) phase: Phase,
     pub(super) receive: Receive,
-    /// The user knows of the socket: it was reported accepted or connected.
-    pub(super) is_announced: bool,
+    pub(super) standing: Standing,
     /// The close completed.
     pub(super) is_closed: bool,
     /// The cancels of a close were sent a second time.
@@ -73,7 +83,7 @@ impl SlotState {
     const FREE: Self = Self {
         phase: Phase::Free,
         receive: Receive::Idle,
-        is_announced: false,
+        standing: Standing::Hidden,
         is_closed: false,
         is_chased: false,
         successor: None,
@@ -83,7 +93,10 @@ impl SlotState {
 
     /// Returns whether the old socket is closed and nothing of it is in flight.
     pub(super) fn is_quiet(&self) -> bool {
-        self.is_closed && self.receive != Receive::Armed && self.send.is_none()
+        self.is_closed
+            && self.standing != Standing::Asked
+            && self.receive != Receive::Armed
+            && self.send.is_none()
     }
 
     /// Returns the tags of the operations in flight.
@@ -135,7 +148,7 @@ impl Slots {
         let Some(state) = self.of_mut(slot) else {
             return (None, false);
         };
-        let result = (state.successor, state.is_announced);
+        let result = (state.successor, state.standing == Standing::Known);
         *state = SlotState {
             generation: state.generation,
             ..SlotState::FREE

@@ -26,6 +26,7 @@ pub(super) enum Kind {
     Close,
     Connect,
     Install,
+    Name,
     Receive,
     Send,
     Wake,
@@ -62,6 +63,7 @@ impl Tag {
             Kind::Receive => 6,
             Kind::Send => 7,
             Kind::Wake => 8,
+            Kind::Name => 9,
         };
         (kind << 56) | (u64::from(self.generation) << 32) | u64::from(self.index)
     }
@@ -78,6 +80,7 @@ impl Tag {
             6 => Kind::Receive,
             7 => Kind::Send,
             8 => Kind::Wake,
+            9 => Kind::Name,
             _ => return None,
         };
         let generation = u32::from_be_bytes([0, g2, g1, g0]);
@@ -175,6 +178,7 @@ mod tests {
         for kind in [
             Kind::Accept,
             Kind::Close,
+            Kind::Name,
             Kind::Receive,
             Kind::Send,
             Kind::Wake,

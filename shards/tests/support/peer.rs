@@ -20,10 +20,13 @@ use ringway_proto::peer::PeerEvent;
 use ringway_proto::peer::PeerSession;
 use ringway_proto::time::Now;
 use ringway_shards::ring::RingConfig;
+use ringway_shards::set::AdmissionLimits;
 use ringway_shards::set::BACKLOG_DEFAULT;
+use ringway_shards::set::QueueLimits;
 use ringway_shards::set::SPIN_DEFAULT;
 use ringway_shards::set::ShardSet;
 use ringway_shards::set::ShardSetConfig;
+use ringway_shards::set::Timeouts;
 
 /// Longest wait for anything; only a bug meets it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -38,7 +41,9 @@ pub(crate) fn config(shards_count: u16) -> ShardSetConfig {
         backlog: BACKLOG_DEFAULT,
         congestion: None,
         spin: SPIN_DEFAULT,
-        handshakes_max: 256,
+        admission: AdmissionLimits::for_sockets(1_023),
+        queue: QueueLimits::default(),
+        timeouts: Timeouts::default(),
         identity: Arc::new(RelayIdentity::new(&relay_secret())),
         dialect: Dialect::Native,
         offer: Offer {

@@ -1,5 +1,6 @@
 //! Cores, peers and the wires between them, in memory.
 
+use core::net::IpAddr;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -15,7 +16,8 @@ use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 
 use crate::core::{
-    Action, CoreConfig, Directory, Message, Place, RecvEnd, ShardCore, ShardId, Slot,
+    Action, AdmissionLimits, CoreConfig, Directory, Message, Place, QueueLimits, RecvEnd,
+    ShardCore, ShardId, Slot, Source, Timeouts,
 };
 use crate::lease::Lease;
 
@@ -94,6 +96,8 @@ pub(super) struct Wire {
     pub(super) raw: Vec<u8>,
     pub(super) events: VecDeque<PeerEvent>,
     pub(super) is_closed: bool,
+    /// Bytes that the kernel has taken of the send that waits; told when it is cancelled.
+    pub(super) taken_bytes: usize,
     waiting: Vec<crate::batch::Batch<HeapLease>>,
 }
 
@@ -106,6 +110,8 @@ pub(super) struct Harness {
     pub(super) piece_max: usize,
     /// Bytes handed to the cores so far.
     pub(super) handed_in: u64,
+    /// Whether each shard wants connections.
+    pub(super) is_accepting: Vec<bool>,
     relay: SecretKey,
     identity: RelayIdentity,
     mailboxes: VecDeque<(usize, usize, Message<HeapLease>)>,
@@ -119,13 +125,19 @@ pub(super) fn secret(byte: u8) -> SecretKey {
 
 impl Harness {
     pub(super) fn new(shards: u16) -> Self {
+        Self::with(shards, |_| {})
+    }
+
+    /// As `new`, with other settings.
+    pub(super) fn with(shards: u16, change: impl Fn(&mut CoreConfig)) -> Self {
         let relay = secret(200);
         let directory = MapDirectory::default();
         let now = Now::from_nanos(1_000_000_000);
         let cores = (0..shards)
             .map(|shard| {
-                let config = CoreConfig {
+                let mut config = CoreConfig {
                     shard: ShardId(shard),
+                    shards_count: shards,
                     own_key: relay.public(),
                     dialect: Dialect::Native,
                     offer: Offer {
@@ -134,10 +146,16 @@ impl Harness {
                         stream_window: WINDOW_INITIAL,
                         keepalive_s: 30,
                     },
-                    sockets_max: 100,
-                    handshakes_max: 50,
+                    admission: AdmissionLimits {
+                        handshakes_max: 50,
+                        handshakes_source_max: 50,
+                        ..AdmissionLimits::for_sockets(100)
+                    },
+                    queue: QueueLimits::default(),
+                    timeouts: Timeouts::default(),
                     hash_seed: 0x9e37_79b9_7f4a_7c15,
                 };
+                change(&mut config);
                 ShardCore::new(config, directory.clone(), now)
             })
             .collect();
@@ -148,6 +166,7 @@ impl Harness {
             alive: Arc::new(AtomicUsize::new(0)),
             piece_max: usize::MAX,
             handed_in: 0,
+            is_accepting: vec![true; usize::from(shards)],
             identity: RelayIdentity::new(&relay),
             relay,
             mailboxes: VecDeque::new(),
@@ -182,9 +201,15 @@ impl Harness {
 
     /// Connects a socket that a test drives by hand.
     pub(super) fn connect_raw(&mut self, shard: usize) -> usize {
+        self.connect_from(shard, [192, 0, 2, 1])
+    }
+
+    /// Connects a socket from an address.
+    pub(super) fn connect_from(&mut self, shard: usize, address: [u8; 4]) -> usize {
         let slot = Slot(self.next_slot[shard]);
         self.next_slot[shard] += 1;
-        self.cores[shard].accepted(slot, self.now);
+        let source = Source::of(IpAddr::from(address));
+        self.cores[shard].accepted(slot, source, self.now);
         self.wires.push(Wire {
             session: None,
             shard,
@@ -193,6 +218,7 @@ impl Harness {
             raw: Vec::new(),
             events: VecDeque::new(),
             is_closed: false,
+            taken_bytes: 0,
             waiting: Vec::new(),
         });
         self.wires.len() - 1
@@ -280,6 +306,22 @@ impl Harness {
 
     fn act(&mut self, shard: usize, action: Action<HeapLease>) {
         match action {
+            Action::CancelSend { slot } => {
+                let wire = self.wire_of(shard, slot);
+                for batch in std::mem::take(&mut self.wires[wire].waiting) {
+                    let count = std::mem::take(&mut self.wires[wire].taken_bytes);
+                    let mut bytes = Vec::new();
+                    batch.for_each_slice(|slice| bytes.extend_from_slice(slice));
+                    let result = match count {
+                        0 => Err(125),
+                        count => Ok(u32::try_from(count).unwrap()),
+                    };
+                    if let Some(session) = self.wires[wire].session.as_mut() {
+                        let _shows_in_events = session.receive(&bytes[..count], self.now);
+                    }
+                    self.cores[shard].sent(slot, batch, result, self.now);
+                }
+            }
             Action::Close { slot } => {
                 let wire = self.wire_of(shard, slot);
                 self.wires[wire].is_closed = true;
@@ -306,12 +348,20 @@ impl Harness {
                 self.mailboxes
                     .push_back((shard, usize::from(target.0), message));
             }
-            Action::PauseAccept | Action::ResumeAccept => {}
+            Action::PauseAccept => self.is_accepting[shard] = false,
+            Action::ResumeAccept => self.is_accepting[shard] = true,
             Action::Send { slot, batch } => {
                 let wire = self.wire_of(shard, slot);
                 self.wires[wire].waiting.push(batch);
                 self.deliver(wire);
             }
+        }
+    }
+
+    /// Does what a test has taken out of the core.
+    pub(super) fn compute(&mut self, shard: usize, jobs: Vec<crate::core::Job>) {
+        for job in jobs {
+            self.act(shard, Action::Compute(job));
         }
     }
 

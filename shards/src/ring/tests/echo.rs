@@ -17,7 +17,7 @@ impl Echo {
             .unwrap();
         for completion in completions.drain(..) {
             match completion {
-                Completion::Accepted { slot } => ring.receive(slot),
+                Completion::Accepted { slot, .. } => ring.receive(slot),
                 Completion::Received { slot, lease } => self.queues[place(slot)].push_back(lease),
                 Completion::Sent { slot, .. } => self.is_sending[place(slot)] = false,
                 Completion::ReceiveEnded { slot, .. } => ring.close(slot),

@@ -1,0 +1,121 @@
+//! Settings of one shard core.
+//!
+//! Here: the bounds and times that an operator may change, with the defaults of the protocol. Not here:
+//! where they come from (the relay's configuration), bounds that nobody may change
+//! (`ringway_proto::limits`).
+//!
+//! Units: bytes, `Duration`.
+
+use std::time::Duration;
+
+use ringway_proto::dialect::Dialect;
+use ringway_proto::handshake::Offer;
+use ringway_proto::key::PublicKey;
+use ringway_proto::limits;
+
+use super::event::ShardId;
+
+/// Settings of one shard core.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// This shard's number.
+    pub shard: ShardId,
+    /// Shards of the relay.
+    pub shards_count: u16,
+    /// The relay's own key.
+    pub own_key: PublicKey,
+    /// What keys, handshakes and open objects look like.
+    pub dialect: Dialect,
+    /// What the relay tells each peer in the handshake.
+    pub offer: Offer,
+    /// Who gets in.
+    pub admission: AdmissionLimits,
+    /// What may wait.
+    pub queue: QueueLimits,
+    /// When things end by themselves.
+    pub timeouts: Timeouts,
+    /// Random value of the stream id tables, unknown to peers, so that chosen ids do not collide.
+    pub hash_seed: u64,
+}
+
+/// Bounds between an accepted socket and a session. The order in which they act stands in `admission`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmissionLimits {
+    /// Sockets the shard may hold: at most one less than the ring's file table, because at a full
+    /// table the kernel drops a client it has already accepted (measured, kernel 6.18).
+    pub sockets_max: u32,
+    /// Sessions the shard may hold; the sockets beyond tell peers that it is full.
+    pub sessions_max: u32,
+    /// Handshakes in progress.
+    pub handshakes_max: u32,
+    /// Handshakes in progress from one source.
+    pub handshakes_source_max: u32,
+    /// Connections accepted in a second.
+    pub accepts_per_s_max: u32,
+    /// Bytes that peers have sent ahead of their verdicts.
+    pub pipelined_bytes_max: u64,
+}
+
+impl AdmissionLimits {
+    /// Returns the default bounds for `sockets_max` sockets.
+    #[must_use]
+    pub const fn for_sockets(sockets_max: u32) -> Self {
+        Self {
+            sockets_max,
+            sessions_max: sockets_max,
+            handshakes_max: limits::HANDSHAKES_MAX,
+            handshakes_source_max: limits::HANDSHAKES_SOURCE_MAX,
+            accepts_per_s_max: limits::ACCEPTS_PER_S_MAX,
+            pipelined_bytes_max: limits::PIPELINED_SHARD_MAX,
+        }
+    }
+}
+
+/// Bounds of what waits to be sent. How they share it out stands in `egress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Bytes that wait for one session.
+    pub session_bytes_max: u32,
+    /// Bytes that wait for all sessions of the shard.
+    pub shard_bytes_max: u64,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self {
+            session_bytes_max: limits::SESSION_QUEUE_MAX,
+            shard_bytes_max: limits::SHARD_QUEUE_MAX,
+        }
+    }
+}
+
+/// Times after which something ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From accept to session.
+    pub handshake: Duration,
+    /// From a stream's first frame to the answer of its open.
+    pub open: Duration,
+    /// Silence after which a peer is asked for a sign of life; it has `KEEPALIVE_MISSED_MAX` more of
+    /// them to give one.
+    pub keepalive: Duration,
+    /// Silence of a bridge of which one direction has ended.
+    pub half_closed: Duration,
+    /// Silence of a bridge.
+    pub bridge_idle: Duration,
+    /// No byte taken by a peer for which bytes wait.
+    pub send_stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: limits::HANDSHAKE_TIMEOUT,
+            open: limits::OPEN_TIMEOUT,
+            keepalive: limits::KEEPALIVE_INTERVAL,
+            half_closed: limits::HALF_CLOSED_TIMEOUT,
+            bridge_idle: limits::BRIDGE_IDLE_TIMEOUT,
+            send_stall: limits::SEND_STALL_TIMEOUT,
+        }
+    }
+}
