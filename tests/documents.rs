@@ -43,6 +43,8 @@ fn limit_values() -> Vec<(&'static str, String)> {
         HANDSHAKE_TIMEOUT
         HANDSHAKES_MAX
         HANDSHAKES_SOURCE_MAX
+        HANDSHAKE_FOLD_AFTER
+        HANDSHAKES_UNFOLDED_MAX
         ACCEPTS_PER_S_MAX
         HANDSHAKE_MESSAGE_MAX
         PIPELINED_MAX

@@ -14,6 +14,7 @@
 //! not. Randomness is handed in; a value must never be used twice.
 //! Source: docs/protocol.md sections 1 and 2.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -28,8 +29,10 @@ use crate::noise::{self, NoiseFault, PROLOGUE, Setup, Side, XK};
 use crate::reason::Reason;
 use crate::sealed::{Opener, Sealer};
 
+pub use self::folded::FoldedResponder;
 pub use self::payload::{Extension, ExtensionKind, Offer, Role};
 
+mod folded;
 mod payload;
 
 /// The version both sides speak.
@@ -84,10 +87,12 @@ impl fmt::Debug for RelayIdentity {
 }
 
 /// The relay's side of a handshake.
-#[derive(Debug)]
 pub struct Responder {
     state: HandshakeState,
     offer: Offer,
+    /// The ephemeral secret, and below the message, from which a folded state is made again.
+    random: Zeroizing<[u8; 32]>,
+    message_1: Box<[u8]>,
     /// The handshake hash after message 2, what a passphrase token is bound to; `None` before it.
     hash: Option<[u8; 32]>,
 }
@@ -113,6 +118,8 @@ impl Responder {
         Self {
             state,
             offer,
+            random: Zeroizing::new(random),
+            message_1: Box::default(),
             hash: None,
         }
     }
@@ -131,6 +138,7 @@ impl Responder {
         payload::decode_hello(&payload)?;
         let out = write(&mut self.state, &self.offer.encode())?;
         self.hash = Some(handshake_hash(&self.state));
+        self.message_1 = message.into();
         Ok(out)
     }
 
@@ -160,6 +168,15 @@ impl Responder {
             sealer: Sealer::new(keys.1),
             opener: Opener::new(keys.0),
         })
+    }
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder")
+            .field("state", &self.state)
+            .field("offer", &self.offer)
+            .finish_non_exhaustive()
     }
 }
 

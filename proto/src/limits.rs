@@ -62,6 +62,17 @@ pub const HANDSHAKES_MAX: u32 = 4_096;
 /// a quarter of [`HANDSHAKES_MAX`] lets 2,000 a second finish over a path of 500 ms.
 pub const HANDSHAKES_SOURCE_MAX: u32 = 1_024;
 
+/// Time for which a handshake waits for message 3 with its Noise state at hand.
+///
+/// The state is some 2 KiB; what it can be computed again from is a tenth. A peer that needs longer than
+/// this for its answer costs two more Diffie-Hellman operations, one that never answers costs less.
+pub const HANDSHAKE_FOLD_AFTER: Duration = Duration::from_secs(1);
+
+/// Handshakes waiting for their peers on one shard above which states are folded at once.
+///
+/// 2 MiB of states. Below it nobody who answers within a second pays for a flood.
+pub const HANDSHAKES_UNFOLDED_MAX: u32 = 1_024;
+
 /// Most connections accepted in a second by one shard, unless configured; the rest waits in the
 /// kernel's backlog.
 ///

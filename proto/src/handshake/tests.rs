@@ -65,6 +65,42 @@ fn both_sides_agree_on_keys_and_on_who_they_are() {
 }
 
 #[test]
+fn folded_responder_goes_on_where_it_stopped() {
+    let (initiator, first) = initiator(&[]);
+    let mut responder = responder();
+    let second = responder.message_1(&first[2..]).unwrap();
+    let (third, mut peer) = initiator.message_2(&second[2..]).unwrap();
+    let folded = Box::new(responder).fold().unwrap();
+    assert!(size_of_val(&folded) < 100, "{}", size_of_val(&folded));
+    assert!(matches!(
+        folded.unfold(&RelayIdentity::new(&OTHER)),
+        Err(HandshakeError::PeerNoise)
+    ));
+    let responder = folded.unfold(&RelayIdentity::new(&RELAY)).unwrap();
+    let mut relay = responder.message_3(&third[2..]).unwrap();
+    assert_eq!(relay.key, PEER.public());
+    let mut object = Vec::new();
+    relay.sealer.seal(b"verdict", &mut object).unwrap();
+    assert_eq!(peer.opener.open(&mut object[2..]).unwrap(), b"verdict");
+}
+
+#[test]
+fn responder_without_message_1_cannot_be_folded() {
+    assert!(Box::new(responder()).fold().is_err());
+}
+
+#[test]
+fn secrets_do_not_show_in_debug_output() {
+    let (_, first) = initiator(&[]);
+    let mut responder = responder();
+    responder.message_1(&first[2..]).unwrap();
+    let text = std::format!("{responder:?}");
+    assert!(!text.contains("[5, 5, 5"), "{text}");
+    let folded = Box::new(responder).fold().unwrap();
+    assert_eq!(std::format!("{folded:?}"), "FoldedResponder { .. }");
+}
+
+#[test]
 fn another_relay_cannot_answer() {
     let (_, first) = initiator(&[]);
     let mut other = Responder::new(&RelayIdentity::new(&OTHER), OFFER, [5; 32]);

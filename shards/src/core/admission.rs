@@ -22,7 +22,9 @@
 //! behind it, all of them `pipelined_bytes_max`; `AdmissionLimits` has the rest.
 
 use ringway_proto::handshake::{Established, Role, message_len};
-use ringway_proto::limits::{LINGER_TIMEOUT, PIPELINED_MAX};
+use ringway_proto::limits::{
+    HANDSHAKE_FOLD_AFTER, HANDSHAKES_UNFOLDED_MAX, LINGER_TIMEOUT, PIPELINED_MAX,
+};
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 use ringway_proto::verdict::Verdict;
@@ -103,7 +105,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(handshake) = self.handshake_mut(slot) else {
             return;
         };
-        if matches!(handshake.stage, Stage::Message1 | Stage::Message3(_)) {
+        if handshake.stage.is_collecting() {
             let taken = match take_message(&mut handshake.collected, lease.bytes()) {
                 Ok(taken) => taken,
                 Err(reason) => return self.fail_handshake(slot, reason),
@@ -151,6 +153,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 Step::Message1 { offer, message }
             }
             Stage::Message3(responder) => Step::Message3 { responder, message },
+            Stage::Message3Folded(responder) => Step::Message3Folded { responder, message },
             stage @ (Stage::Computing1 | Stage::Computing3) => {
                 handshake.stage = stage;
                 return;
@@ -180,12 +183,46 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Err(error) => self.fail_handshake(slot, error.reason()),
             Ok(Progress::Reply { responder, message }) => {
                 handshake.stage = Stage::Message3(responder);
+                let fold_at = now + HANDSHAKE_FOLD_AFTER;
+                let due = fold_at.min(handshake.started + self.config.timeouts.handshake);
                 self.waiting.push(&mut self.sessions, slot);
+                self.set_session_timer(slot, due);
+                if self.waiting.len() > HANDSHAKES_UNFOLDED_MAX {
+                    self.fold(slot);
+                }
                 self.push_control(slot, &message);
                 self.regulate_accept();
             }
             Ok(Progress::Established(established)) => self.establish(slot, *established),
         }
+    }
+
+    /// A handshake's timer fired: its time is over, or it has waited long enough to be made small.
+    pub(super) fn handshake_timeout(&mut self, slot: Slot) {
+        let timeout = self.config.timeouts.handshake;
+        let Some(handshake) = self.handshake_mut(slot) else {
+            return;
+        };
+        let due = handshake.started + timeout;
+        if due <= self.now {
+            return self.fail_handshake(slot, Reason::HandshakeTimeout);
+        }
+        self.fold(slot);
+        self.set_session_timer(slot, due);
+    }
+
+    /// Makes the state of a handshake small that waits for message 3.
+    fn fold(&mut self, slot: Slot) {
+        let Some(handshake) = self.handshake_mut(slot) else {
+            return;
+        };
+        handshake.stage = match std::mem::replace(&mut handshake.stage, Stage::Message1) {
+            Stage::Message3(responder) => match responder.fold() {
+                Ok(folded) => Stage::Message3Folded(Box::new(folded)),
+                Err(responder) => Stage::Message3(responder),
+            },
+            other => other,
+        };
     }
 
     fn establish(&mut self, slot: Slot, established: Established) {

@@ -274,7 +274,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         session.timer = None;
         match &mut session.phase {
             Phase::Free | Phase::Closing => {}
-            Phase::Handshake(_) => self.fail_handshake(slot, Reason::HandshakeTimeout),
+            Phase::Handshake(_) => self.handshake_timeout(slot),
             Phase::Lingering => self.close(slot),
             Phase::Live(_) => {
                 self.look_at_send(slot);

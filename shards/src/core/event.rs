@@ -4,7 +4,9 @@
 //! jobs. Not here: what the core does with them.
 
 use ringway_proto::dialect::RequestHash;
-use ringway_proto::handshake::{Established, HandshakeError, Offer, RelayIdentity, Responder};
+use ringway_proto::handshake::{
+    Established, FoldedResponder, HandshakeError, Offer, RelayIdentity, Responder,
+};
 use ringway_proto::key::PublicKey;
 
 use crate::batch::Batch;
@@ -214,6 +216,10 @@ pub(super) enum Step {
         responder: Box<Responder>,
         message: Vec<u8>,
     },
+    Message3Folded {
+        responder: Box<FoldedResponder>,
+        message: Vec<u8>,
+    },
 }
 
 /// What a [`Job`] came to.
@@ -238,6 +244,7 @@ impl Job {
     #[must_use]
     pub fn run(self, identity: &RelayIdentity, random: [u8; 32]) -> JobResult {
         let Self { session, step } = self;
+        let established = |established| Progress::Established(Box::new(established));
         let outcome = match step {
             Step::Message1 { offer, message } => {
                 let mut responder = Box::new(Responder::new(identity, offer, random));
@@ -245,9 +252,11 @@ impl Job {
                     .message_1(&message)
                     .map(|message| Progress::Reply { responder, message })
             }
-            Step::Message3 { responder, message } => responder
-                .message_3(&message)
-                .map(|established| Progress::Established(Box::new(established))),
+            Step::Message3 { responder, message } => responder.message_3(&message).map(established),
+            Step::Message3Folded { responder, message } => responder
+                .unfold(identity)
+                .and_then(|responder| responder.message_3(&message))
+                .map(established),
         };
         JobResult { session, outcome }
     }

@@ -15,7 +15,7 @@
 //! egress is freed when it drains.
 
 use ringway_proto::frame::HEADER_LEN;
-use ringway_proto::handshake::Responder;
+use ringway_proto::handshake::{FoldedResponder, Responder};
 use ringway_proto::key::PublicKey;
 use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::time::Now;
@@ -82,8 +82,20 @@ pub(super) enum Stage {
     Computing1,
     /// Collecting message 3.
     Message3(Box<Responder>),
+    /// The same, for a peer that lets the relay wait.
+    Message3Folded(Box<FoldedResponder>),
     /// The executor authenticates the peer.
     Computing3,
+}
+
+impl Stage {
+    /// Returns whether the next bytes belong to a handshake message.
+    pub(super) const fn is_collecting(&self) -> bool {
+        match self {
+            Self::Message1 | Self::Message3(_) | Self::Message3Folded(_) => true,
+            Self::Computing1 | Self::Computing3 => false,
+        }
+    }
 }
 
 /// An established session.

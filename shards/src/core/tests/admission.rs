@@ -200,3 +200,53 @@ fn bytes_ahead_of_verdicts_are_bounded_on_the_shard() {
     assert_eq!(harness.cores[0].audit().pipelined_bytes, 0);
     harness.assert_clean();
 }
+
+/// A peer that has sent message 1 and holds its message 3 back.
+fn half_way(harness: &mut Harness, byte: u8) -> (usize, Vec<u8>) {
+    let (relay, secret) = (secret(200), secret(byte));
+    let begun = Initiator::new(&secret, &relay.public(), Role::Peer, &[], [byte; 32]);
+    let (initiator, message) = begun.unwrap();
+    let wire = harness.connect_raw(0);
+    harness.inject(wire, &message);
+    harness.run();
+    let answer = std::mem::take(&mut harness.wires[wire].raw);
+    (wire, initiator.message_2(&answer[2..]).unwrap().0)
+}
+
+#[test]
+fn peer_that_answers_late_gets_its_session_all_the_same() {
+    let mut harness = Harness::new(1);
+    for (byte, seconds) in [(1, 0), (2, 2), (3, 4)] {
+        let (wire, message_3) = half_way(&mut harness, byte);
+        harness.pass(Duration::from_secs(seconds));
+        harness.inject(wire, &message_3);
+        harness.run();
+        assert_eq!(harness.cores[0].stats().sessions_current, u64::from(byte));
+    }
+    let (late, message_3) = half_way(&mut harness, 4);
+    harness.pass(Duration::from_secs(6));
+    assert!(harness.wires[late].is_closed);
+    assert_eq!(failed(&harness, Reason::HandshakeTimeout), 1);
+    drop(message_3);
+    harness.assert_clean();
+}
+
+#[test]
+fn peers_beyond_those_kept_at_hand_finish_as_well() {
+    let count = 1_030;
+    let mut harness = Harness::with(1, |config| {
+        config.admission = crate::core::AdmissionLimits {
+            handshakes_source_max: 2_000,
+            ..crate::core::AdmissionLimits::for_sockets(2_000)
+        };
+    });
+    // One key after the other: what counts is how many wait.
+    for _ in 0..count - 1 {
+        harness.connect_raw(0);
+    }
+    let (wire, message_3) = half_way(&mut harness, 1);
+    harness.inject(wire, &message_3);
+    harness.run();
+    assert_eq!(harness.cores[0].stats().sessions_current, 1);
+    harness.assert_clean();
+}

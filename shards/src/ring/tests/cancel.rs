@@ -121,3 +121,29 @@ fn accepted_connection_tells_its_address() {
         host.finish();
     }
 }
+
+#[test]
+fn receives_that_complete_while_their_socket_closes_give_their_memory_back() {
+    let (mut host, address) = Host::listening(&small());
+    for _ in 0..30 {
+        let mut peer = peer(address);
+        let slot = host.accept();
+        host.ring.receive(slot);
+        // Bytes are on their way while the close is: some receives end before the cancel, some after.
+        let writer = thread::spawn(move || {
+            let bytes = vec![7; 65_536];
+            while peer.write_all(&bytes).is_ok() {}
+        });
+        host.until(|_, completion| matches!(completion, Some(Completion::Received { .. })));
+        host.ring.close(slot);
+        host.until(|_, completion| match completion {
+            // What was received before the close is dropped here, by its drop.
+            Some(Completion::Received { .. }) | None => false,
+            other => matches!(other, Some(Completion::Closed { .. })),
+        });
+        writer.join().unwrap();
+    }
+    // A turn takes unused blocks back.
+    host.until(|ring, _| ring.numbers().buffers.pinned == 0);
+    host.finish();
+}
