@@ -40,6 +40,13 @@ fn limit_values() -> Vec<(&'static str, String)> {
         WINDOW_MAX
         STREAMS_MAX
         EPHEMERAL_PORT_MIN
+        PORT_QUARANTINE_VIRTUAL
+        PORT_QUARANTINE_LOCAL
+        PORT_ASIDE
+        LOCAL_PORT_MIN
+        LOCAL_PORT_MAX
+        DIALS_MAX
+        DIAL_TRIES_MAX
         HANDSHAKE_TIMEOUT
         HANDSHAKES_MAX
         HANDSHAKES_SOURCE_MAX
@@ -278,7 +285,7 @@ macro_rules! value_of_integers {
     };
 }
 
-value_of_integers!(u16 u32 u64 usize);
+value_of_integers!(u8 u16 u32 u64 usize);
 
 impl Value for Duration {
     fn value(self) -> String {

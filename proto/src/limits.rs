@@ -38,6 +38,53 @@ pub const STREAMS_MAX: u32 = 2_048;
 /// Source: docs/protocol.md section 1; RFC 6335 section 6.
 pub const EPHEMERAL_PORT_MIN: u16 = 49_152;
 
+/// Rest of an ephemeral virtual port after its stream has ended.
+///
+/// The far side may still hold the old stream while the last frames cross two relays and their queues;
+/// an open from the same key and port would look like the same conversation to whoever logs or matches
+/// by address. 5 s is the longest time an open may wait unanswered ([`OPEN_TIMEOUT`]), so nothing of the
+/// old stream is under way after it. Costs 16 bytes a resting port; 16,384 ports allow 3,276 streams a
+/// second in the long run.
+pub const PORT_QUARANTINE_VIRTUAL: Duration = Duration::from_secs(5);
+
+/// Rest of a local TCP port after its socket has closed, unless configured.
+///
+/// The relay resets what it closes, so its kernel keeps no `TIME_WAIT` that would guard the pair of
+/// addresses. The reset may be lost or late: the far side then holds the old connection until it hears
+/// from the port again, and answers a new SYN to it with a challenge instead of accepting. 1 s is longer
+/// than a segment lives on any path that relays use, and short enough that a shard with 14,000 ports
+/// can dial 14,000 times a second. Costs 16 bytes a resting port.
+/// Source: RFC 9293 section 3.6.1, RFC 5961 section 4; docs/decisions.md.
+pub const PORT_QUARANTINE_LOCAL: Duration = Duration::from_secs(1);
+
+/// Time for which a local port is put aside that somebody else on the host was found to have.
+///
+/// Trying it again costs a dial one of its [`DIAL_TRIES_MAX`] tries; connections of other programs last
+/// seconds to minutes.
+pub const PORT_ASIDE: Duration = Duration::from_secs(10);
+
+/// First port of the local range when the host does not say which: the kernel's own default.
+///
+/// Source: ip-sysctl, `ip_local_port_range`.
+pub const LOCAL_PORT_MIN: u16 = 32_768;
+
+/// Last port of the local range when the host does not say which.
+///
+/// Source: as for [`LOCAL_PORT_MIN`].
+pub const LOCAL_PORT_MAX: u16 = 60_999;
+
+/// Outbound connections that one shard makes at once, unless configured.
+///
+/// Each holds a port, a slot of the file table and a kernel socket for up to [`DIAL_TIMEOUT`] when the
+/// target is a black hole. A relay dials other relays, of which there are tens.
+pub const DIALS_MAX: u32 = 256;
+
+/// Ports tried for one dial when somebody else on the host turns out to have them.
+///
+/// Each try costs the data thread a socket; a host that takes two ports of the relay's slice in a row
+/// has too few for both, which the refusal says.
+pub const DIAL_TRIES_MAX: u8 = 2;
+
 // ---- Handshake and open --------------------------------------------------------------------------
 
 /// Longest time from TCP accept to an established session.
