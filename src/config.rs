@@ -11,7 +11,7 @@ mod keys;
 mod resolve;
 mod units;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -58,6 +58,14 @@ pub(crate) struct Config {
     pub(crate) congestion: Congestion,
     /// Connections the kernel holds before the relay accepts them.
     pub(crate) backlog: u32,
+    /// Addresses the relay dials from; empty is the kernel's choice.
+    pub(crate) port_sources: Vec<IpAddr>,
+    /// First and last local port the relay dials from; `None` is what the host sets aside.
+    pub(crate) port_range: Option<(u16, u16)>,
+    /// How long a local port rests after its use.
+    pub(crate) port_quarantine: Duration,
+    /// Outbound connections that one shard makes at once.
+    pub(crate) dials_max: u32,
     /// How long a data thread looks for work before it blocks.
     pub(crate) spin: Duration,
     /// How long a drain may take.
@@ -104,6 +112,10 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             congestion: Congestion::Automatic,
             backlog: ringway_shards::set::BACKLOG_DEFAULT,
+            port_sources: Vec::new(),
+            port_range: None,
+            port_quarantine: limits::PORT_QUARANTINE_LOCAL,
+            dials_max: limits::DIALS_MAX,
             spin: ringway_shards::set::SPIN_DEFAULT,
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,
             log_format: LogFormat::Text,
@@ -123,5 +135,5 @@ const SESSIONS_MAX_DEFAULT: u32 = 16_384;
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 const fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }

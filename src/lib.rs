@@ -13,6 +13,7 @@ mod config;
 mod control;
 mod failure;
 mod key_file;
+mod local_ports;
 mod output;
 mod preflight;
 mod proc_text;

@@ -24,6 +24,23 @@ pub(crate) fn schedstat_nanos(schedstat: &str) -> Option<u64> {
     schedstat.split_whitespace().next()?.parse().ok()
 }
 
+/// Returns the first and the last port, from `/proc/sys/net/ipv4/ip_local_port_range`.
+pub(crate) fn port_range(text: &str) -> Option<(u16, u16)> {
+    let mut words = text.split_whitespace();
+    let range = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    (range.0 <= range.1).then_some(range)
+}
+
+/// Returns the ranges, from `/proc/sys/net/ipv4/ip_local_reserved_ports`: numbers and ranges with a dash,
+/// separated by commas.
+pub(crate) fn reserved_ports(text: &str) -> Vec<(u16, u16)> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some((first.parse().ok()?, last.parse().ok()?))
+    };
+    text.trim().split(',').filter_map(range).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +54,18 @@ mod tests {
         assert_eq!(lock_holder(locks, 1234), Some(911));
         assert_eq!(lock_holder(locks, 5), None);
         assert_eq!(lock_holder("garbage\n1:\n", 5), None);
+    }
+
+    #[test]
+    fn port_ranges_are_read_as_the_kernel_writes_them() {
+        assert_eq!(port_range("32768\t60999\n"), Some((32_768, 60_999)));
+        assert_eq!(port_range("9 8"), None);
+        assert_eq!(port_range("9"), None);
+        assert_eq!(
+            reserved_ports("8080,9000-9002\n"),
+            [(8_080, 8_080), (9_000, 9_002)]
+        );
+        assert_eq!(reserved_ports("\n"), []);
     }
 
     #[test]

@@ -45,7 +45,7 @@ const PARTS_OF_SHARDS: &[(&str, &[&str])] = &[
     // The load generator must not share the server's mistakes: never `core`. Its tests start a relay.
     ("loadgen/src", &["batch", "lease", "ring"]),
     // The simulator drives the pure part, the ring is another driver of it.
-    ("sim", &["batch", "core", "lease"]),
+    ("sim", &["batch", "core", "lease", "ports"]),
 ];
 
 /// Words that may stand only in files below the given paths, with the reason.

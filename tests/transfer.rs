@@ -18,6 +18,7 @@ use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::limits::{KEEPALIVE_INTERVAL, STREAMS_MAX, WINDOW_INITIAL};
 use ringway_shards::core::{Directory as _, ShardId};
+use ringway_shards::ports::PortsConfig;
 use ringway_shards::ring::RingConfig;
 use ringway_shards::set::{
     AdmissionLimits, BACKLOG_DEFAULT, QueueLimits, ShardSet, ShardSetConfig, Timeouts,
@@ -53,6 +54,7 @@ impl Relay {
                 stream_window: WINDOW_INITIAL,
                 keepalive_s: u16::try_from(KEEPALIVE_INTERVAL.as_secs()).unwrap(),
             },
+            ports: PortsConfig::default(),
             ring: RingConfig {
                 sockets_max: 8_192,
                 ..RingConfig::default()

@@ -198,7 +198,7 @@ impl Client {
         if inner.is_stopped() {
             return Err(DialError::LocalClosed);
         }
-        let permit = inner.ports.try_take().ok_or(DialError::LocalPorts)?;
+        let permit = inner.ports.try_take().map_err(DialError::ports)?;
         let dial_timeout = inner.config.dial_timeout;
         let deadline = Instant::now() + dial_timeout;
         let sessions = inner.sessions_by_rtt();

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ringway_proto::handshake::HandshakeError;
 use ringway_proto::key::KeyError;
 use ringway_proto::peer;
+use ringway_proto::ports::PortUse;
 use ringway_proto::reason::Reason;
 use thiserror::Error;
 
@@ -217,9 +218,18 @@ pub enum DialError {
     /// Too many opens wait for the socket; try again a little later.
     #[error("too many opens wait to be sent")]
     LocalQueue,
-    /// All ephemeral ports are in use: reason 401.
-    #[error("all ephemeral ports are in use")]
-    LocalPorts,
+    /// All ephemeral ports are in use or rest after their use: reason 401.
+    #[error(
+        "no ephemeral port is free: {taken} of {total} in use or in quarantine, 1 wanted (reason {}); \
+         close streams, or dial more slowly",
+        Reason::VirtualPortsExhausted.code()
+    )]
+    LocalPorts {
+        /// Ports in use or in quarantine.
+        taken: u32,
+        /// Ports of the key.
+        total: u32,
+    },
     /// The system gave no randomness.
     #[error("no randomness: {0}")]
     LocalRandom(#[source] getrandom::Error),
@@ -238,6 +248,14 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// Returns the error of a dial that found no source port.
+    pub(crate) const fn ports(usage: PortUse) -> Self {
+        Self::LocalPorts {
+            taken: usage.in_use + usage.quarantined,
+            total: usage.total,
+        }
+    }
+
     /// Returns the reason that came over the wire, if one did.
     #[must_use]
     pub const fn refusal(&self) -> Option<Refusal> {
@@ -266,7 +284,7 @@ impl DialError {
             Self::LocalClosed
             | Self::LocalKey
             | Self::LocalNoSession
-            | Self::LocalPorts
+            | Self::LocalPorts { .. }
             | Self::LocalRandom(_) => false,
         }
     }

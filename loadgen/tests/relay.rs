@@ -44,6 +44,7 @@ fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
             stream_window: WINDOW_INITIAL,
             keepalive_s: 30,
         },
+        ports: ringway_shards::ports::PortsConfig::default(),
         ring: RingConfig {
             sockets_max: 1_024,
             ..RingConfig::default()

@@ -8,18 +8,20 @@
 //! - inputs: [`ShardCore::accepted`], [`ShardCore::received`], [`ShardCore::receive_ended`],
 //!   [`ShardCore::sent`], [`ShardCore::closed`], [`ShardCore::computed`], [`ShardCore::message`],
 //!   [`ShardCore::handle_timeout`], [`ShardCore::relieve`], [`ShardCore::drain`],
-//!   [`ShardCore::shutdown`], [`ShardCore::kick`];
-//! - the end of a turn: [`ShardCore::flush`];
+//!   [`ShardCore::shutdown`], [`ShardCore::kick`], [`ShardCore::dial`], [`ShardCore::hang_up`],
+//!   [`ShardCore::connected`], [`ShardCore::connect_failed`];
 //! - outputs: [`ShardCore::poll_action`], [`ShardCore::next_deadline`], and the views
 //!   [`ShardCore::audit`], [`ShardCore::stats`].
 //!
-//! A driver hands in any number of inputs, calls `flush`, and carries out the actions in order.
+//! A driver hands in any number of inputs, calls `collect_ports` and `flush`, and carries out the
+//! actions in order. Ports come back with their time because a port's rest begins when it is collected.
 //!
 //! Invariant: no system call, no clock, no randomness. Time never runs backwards between inputs.
 
 mod admission;
 mod bridge;
 mod config;
+mod dial;
 mod dispatch;
 mod egress;
 mod ending;
@@ -44,6 +46,7 @@ use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
 pub use self::config::{AdmissionLimits, CoreConfig, QueueLimits, Timeouts};
+pub use self::dial::{ConnectFault, DialError, DialKey, Dialed};
 pub use self::event::{
     Action, Directory, Job, JobResult, Message, OpenMessage, Place, RecvEnd, SessionKey, ShardId,
     Slot, StreamKey,
@@ -52,6 +55,7 @@ pub use self::recorder::Recorder;
 pub use self::source::Source;
 pub use self::stats::{Audit, ByReason, CoreStats};
 
+use self::dial::Dial;
 use self::egress::Egress;
 use self::gate::AcceptGate;
 use self::session::{Live, Session};
@@ -62,6 +66,7 @@ use self::timers::{Timer, Wheel};
 use self::waiting::WaitList;
 use crate::batch::{Batch, ChunkPool};
 use crate::lease::Lease;
+use crate::ports::{LocalPorts, PortBudget};
 
 type Streams<L> = SlotTable<Stream<L>>;
 
@@ -72,6 +77,10 @@ pub struct ShardCore<L: Lease, D: Directory> {
     directory: D,
     sessions: Vec<Session<L>>,
     streams: Streams<L>,
+    /// Connects that are with the driver.
+    dials: SlotTable<Dial>,
+    local_ports: LocalPorts,
+    virtual_ports: PortBudget,
     wheel: Wheel,
     gate: AcceptGate,
     sources: SourceTable,
@@ -126,14 +135,18 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Returns a core without sessions.
     #[must_use]
     pub fn new(config: CoreConfig, directory: D, now: Now) -> Self {
-        Self {
+        let shard = config.shard.0;
+        let mut core = Self {
             gate: AcceptGate::new(config.admission.accepts_per_s_max, now),
             sources: SourceTable::default(),
             waiting: WaitList::default(),
+            local_ports: LocalPorts::new(shard, &config.ports),
+            virtual_ports: PortBudget::of_virtual_ports(shard, &config.ports.virtual_range),
             config,
             directory,
             sessions: Vec::new(),
             streams: SlotTable::new(),
+            dials: SlotTable::new(),
             wheel: Wheel::new(now),
             common: Common {
                 actions: VecDeque::new(),
@@ -152,7 +165,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             now,
             is_draining: false,
             is_accept_paused: false,
-        }
+        };
+        core.note_ports();
+        core
     }
 
     /// Lets every timer fire that is due.
@@ -160,6 +175,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.now = now;
         while let Some(timer) = self.wheel.pop_due(now) {
             match timer {
+                Timer::Dial(key) => self.dial_timeout(key),
                 Timer::Session(key) => self.session_timeout(key),
                 Timer::Stream(key) => self.stream_timeout(key),
             }
@@ -196,6 +212,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             queued_bytes: self.common.queued_bytes,
             batches_in_flight: self.common.batches_in_flight,
             chunks: u64::from(self.common.chunks.taken_count()),
+            dials: u64::from(self.dials.len()),
+            local_ports: u64::from(self.common.stats.local_ports.in_use),
+            virtual_ports: u64::from(self.common.stats.virtual_ports.in_use),
         }
     }
 

@@ -11,6 +11,8 @@
 //! sleeping costs more than relaying (75 us a round trip against 21 us; docs/internals/uring.md, finding
 //! 2). Then sleep until the core's next deadline: an idle shard makes no system call.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -23,13 +25,19 @@ use crossbeam::utils::CachePadded;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::TURN_QUANTUM;
 use ringway_proto::time::Now;
+use rustix::io::Errno;
 
 use crate::core::Action;
 use crate::core::Audit;
+use crate::core::ConnectFault;
 use crate::core::CoreStats;
+use crate::core::DialError;
+use crate::core::DialKey;
+use crate::core::Dialed;
 use crate::core::Message;
 use crate::core::Recorder;
 use crate::core::RecvEnd;
+use crate::core::SessionKey;
 use crate::core::ShardCore;
 use crate::core::ShardId;
 use crate::core::Slot;
@@ -39,6 +47,7 @@ use crate::mailbox::Mailboxes;
 use crate::mailbox::SleepFlag;
 use crate::ring;
 use crate::ring::Completion;
+use crate::ring::ConnectOptions;
 use crate::ring::ReceiveEnd;
 use crate::ring::Ring;
 use crate::ring::RingHandle;
@@ -118,9 +127,14 @@ pub(crate) struct Inbox {
 
 #[derive(Debug)]
 enum Command {
+    Dial(SocketAddr, DialAnswer),
+    HangUp(SessionKey, mpsc::SyncSender<bool>),
     Kick(PublicKey, mpsc::SyncSender<bool>),
     Snapshot(mpsc::SyncSender<ShardSnapshot>),
 }
+
+/// Where the outcome of a dial goes.
+type DialAnswer = mpsc::SyncSender<Result<Dialed, DialError>>;
 
 /// Wakes a data thread if it sleeps.
 #[derive(Debug, Clone)]
@@ -183,6 +197,31 @@ impl ShardHandle {
         Ok(receiver)
     }
 
+    /// Connects the shard to `target`; the receiver gets the connection or why there is none: what lacks
+    /// on this side within a turn, what the target does within `DIAL_TIMEOUT`. A connection that nobody
+    /// waits for any more is closed.
+    ///
+    /// # Errors
+    /// As for [`ShardHandle::kick`].
+    pub fn dial(
+        &self,
+        target: SocketAddr,
+    ) -> Result<mpsc::Receiver<Result<Dialed, DialError>>, CommandError> {
+        let (answer, receiver) = mpsc::sync_channel(1);
+        self.command(Command::Dial(target, answer))?;
+        Ok(receiver)
+    }
+
+    /// Closes a connection that was dialed on this shard; the receiver gets whether it was still there.
+    ///
+    /// # Errors
+    /// As for [`ShardHandle::kick`].
+    pub fn hang_up(&self, dialed: SessionKey) -> Result<mpsc::Receiver<bool>, CommandError> {
+        let (answer, receiver) = mpsc::sync_channel(1);
+        self.command(Command::HangUp(dialed, answer))?;
+        Ok(receiver)
+    }
+
     /// Asks for a snapshot; the receiver gets it within a turn.
     ///
     /// # Errors
@@ -221,6 +260,8 @@ pub(crate) struct Parts {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) epoch: Instant,
     pub(crate) spin: Duration,
+    /// Congestion control of the connections that the shard makes.
+    pub(crate) congestion: Option<String>,
 }
 
 /// The state of the loop.
@@ -230,6 +271,8 @@ pub(crate) struct DataThread {
     /// The flag says asleep, unless somebody has woken this shard.
     is_lying: bool,
     completions: Vec<Completion>,
+    /// Who waits for a dial; as many as the core lets be under way.
+    dialers: BTreeMap<DialKey, DialAnswer>,
     numbers: DataNumbers,
     active_at: Now,
     /// The core wants no connections.
@@ -246,6 +289,7 @@ impl DataThread {
             is_lying: false,
             parts,
             completions: Vec::new(),
+            dialers: BTreeMap::new(),
             numbers: DataNumbers::default(),
             active_at: Now::ZERO,
             is_accept_paused: false,
@@ -280,8 +324,9 @@ impl DataThread {
             if self.parts.ring.is_memory_short() {
                 self.parts.core.relieve(now);
             }
+            self.parts.core.collect_ports(now);
             self.parts.core.flush();
-            self.carry_out();
+            self.carry_out(now);
             self.regulate_accept();
             if self.is_over(now) {
                 return self.snapshot();
@@ -343,9 +388,15 @@ impl DataThread {
             } => {
                 core.sent(Slot(slot.0), batch, result, now);
             }
-            // A shard connects to nobody; a wake-up has done its work by ending the wait.
-            Completion::Connected { .. } | Completion::ConnectFailed { .. } | Completion::Woken => {
+            Completion::Connected { slot, token } => {
+                core.connected(DialKey::from_token(token), Slot(slot.0), now);
+                ring.receive(slot);
             }
+            Completion::ConnectFailed { token, errno } => {
+                core.connect_failed(DialKey::from_token(token), connect_fault(errno), now);
+            }
+            // It has done its work by ending the wait.
+            Completion::Woken => {}
         }
     }
 
@@ -365,6 +416,10 @@ impl DataThread {
         for _ in 0..COMMANDS_MAX {
             let is_heard = match inbox.commands.pop() {
                 None => return,
+                Some(Command::Dial(target, answer)) => self.dial(target, answer, now),
+                Some(Command::HangUp(dialed, answer)) => answer
+                    .try_send(self.parts.core.hang_up(dialed, now))
+                    .is_ok(),
                 Some(Command::Kick(key, answer)) => {
                     answer.try_send(self.parts.core.kick(&key, now)).is_ok()
                 }
@@ -374,19 +429,57 @@ impl DataThread {
         }
     }
 
+    /// Starts a dial, or answers at once that it cannot be; returns whether that was heard.
+    fn dial(&mut self, target: SocketAddr, answer: DialAnswer, now: Now) -> bool {
+        match self.parts.core.dial(target, now) {
+            Ok(dial) => {
+                self.dialers.insert(dial, answer);
+                true
+            }
+            Err(error) => answer.try_send(Err(error)).is_ok(),
+        }
+    }
+
     /// Does what the core has asked for.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, now: Now) {
         let Parts {
             core,
             ring,
             mailboxes,
             rings,
             service,
+            congestion,
             ..
         } = &mut self.parts;
         while let Some(action) = core.poll_action() {
             match action {
                 Action::CancelSend { slot } => ring.cancel_send(ring::Slot(slot.0)),
+                Action::CancelConnect { dial } => ring.cancel_connect(dial.token()),
+                Action::Connect {
+                    dial,
+                    source,
+                    target,
+                } => {
+                    let options = ConnectOptions {
+                        source: Some(source),
+                        port_range: Some(core.local_port_bounds()),
+                        congestion: congestion.clone(),
+                    };
+                    if let Err(error) = ring.connect(target, &options, dial.token()) {
+                        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                        let fault = connect_fault(errno.raw_os_error());
+                        core.connect_failed(dial, fault, now);
+                    }
+                }
+                Action::Dialed { dial, outcome } => {
+                    let dialer = self.dialers.remove(&dial);
+                    let place = outcome.as_ref().ok().map(|dialed| dialed.place);
+                    let is_heard = dialer.is_some_and(|dialer| dialer.try_send(outcome).is_ok());
+                    if !is_heard && let Some(place) = place {
+                        // Nobody would ever hang it up.
+                        core.hang_up(place.session, now);
+                    }
+                }
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
                 Action::Compute(job) => service.submit(job),
                 Action::Message { target, message } => {
@@ -513,6 +606,8 @@ impl DataThread {
 
     fn snapshot(&mut self) -> ShardSnapshot {
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        let now = self.now();
+        self.parts.core.collect_ports(now);
         ShardSnapshot {
             shard: self.parts.shard,
             audit: self.parts.core.audit(),
@@ -536,6 +631,17 @@ impl DataThread {
 /// Returns the time since `epoch`, which all shards share.
 pub(crate) fn since(epoch: Instant) -> Now {
     Now::ZERO + epoch.elapsed()
+}
+
+/// Returns whose fault a failed connect is.
+fn connect_fault(errno: i32) -> ConnectFault {
+    match Errno::from_raw_os_error(errno) {
+        Errno::ADDRINUSE | Errno::ADDRNOTAVAIL => ConnectFault::PortTaken,
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::PERM => {
+            ConnectFault::Local(errno)
+        }
+        _ => ConnectFault::Peer(errno),
+    }
 }
 
 fn shard_id(index: usize) -> ShardId {

@@ -8,6 +8,7 @@ pub mod core;
 pub mod directory;
 pub mod lease;
 pub mod mailbox;
+pub mod ports;
 pub mod probe;
 pub mod ring;
 pub mod set;

@@ -89,6 +89,7 @@ pub use self::socket::ConnectOptions;
 pub use self::socket::ListenError;
 pub use self::socket::ListenOptions;
 pub use self::socket::Listener;
+pub(crate) use self::socket::check_source;
 pub use self::wake::RingHandle;
 pub use self::wake::Waker;
 
@@ -97,9 +98,11 @@ use self::buffers::Buffers;
 use self::connects::Connects;
 use self::files::Phase;
 use self::files::Receive;
+use self::files::SlotState;
 use self::files::Slots;
 use self::files::Standing;
 use self::files::Successor;
+use self::files::Vacated;
 use self::names::Names;
 use self::op::Kind;
 use self::op::Plain;
@@ -215,10 +218,23 @@ impl Ring {
         options: &ConnectOptions,
         token: u64,
     ) -> io::Result<()> {
+        self.numbers.connects_started += 1;
         let socket = socket::outbound(target, options)?;
         self.connects
             .install(&mut self.kernel, socket, target.into(), token);
         Ok(())
+    }
+
+    /// Gives up a connect. `ConnectFailed` follows with `ECANCELED`, or `Connected` if it was made first.
+    pub fn cancel_connect(&mut self, token: u64) {
+        let slot = self.connects.cancel(token);
+        if let Some(state) = slot.and_then(|slot| self.slots.of(slot))
+            && state.is_connecting
+            && let Some(index) = state.connect
+        {
+            let tag = Tag::new(Kind::Connect, state.generation, index);
+            self.kernel.push(Plain::Cancel { tag });
+        }
     }
 
     /// Starts receiving on a socket; it goes on until `ReceiveEnded` or `Closed`.
@@ -226,7 +242,10 @@ impl Ring {
         let Some(state) = self.slots.of_mut(slot.0) else {
             return;
         };
-        if state.phase != Phase::Open || state.receive != Receive::Idle {
+        if state.phase != Phase::Open
+            || state.standing != Standing::Known
+            || state.receive != Receive::Idle
+        {
             return;
         }
         state.receive = Receive::Armed;
@@ -242,7 +261,10 @@ impl Ring {
     /// When a send is in flight on the slot already: two gather sends could interleave their bytes.
     pub fn send(&mut self, slot: Slot, batch: Batch<RingLease>) {
         let state = self.slots.of_mut(slot.0);
-        let Some(state) = state.filter(|state| state.phase == Phase::Open) else {
+        let is_usable = |state: &&mut SlotState| {
+            state.phase == Phase::Open && state.standing == Standing::Known
+        };
+        let Some(state) = state.filter(is_usable) else {
             self.refused.push((slot, batch));
             return;
         };
@@ -543,26 +565,34 @@ impl Ring {
     }
 
     fn on_connect(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
-        let Some(op) = self.connects.finish(tag.index) else {
+        let Some(slot) = self.connects.slot_of(tag.index) else {
             return;
         };
-        let Some(slot) = op.slot else { return };
-        if cqe.result == 0 {
-            if let Some(state) = self.slots.of_mut(slot) {
-                state.standing = Standing::Known;
+        let Some(state) = self.slots.of_mut(slot) else {
+            return;
+        };
+        state.is_connecting = false;
+        if cqe.result == 0 && state.phase == Phase::Open {
+            state.standing = Standing::Known;
+            state.connect = None;
+            if let Some(op) = self.connects.finish(tag.index) {
+                completions.push(Completion::Connected {
+                    slot: Slot(slot),
+                    token: op.token,
+                });
             }
-            completions.push(Completion::Connected {
-                slot: Slot(slot),
-                token: op.token,
-            });
-        } else {
-            self.close(Slot(slot));
-            let errno = errno_of(cqe.result);
-            completions.push(Completion::ConnectFailed {
-                token: op.token,
-                errno,
-            });
+            return;
         }
+        let errno = error_of(cqe.result).unwrap_or(Errno::CANCELED);
+        self.fail_connect(tag.index, slot, errno);
+        self.settle(slot, completions);
+    }
+
+    /// Closes a socket that did not get its connection. The end of the close leads to the report, since
+    /// until then the socket has its port.
+    fn fail_connect(&mut self, index: u32, slot: u32, errno: Errno) {
+        self.connects.fail(index, errno.raw_os_error());
+        self.close(Slot(slot));
     }
 
     /// Moves a socket into the slot the kernel chose for it, now or when its predecessor is quiet.
@@ -590,8 +620,17 @@ impl Ring {
                 }
             }
             Successor::Installed(index) => {
-                let generation = self.slots.of(slot).map_or(0, |state| state.generation);
-                self.connects.start(&mut self.kernel, index, generation);
+                let Some(state) = self.slots.of_mut(slot) else {
+                    return;
+                };
+                state.connect = Some(index);
+                let generation = state.generation;
+                if self.connects.is_cancelled(index) {
+                    self.fail_connect(index, slot, Errno::CANCELED);
+                } else {
+                    state.is_connecting = true;
+                    self.connects.start(&mut self.kernel, index, generation);
+                }
             }
         }
     }
@@ -703,10 +742,20 @@ impl Ring {
         if state.phase != Phase::Closing || !state.is_quiet() {
             return;
         }
-        let (successor, is_announced) = self.slots.vacate(slot);
+        let Vacated {
+            successor,
+            is_announced,
+            connect,
+        } = self.slots.vacate(slot);
         self.accepting.slot_freed();
         if is_announced {
             completions.push(Completion::Closed { slot: Slot(slot) });
+        }
+        if let Some(op) = connect.and_then(|index| self.connects.finish(index)) {
+            completions.push(Completion::ConnectFailed {
+                token: op.token,
+                errno: op.errno,
+            });
         }
         if let Some(successor) = successor {
             self.move_in(slot, successor);

@@ -8,6 +8,7 @@
 //! cause rather than a thread found dead later.
 
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -34,6 +35,8 @@ use crate::mailbox::Mailboxes;
 use crate::mailbox::SleepFlag;
 use crate::mailbox::mailboxes;
 use crate::placement;
+use crate::ports::PortsConfig;
+use crate::ports::ShardPorts;
 use crate::ring::ListenError;
 use crate::ring::ListenOptions;
 use crate::ring::Listener;
@@ -43,6 +46,7 @@ use crate::ring::RingError;
 use crate::ring::RingHandle;
 use crate::ring::RingLease;
 use crate::ring::Waker;
+use crate::ring::check_source;
 use crate::service::Service;
 use crate::service::ServicePort;
 
@@ -88,6 +92,8 @@ pub struct ShardSetConfig {
     pub dialect: Dialect,
     /// What the relay tells each peer in the handshake.
     pub offer: Offer,
+    /// Local ports that the shards may dial from, shared out among them.
+    pub ports: PortsConfig,
     /// Each shard's ring.
     pub ring: RingConfig,
 }
@@ -111,6 +117,17 @@ pub enum LaunchError {
     /// The kernel has no randomness.
     #[error("the kernel gives no random bytes: {0}")]
     Random(getrandom::Error),
+    /// The range has fewer ports than there are shards.
+    #[error(
+        "the range of local ports leaves {have} for {shards} shards once the relay's own port is taken \
+         out, each needs one: widen ports.range or start fewer shards"
+    )]
+    Ports {
+        /// Ports left.
+        have: u32,
+        /// Shards.
+        shards: u16,
+    },
     /// A ring could not be made.
     #[error("shard {shard} has no ring")]
     Ring {
@@ -130,6 +147,16 @@ pub enum LaunchError {
     /// The settings make no sense.
     #[error("{0}")]
     Settings(&'static str),
+    /// A source address is none of this host.
+    #[error(
+        "{address} of ports.sources cannot be dialed from: see 'ip addr' for this host's addresses"
+    )]
+    Source {
+        /// The address.
+        address: IpAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A thread could not be made.
     #[error("shard {shard} has no thread: raise the limit of tasks (TasksMax= or 'ulimit -u')")]
     Thread {
@@ -166,6 +193,7 @@ impl ShardSet {
         let count = usize::from(config.shards_count);
         let listeners = listen(config)?;
         let address = listeners.first().map_or(config.listen, Listener::address);
+        let ports = ports(config, address)?;
         let cores = placement::cores(&config.cores, count);
         let directory = SessionDirectory::default();
         let epoch = now();
@@ -177,6 +205,7 @@ impl ShardSet {
             let seed = Seed {
                 shard: ShardId(shard),
                 config: config.clone(),
+                ports: ports.of_shard(shard, config.shards_count),
                 hash_seed: getrandom::u64().map_err(LaunchError::Random)?,
                 listener,
                 mailboxes,
@@ -302,6 +331,7 @@ impl Drop for ShardSet {
 struct Seed {
     shard: ShardId,
     config: ShardSetConfig,
+    ports: ShardPorts,
     hash_seed: u64,
     listener: Listener,
     mailboxes: Mailboxes<Message<RingLease>>,
@@ -448,6 +478,7 @@ impl Seed {
             admission,
             queue: self.config.queue,
             timeouts: self.config.timeouts,
+            ports: self.ports,
             hash_seed: self.hash_seed,
         };
         let core = ShardCore::new(core, self.directory, since(self.epoch));
@@ -461,6 +492,7 @@ impl Seed {
             inbox: go.handle.inbox(),
             epoch: self.epoch,
             spin: self.config.spin,
+            congestion: self.config.congestion,
         };
         Some(DataThread::new(parts).run())
     }
@@ -481,6 +513,21 @@ fn check(config: &ShardSetConfig) -> Result<(), LaunchError> {
         ));
     }
     Ok(())
+}
+
+/// Returns the local ports without the one that the relay listens on, after checking that every shard
+/// gets some and that each source address is one of this host.
+fn ports(config: &ShardSetConfig, listen: SocketAddr) -> Result<PortsConfig, LaunchError> {
+    let mut ports = config.ports.clone();
+    ports.range.remove(listen.port());
+    let (have, shards) = (ports.range.len(), config.shards_count);
+    if have < u32::from(shards) {
+        return Err(LaunchError::Ports { have, shards });
+    }
+    for address in ports.sources.iter().copied() {
+        check_source(address).map_err(|source| LaunchError::Source { address, source })?;
+    }
+    Ok(ports)
 }
 
 /// Opens one listener a shard, all on the same address.

@@ -359,6 +359,7 @@ impl World {
                 wrong.push(format!("shard {number} has sockets or inputs left"));
             }
         }
+        wrong.extend(self.dials_left());
         if self.directory.len() != 0 {
             wrong.push(format!("the directory keeps {} keys", self.directory.len()));
         }

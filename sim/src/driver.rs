@@ -17,6 +17,7 @@ use ringway_shards::core::{
     Source,
 };
 
+use crate::dials::DialInput;
 use crate::event::Event;
 use crate::lease::{Account, SimLease};
 use crate::network::{SendOp, Way};
@@ -56,6 +57,7 @@ pub(crate) enum Input {
     Accepted(Slot, Source),
     Closed(Slot),
     Computed(Box<JobResult>),
+    Dial(DialInput),
     Drain,
     Kick(PublicKey),
     Message(usize, Box<Message<SimLease>>),
@@ -135,12 +137,19 @@ impl World {
         self.accept(shard);
     }
 
+    /// A slot has become free: the kernel may go on accepting.
+    pub(crate) fn accept_more(&mut self, shard: usize) {
+        self.accept(shard);
+    }
+
     fn accept(&mut self, shard: usize) {
         while !self.shards[shard].is_paused {
             let Some(conn) = self.shards[shard].backlog.pop_front() else {
                 return;
             };
-            let free = self.shards[shard].slots.iter().position(Option::is_none);
+            let free = (0..self.shards[shard].slots.len()).find(|slot| {
+                self.shards[shard].slots[*slot].is_none() && !self.dials.has_slot(shard, *slot)
+            });
             let Some(free) = free else {
                 // The file table is full: the kernel drops the connection.
                 self.hurt_client(conn, "file table full");
@@ -258,6 +267,7 @@ impl World {
         if !timers_first {
             self.timers(shard, now);
         }
+        self.shards[shard].core.collect_ports(now);
         self.shards[shard].core.flush();
         self.actions(shard);
         if !later.is_empty() {
@@ -295,6 +305,7 @@ impl World {
             Input::Accepted(slot, source) => core.accepted(slot, source, now),
             Input::Closed(slot) => core.closed(slot),
             Input::Computed(result) => core.computed(*result, now),
+            Input::Dial(input) => self.dial_input(shard, input, now),
             Input::Drain => core.drain(now),
             Input::Kick(key) => {
                 core.kick(&key, now);
@@ -322,8 +333,15 @@ impl World {
     fn actions(&mut self, shard: usize) {
         while let Some(action) = self.shards[shard].core.poll_action() {
             match action {
+                Action::CancelConnect { dial } => self.cancel_connect(shard, dial),
                 Action::CancelSend { slot } => self.cancel_send(shard, slot),
-                Action::Close { slot } => self.close_slot(shard, slot),
+                Action::Close { slot } => {
+                    if !self.close_dialed(shard, slot) {
+                        self.close_slot(shard, slot);
+                    }
+                }
+                Action::Connect { dial, source, .. } => self.start_connect(shard, dial, source),
+                Action::Dialed { dial, outcome } => self.dial_answered(shard, dial, outcome),
                 Action::Compute(job) => {
                     let random = self.rng.bytes_32();
                     let result = Box::new(job.run(&self.keys.relay, random));
@@ -457,6 +475,7 @@ fn describe(input: &Input) -> String {
         Input::Accepted(slot, _) => format!("accepted slot {}", slot.0),
         Input::Closed(slot) => format!("closed slot {}", slot.0),
         Input::Computed(_) => "computed".into(),
+        Input::Dial(input) => format!("{input:?}"),
         Input::Drain => "drain".into(),
         Input::Kick(key) => format!("kick {key}"),
         Input::Message(source, message) => {

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 
 use ringway_shards::core::{JobResult, Message};
 
+use crate::dials::DialStep;
 use crate::lease::SimLease;
 use crate::network::Way;
 
@@ -34,6 +35,8 @@ pub(crate) enum Event {
         shard: usize,
         result: Box<JobResult>,
     },
+    /// A dial of a shard goes on.
+    Dial { dial: usize, step: DialStep },
     /// A fault is injected.
     Fault { fault: Fault },
     /// A mailbox has something for a shard.

@@ -17,6 +17,8 @@
 //! - never a byte that was not sent; FIN only behind all bytes;
 //! - every open ends within its time-out, with a reason that fits what was asked;
 //! - a session that no fault has touched completes everything, whatever others send;
+//! - a dial is answered once and in time, a refusal at once; no two live sockets share a local port, and
+//!   none is used again before it has rested;
 //! - the counters obey their laws, what waits is bounded, receive memory is given back;
 //! - after the end nothing is owned: audit, leases, directory, sockets;
 //! - bounded steps and bounded virtual time.
@@ -27,6 +29,7 @@
 
 mod checks;
 mod content;
+mod dials;
 mod driver;
 mod event;
 mod honest;

@@ -58,6 +58,7 @@ pub fn run(seed: u64, is_traced: bool) -> Outcome {
 
 impl World {
     fn plan(&mut self) {
+        self.plan_dials();
         let span = self.options.workload_ns;
         for identity in 0..self.options.identities {
             let delay = if self.rng.chance(50) {
@@ -291,7 +292,7 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        self.opens.iter().all(Open::is_over)
+        self.opens.iter().all(Open::is_over) && self.dials.is_over()
     }
 
     /// Returns what an adversary has sent that the relay should not have let pass.

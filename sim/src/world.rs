@@ -15,6 +15,7 @@ use ringway_proto::time::Now;
 use ringway_shards::core::{AdmissionLimits, CoreConfig, QueueLimits, ShardId, Timeouts};
 
 use crate::checks::{Open, Target};
+use crate::dials::Dials;
 use crate::driver::{Input, Shard, SimDirectory};
 use crate::event::{Event, Queued};
 use crate::honest::Honest;
@@ -54,6 +55,9 @@ pub struct Counts {
     pub adversaries: u64,
     pub adversary_moves: u64,
     pub strangers: u64,
+    pub dials: u64,
+    pub dials_connected: u64,
+    pub dials_refused: u64,
 }
 
 impl Counts {
@@ -74,7 +78,7 @@ impl Counts {
             .collect()
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 22] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 25] {
         [
             ("events", &mut self.events),
             ("opens", &mut self.opens),
@@ -98,6 +102,9 @@ impl Counts {
             ("adversaries", &mut self.adversaries),
             ("adversary moves", &mut self.adversary_moves),
             ("strangers", &mut self.strangers),
+            ("dials", &mut self.dials),
+            ("dials connected", &mut self.dials_connected),
+            ("dials refused at once", &mut self.dials_refused),
         ]
     }
 }
@@ -124,6 +131,7 @@ pub(crate) struct World {
     pub(crate) conns: Vec<Conn>,
     pub(crate) clients: Vec<Client>,
     pub(crate) opens: Vec<Open>,
+    pub(crate) dials: Dials,
     pub(crate) counts: Counts,
     pub(crate) is_draining: bool,
     pub(crate) is_shut_down: bool,
@@ -138,14 +146,17 @@ impl World {
     pub(crate) fn new(seed: u64, is_traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let options = Options::draw(&mut rng);
+        let dials = Dials::draw(seed);
+        let shards_count = u16::try_from(options.shards).unwrap_or(1);
         let keys = Keys::shared();
         let directory = SimDirectory::default();
         let now = rng.below(1_000_000 * SECOND);
         let shards = (0..options.shards)
             .map(|number| {
+                let shard = u16::try_from(number).unwrap_or(0);
                 let config = CoreConfig {
-                    shard: ShardId(u16::try_from(number).unwrap_or(0)),
-                    shards_count: u16::try_from(options.shards).unwrap_or(1),
+                    shard: ShardId(shard),
+                    shards_count,
                     own_key: keys.relay_public,
                     dialect: Dialect::Native,
                     offer: Offer {
@@ -160,6 +171,7 @@ impl World {
                     },
                     queue: QueueLimits::default(),
                     timeouts: Timeouts::default(),
+                    ports: dials.config.of_shard(shard, shards_count),
                     hash_seed: rng.next_u64(),
                 };
                 Shard::new(config, directory.clone(), options.shards, now)
@@ -175,6 +187,7 @@ impl World {
             conns: Vec::new(),
             clients: Vec::new(),
             opens: Vec::new(),
+            dials,
             counts: Counts::default(),
             is_draining: false,
             is_shut_down: false,
@@ -265,6 +278,7 @@ impl World {
             Event::Arrive { conn, way } => self.arrive(conn, way),
             Event::CloseDone { conn } => self.close_done(conn),
             Event::Computed { shard, result } => self.push(shard, Input::Computed(result)),
+            Event::Dial { dial, step } => self.dial_step(dial, step),
             Event::Fault { fault } => self.inject(fault),
             Event::Join { kind } => self.join(kind),
             Event::Mail {

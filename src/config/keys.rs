@@ -6,12 +6,13 @@
 //!
 //! Invariant: every default in the table, applied, gives `Config::default()` (tested).
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Value;
 
-use super::units::{parse_address, parse_duration, within};
+use super::units::{parse_address, parse_duration, parse_port_range, within};
 use super::{Config, Congestion, LogFormat};
 
 /// One configuration key.
@@ -219,6 +220,45 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
+        path: "ports.sources",
+        accepts: "a list of IP addresses of this host, such as [\"192.0.2.1\", \"192.0.2.2\"], or \"auto\"",
+        default: "\"auto\"",
+        apply: |config, value| {
+            config.port_sources = sources(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "ports.range",
+        accepts: "\"auto\" or the first and the last port, such as \"20000-59999\", from 1024 to 65535",
+        default: "\"auto\"",
+        apply: |config, value| {
+            config.port_range = match automatic(value) {
+                true => None,
+                false => Some(parse_port_range(text(value)?)?),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        path: "ports.quarantine",
+        accepts: "a duration from \"0s\" to \"5m\"",
+        default: "\"1s\"",
+        apply: |config, value| {
+            config.port_quarantine = duration(value, Duration::ZERO, Duration::from_secs(300))?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "ports.dials_max",
+        accepts: "1 to 65535",
+        default: "256",
+        apply: |config, value| {
+            config.dials_max = count(value, 1, 65_535)?;
+            Ok(())
+        },
+    },
+    Key {
         path: "poll.spin",
         accepts: "a duration from \"0us\" (off) to \"10ms\"",
         default: "\"20us\"",
@@ -270,6 +310,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Most shards of one relay: every pair of them has a mailbox, so memory grows with the square.
 const SHARDS_MAX: u32 = 256;
+
+/// Most source addresses: each is a budget that an exhausted dial looks at, and 4 KiB a shard.
+const SOURCES_MAX: usize = 64;
 
 fn text(value: &Value) -> Result<&str, String> {
     match value {
@@ -348,6 +391,44 @@ fn cores(value: &Value) -> Result<Option<Vec<u16>>, String> {
         }
     }
     Ok(Some(numbers))
+}
+
+fn sources(value: &Value) -> Result<Vec<IpAddr>, String> {
+    if automatic(value) {
+        return Ok(Vec::new());
+    }
+    let parse = |text: &str| -> Result<IpAddr, String> {
+        let source: IpAddr = text
+            .trim()
+            .parse()
+            .map_err(|_| format!("{text:?} is no IP address"))?;
+        if source.is_unspecified() || source.is_multicast() {
+            return Err(format!("{source} is no address to connect from"));
+        }
+        Ok(source)
+    };
+    let sources: Vec<IpAddr> = match value {
+        Value::Array(texts) => texts.iter().map(|source| parse(text(source)?)).collect(),
+        // A flag or a variable: "192.0.2.1,192.0.2.2".
+        Value::String(list) => list.split(',').map(parse).collect(),
+        _ => Err(format!("{} is no list of IP addresses", kind(value))),
+    }?;
+    for (position, source) in sources.iter().enumerate() {
+        if sources
+            .iter()
+            .take(position)
+            .any(|earlier| earlier == source)
+        {
+            return Err(format!("{source} stands there twice"));
+        }
+    }
+    if sources.len() > SOURCES_MAX {
+        let count = sources.len();
+        return Err(format!(
+            "{count} addresses are too many; at most {SOURCES_MAX}"
+        ));
+    }
+    Ok(sources)
 }
 
 fn congestion(value: &Value) -> Result<Congestion, String> {
@@ -470,6 +551,21 @@ mod tests {
             ("log.format", "\"xml\"", "no log format"),
             ("log.level", "\"ringway=loud\"", "no log level"),
             ("tcp.backlog", "-1", "too small"),
+            ("ports.sources", "[\"localhost\"]", "no IP address"),
+            ("ports.sources", "[\"127.0.0.1\", \"127.0.0.1\"]", "twice"),
+            (
+                "ports.sources",
+                "[\"0.0.0.0\"]",
+                "no address to connect from",
+            ),
+            ("ports.sources", "[7]", "bare number"),
+            ("ports.sources", "7", "no list of IP addresses"),
+            ("ports.range", "\"20000\"", "first and the last"),
+            ("ports.range", "\"20000-70000\"", "no port"),
+            ("ports.range", "\"80-9000\"", "below 1024"),
+            ("ports.range", "\"9000-8000\"", "ends before it begins"),
+            ("ports.quarantine", "\"1h\"", "too long"),
+            ("ports.dials_max", "0", "too small"),
         ] {
             let error = apply(path, text).unwrap_err();
             assert!(error.contains(part), "{path} = {text}: {error}");
@@ -486,6 +582,12 @@ mod tests {
             apply("tcp.congestion", "\"bbr\"").unwrap().congestion,
             Congestion::Named("bbr".into())
         );
+        let config = apply("ports.sources", "\"127.0.0.1, ::1\"").unwrap();
+        let texts: Vec<String> = config.port_sources.iter().map(IpAddr::to_string).collect();
+        assert_eq!(texts, ["127.0.0.1", "::1"]);
+        let config = apply("ports.range", "\"20000-59999\"").unwrap();
+        assert_eq!(config.port_range, Some((20_000, 59_999)));
+        assert_eq!(apply("ports.range", "\"auto\"").unwrap().port_range, None);
         let spin = apply("poll.spin", "\"0us\"").unwrap().spin;
         assert_eq!(spin, Duration::ZERO);
     }

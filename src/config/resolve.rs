@@ -13,6 +13,7 @@ use toml::Value;
 use super::keys::{KEYS, key_of};
 use super::{Config, file};
 use crate::failure::Failure;
+use crate::local_ports;
 
 /// Where settings come from, apart from the defaults.
 #[derive(Debug, Default)]
@@ -131,8 +132,15 @@ impl Resolver {
             admin_listen,
             shards,
             cores,
+            port_range,
             ..
         } = &self.config;
+        let few = port_range.and_then(|range| {
+            let own = [Some(*listen), *admin_listen].into_iter().flatten();
+            let ports = local_ports::without(range, own).len();
+            let shards = shards.map_or(1, u32::from);
+            (ports < shards).then_some((ports, shards))
+        });
         let is_clash = admin_listen.is_some_and(|admin| admin == *listen && listen.port() != 0);
         let count_clash = match (shards, cores) {
             (Some(shards), Some(cores)) if usize::from(*shards) != cores.len() => {
@@ -143,6 +151,12 @@ impl Resolver {
         if is_clash {
             let text = format!("is {listen} as listen is; accepted: another port, or \"off\"");
             self.problem("with listen", "admin.listen", text);
+        }
+        if let Some((ports, shards)) = few {
+            let text = format!(
+                "leaves {ports} ports for {shards} shards without the relay's own; accepted: one for each shard"
+            );
+            self.problem("with shards", "ports.range", text);
         }
         if let Some((shards, cores)) = count_clash {
             let text =
@@ -279,6 +293,14 @@ mod tests {
             error.contains("cores (with shards): names 1 for 2 shards"),
             "{error}"
         );
+        // The range holds two ports, and one of them is the relay's own.
+        let error =
+            resolve_text("shards = 2\n[ports]\nrange = \"7099-7100\"", &[], &[]).unwrap_err();
+        assert!(
+            error.contains("ports.range (with shards): leaves 1 ports for 2 shards"),
+            "{error}"
+        );
+        assert!(resolve_text("shards = 1\n[ports]\nrange = \"7099-7100\"", &[], &[]).is_ok());
     }
 
     #[test]

@@ -41,6 +41,33 @@ pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
     Err(format!("{text:?} is no address: {hint}"))
 }
 
+/// Reads a range of ports, both ends included, such as `20000-59999`.
+///
+/// # Errors
+///
+/// A sentence for people. Ports below 1024 are for services, and privileged.
+pub(crate) fn parse_port_range(text: &str) -> Result<(u16, u16), String> {
+    let Some((first, last)) = text.split_once('-') else {
+        return Err(format!(
+            "{text:?} is not the first and the last port; write for example \"20000-59999\""
+        ));
+    };
+    let port = |text: &str| -> Result<u16, String> {
+        let port = text.trim();
+        port.parse().map_err(|_| format!("{port:?} is no port"))
+    };
+    let (first, last) = (port(first)?, port(last)?);
+    if first < 1_024 {
+        return Err(format!(
+            "{first} is below 1024, where services have their ports"
+        ));
+    }
+    if last < first {
+        return Err(format!("{text:?} ends before it begins"));
+    }
+    Ok((first, last))
+}
+
 /// Checks that `number` lies within the bounds.
 ///
 /// # Errors

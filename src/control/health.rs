@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use ringway_shards::core::{Audit, ByReason};
+use ringway_shards::ports::PortUse;
 use serde::{Deserialize, Serialize};
 
 use super::{COMMIT, Relay, ShardView, VERSION, metrics};
@@ -155,8 +156,44 @@ pub(crate) struct Shard {
     pub(crate) sent_bytes: u64,
     /// Payload forwarded.
     pub(crate) forwarded_bytes: u64,
+    /// Connections now that the relay has dialed.
+    #[serde(default)]
+    pub(crate) dialed: u64,
+    /// Local TCP ports, over all source addresses.
+    #[serde(default)]
+    pub(crate) local_ports: Ports,
+    /// Ephemeral ports of the relay's own key.
+    #[serde(default)]
+    pub(crate) virtual_ports: Ports,
     /// What the shard owns at this moment; all zeros when nobody is connected.
     pub(crate) audit: BTreeMap<String, u64>,
+}
+
+/// How full a budget of ports is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ports {
+    /// Ports of the shard.
+    pub(crate) budget: u32,
+    /// In use.
+    pub(crate) in_use: u32,
+    /// Most in use at once since the start.
+    pub(crate) high_water: u32,
+    /// Resting after their use, or taken by other programs.
+    pub(crate) quarantined: u32,
+    /// Requests that found none.
+    pub(crate) refused: u64,
+}
+
+impl From<PortUse> for Ports {
+    fn from(usage: PortUse) -> Self {
+        Self {
+            budget: usage.total,
+            in_use: usage.in_use,
+            high_water: usage.high_water,
+            quarantined: usage.quarantined,
+            refused: usage.refused,
+        }
+    }
 }
 
 /// Returns the document. A relay is ready while all of its `shards_count` shards answer.
@@ -242,6 +279,9 @@ fn shard(view: &ShardView) -> Shard {
         received_bytes: stats.bytes_received,
         sent_bytes: stats.bytes_sent,
         forwarded_bytes: stats.payload_bytes_forwarded,
+        dialed: stats.dialed_current,
+        local_ports: stats.local_ports.into(),
+        virtual_ports: stats.virtual_ports.into(),
         audit: audit(&view.audit),
     }
 }
@@ -264,6 +304,9 @@ fn audit(audit: &Audit) -> BTreeMap<String, u64> {
         ("queued_bytes", audit.queued_bytes),
         ("batches_in_flight", audit.batches_in_flight),
         ("chunks", audit.chunks),
+        ("dials", audit.dials),
+        ("local_ports", audit.local_ports),
+        ("virtual_ports", audit.virtual_ports),
     ];
     fields.map(|(name, count)| (name.to_owned(), count)).into()
 }

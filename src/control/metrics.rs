@@ -70,12 +70,26 @@ pub(crate) const LAWS: &[Law] = &[
             (s.opens_received, s.opens_pending + ended)
         },
     },
+    Law {
+        text: "dials_received = dials_pending + dials_connected + sum(dials_refused) + sum(dials_failed)",
+        sides: |s| {
+            let ended = s.dials_connected + s.dials_refused.sum() + s.dials_failed.sum();
+            (s.dials_received, s.dials_pending + ended)
+        },
+    },
+    Law {
+        text: "dials_connected = dialed_current + dialed_left + dialed_lost + dialed_hung_up + sum(dialed_closed)",
+        sides: |s| {
+            let ended = s.dialed_left + s.dialed_lost + s.dialed_hung_up + s.dialed_closed.sum();
+            (s.dials_connected, s.dialed_current + ended)
+        },
+    },
 ];
 
 const METRICS: &[Metric] = &[
     Metric {
         name: "ringway_sockets_opened_total",
-        help: "Sockets accepted. sockets_opened = sockets_closed + sockets_current",
+        help: "Sockets accepted or connected. sockets_opened = sockets_closed + sockets_current",
         read: Read::Counter(|s| s.sockets_opened),
     },
     Metric {
@@ -218,6 +232,113 @@ const METRICS: &[Metric] = &[
         name: "ringway_mailbox_messages_total",
         help: "Messages taken from other shards' mailboxes.",
         read: Read::Counter(|s| s.messages_received),
+    },
+    Metric {
+        name: "ringway_dials_received_total",
+        help: "Outbound connections asked for. dials_received = dials_pending + dials_connected + \
+               sum(dials_refused) + sum(dials_failed)",
+        read: Read::Counter(|s| s.dials_received),
+    },
+    Metric {
+        name: "ringway_dials_pending_current",
+        help: "Dials without an answer yet.",
+        read: Read::Gauge(|s| s.dials_pending),
+    },
+    Metric {
+        name: "ringway_dials_connected_total",
+        help: "Dials that became connections. dials_connected = dialed_current + dialed_left + \
+               dialed_lost + dialed_hung_up + sum(dialed_closed)",
+        read: Read::Counter(|s| s.dials_connected),
+    },
+    Metric {
+        name: "ringway_dials_refused_total",
+        help: "Dials refused before anything was asked of the kernel.",
+        read: Read::CounterByReason(|s| &s.dials_refused),
+    },
+    Metric {
+        name: "ringway_dials_failed_total",
+        help: "Dials that the kernel or the target did not carry out.",
+        read: Read::CounterByReason(|s| &s.dials_failed),
+    },
+    Metric {
+        name: "ringway_dial_ports_taken_total",
+        help: "Ports of a dial that another program of the host had.",
+        read: Read::Counter(|s| s.dial_ports_taken),
+    },
+    Metric {
+        name: "ringway_dialed_current",
+        help: "Connections now that the relay has dialed.",
+        read: Read::Gauge(|s| s.dialed_current),
+    },
+    Metric {
+        name: "ringway_dialed_left_total",
+        help: "Dialed connections that the far side closed.",
+        read: Read::Counter(|s| s.dialed_left),
+    },
+    Metric {
+        name: "ringway_dialed_lost_total",
+        help: "Dialed connections that broke.",
+        read: Read::Counter(|s| s.dialed_lost),
+    },
+    Metric {
+        name: "ringway_dialed_hung_up_total",
+        help: "Dialed connections that were hung up.",
+        read: Read::Counter(|s| s.dialed_hung_up),
+    },
+    Metric {
+        name: "ringway_dialed_closed_total",
+        help: "Dialed connections that the relay ended.",
+        read: Read::CounterByReason(|s| &s.dialed_closed),
+    },
+    Metric {
+        name: "ringway_local_ports_budget_current",
+        help: "Local TCP ports the shard may use, over all source addresses.",
+        read: Read::Gauge(|s| s.local_ports.total.into()),
+    },
+    Metric {
+        name: "ringway_local_ports_current",
+        help: "Local TCP ports in use.",
+        read: Read::Gauge(|s| s.local_ports.in_use.into()),
+    },
+    Metric {
+        name: "ringway_local_ports_high_water_current",
+        help: "Most local TCP ports in use at once since the start, summed over the source addresses.",
+        read: Read::Gauge(|s| s.local_ports.high_water.into()),
+    },
+    Metric {
+        name: "ringway_local_ports_refused_total",
+        help: "Requests for a local TCP port that found none at one source address.",
+        read: Read::Counter(|s| s.local_ports.refused),
+    },
+    Metric {
+        name: "ringway_local_ports_quarantined_current",
+        help: "Local TCP ports that rest after their use, or that another program has.",
+        read: Read::Gauge(|s| s.local_ports.quarantined.into()),
+    },
+    Metric {
+        name: "ringway_virtual_ports_budget_current",
+        help: "Ephemeral ports of the relay's own key that the shard may use.",
+        read: Read::Gauge(|s| s.virtual_ports.total.into()),
+    },
+    Metric {
+        name: "ringway_virtual_ports_current",
+        help: "Ephemeral ports of the relay's own key in use.",
+        read: Read::Gauge(|s| s.virtual_ports.in_use.into()),
+    },
+    Metric {
+        name: "ringway_virtual_ports_high_water_current",
+        help: "Most ephemeral ports of the relay's own key in use at once since the start.",
+        read: Read::Gauge(|s| s.virtual_ports.high_water.into()),
+    },
+    Metric {
+        name: "ringway_virtual_ports_refused_total",
+        help: "Requests for an ephemeral port of the relay's own key that found none.",
+        read: Read::Counter(|s| s.virtual_ports.refused),
+    },
+    Metric {
+        name: "ringway_virtual_ports_quarantined_current",
+        help: "Ephemeral ports of the relay's own key that rest after their use.",
+        read: Read::Gauge(|s| s.virtual_ports.quarantined.into()),
     },
 ];
 
@@ -371,6 +492,8 @@ mod tests {
         broken.sessions_opened = 1;
         broken.streams_opened = 1;
         broken.opens_received = 1;
+        broken.dials_received = 1;
+        broken.dials_connected = 2;
         let theirs = broken.broken_laws();
         for (law, theirs) in LAWS.iter().zip(&theirs) {
             let (left, right) = (law.sides)(&broken);

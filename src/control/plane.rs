@@ -21,6 +21,7 @@ use ringway_shards::set::{
 use super::{ShardView, Shards};
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::local_ports;
 use crate::preflight;
 
 /// The running shards.
@@ -126,6 +127,7 @@ fn set_config(config: &Config, secret: &SecretKey) -> ShardSetConfig {
             stream_window: limits::WINDOW_INITIAL,
             keepalive_s,
         },
+        ports: local_ports::ports_config(config),
         // One slot of the table stays free: at a full one the kernel drops a client it has accepted.
         ring: RingConfig {
             sockets_max: sockets_max + 1,

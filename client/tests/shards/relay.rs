@@ -37,6 +37,7 @@ pub(crate) fn start_relay_at(
             stream_window: ringway_proto::limits::WINDOW_INITIAL,
             keepalive_s: 30,
         },
+        ports: ringway_shards::ports::PortsConfig::default(),
         ring: ringway_shards::ring::RingConfig {
             sockets_max: 1_024,
             ..Default::default()

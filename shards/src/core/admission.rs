@@ -32,7 +32,7 @@ use ringway_proto::verdict::Verdict;
 use super::event::{
     Action, Directory, Job, JobResult, Message, Place, Progress, SessionKey, Slot, Step,
 };
-use super::session::{Handshake, Live, Parser, Phase, Session, Stage};
+use super::session::{Handshake, Live, Parser, Phase, Stage};
 use super::source::Source;
 use super::table::IdTable;
 use super::{Cause, ShardCore};
@@ -45,18 +45,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// When the slot holds a socket: the driver reported an accept twice or lost a close.
     pub fn accepted(&mut self, slot: Slot, source: Source, now: Now) {
         self.now = now;
-        let index = slot.0 as usize;
-        if self.sessions.len() <= index {
-            self.sessions.resize_with(index + 1, Session::free);
-        }
-        assert!(
-            matches!(self.sessions[index].phase, Phase::Free),
-            "slot accepted while in use"
-        );
+        self.claim(slot);
         self.gate.pass(now);
-        let stats = &mut self.common.stats;
-        stats.sockets_opened += 1;
-        stats.sockets_current += 1;
         let refusal = if self.is_draining {
             Some(Reason::Draining)
         } else if !self
@@ -69,7 +59,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         match refusal {
             Some(reason) => {
-                stats.handshakes_failed.count(reason);
+                self.common.stats.handshakes_failed.count(reason);
                 self.close(slot);
             }
             None => self.begin_handshake(slot, source),
@@ -372,10 +362,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Stops accepting before there is too much of something, and starts again with some distance.
     pub(super) fn regulate_accept(&mut self) {
         let limits = self.config.admission;
+        let has_sockets = self.sockets_promised() < u64::from(limits.sockets_max);
         let stats = &self.common.stats;
         let computing = stats.handshakes_current - u64::from(self.waiting.len());
         let handshakes_max = u64::from(limits.handshakes_max);
-        let has_sockets = stats.sockets_current < u64::from(limits.sockets_max);
         if !self.is_accept_paused {
             if !has_sockets || computing >= handshakes_max || self.gate.is_shut() {
                 self.is_accept_paused = true;

@@ -14,6 +14,7 @@ use ringway_proto::key::PublicKey;
 use ringway_proto::limits;
 
 use super::event::ShardId;
+use crate::ports::ShardPorts;
 
 /// Settings of one shard core.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct CoreConfig {
     pub queue: QueueLimits,
     /// When things end by themselves.
     pub timeouts: Timeouts,
+    /// The shard's slices of the ports.
+    pub ports: ShardPorts,
     /// Random value of the stream id tables, unknown to peers, so that chosen ids do not collide.
     pub hash_seed: u64,
 }

@@ -71,6 +71,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 let parser = std::mem::take(&mut live.parser);
                 self.dispatch(slot, parser, lease);
             }
+            // The relay speaks first on a connection that it made, and has said nothing yet.
+            Phase::Dialed => self.end_dialed(slot, Cause::Reason(Reason::ProtocolError)),
             // The peer does not know yet that its session is over.
             Phase::Free | Phase::Closing | Phase::Lingering => {}
         }

@@ -49,6 +49,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                     self.regulate_accept();
                 }
             }
+            Phase::Dialed => self.end_dialed(slot, cause),
             Phase::Live(_) => self.end_session(key, cause, false),
             Phase::Lingering => self.close(slot),
         }
@@ -129,6 +130,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         session.phase = Phase::Free;
         session.generation = session.generation.wrapping_add(1);
         session.egress = None;
+        // The socket is gone: its port may rest.
+        session.permit = None;
         self.common.stats.sockets_closed += 1;
         self.common.stats.sockets_current -= 1;
         self.regulate_accept();
@@ -145,7 +148,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.is_accept_paused = true;
             self.common.actions.push_back(Action::PauseAccept);
         }
+        self.give_up_dials();
         for slot in self.slots() {
+            if matches!(self.sessions[slot.0 as usize].phase, Phase::Dialed) {
+                self.end_dialed(slot, Cause::Reason(Reason::Draining));
+            }
             let Some(live) = self
                 .sessions
                 .get_mut(slot.0 as usize)
@@ -169,6 +176,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             let key = self.sessions[slot.0 as usize].key(slot);
             match self.sessions[slot.0 as usize].phase {
                 Phase::Free | Phase::Closing => {}
+                Phase::Dialed => self.end_dialed(slot, Cause::Reason(Reason::Draining)),
                 Phase::Handshake(_) => self.fail_handshake(slot, Reason::Draining),
                 Phase::Live(_) => {
                     self.end_session(key, Cause::Reason(Reason::Draining), false);
@@ -178,10 +186,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
-    /// Returns whether a drain has reached its end: no socket is left.
+    /// Returns whether a drain has reached its end: no socket and no connect is left.
     #[must_use]
     pub const fn is_drained(&self) -> bool {
-        self.is_draining && self.common.stats.sockets_current == 0
+        self.is_draining && self.common.stats.sockets_current == 0 && self.dials.len() == 0
     }
 
     /// Ends the session of `key` if this shard has it; returns whether it had.
@@ -273,7 +281,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         );
         session.timer = None;
         match &mut session.phase {
-            Phase::Free | Phase::Closing => {}
+            // A dialed connection has no timer of its own: there is nothing it waits for.
+            Phase::Free | Phase::Dialed | Phase::Closing => {}
             Phase::Handshake(_) => self.handshake_timeout(slot),
             Phase::Lingering => self.close(slot),
             Phase::Live(_) => {

@@ -3,12 +3,15 @@
 //! Here: the identifiers, the actions a driver carries out, the messages between shards, the compute
 //! jobs. Not here: what the core does with them.
 
+use ::core::net::SocketAddr;
+
 use ringway_proto::dialect::RequestHash;
 use ringway_proto::handshake::{
     Established, FoldedResponder, HandshakeError, Offer, RelayIdentity, Responder,
 };
 use ringway_proto::key::PublicKey;
 
+use super::dial::{DialError, DialKey, Dialed};
 use crate::batch::Batch;
 
 /// Number of a shard, dense from 0.
@@ -63,6 +66,11 @@ pub trait Directory {
 /// What the driver has to do.
 #[derive(Debug)]
 pub enum Action<L> {
+    /// Give up a connect; `connected` or `connect_failed` still follows.
+    CancelConnect {
+        /// The dial.
+        dial: DialKey,
+    },
     /// Cancel the send in flight on the slot: its `ShardCore::sent` then says how far it came, or
     /// `ECANCELED` when the kernel had not taken a byte. Nothing to do when it has completed meanwhile.
     CancelSend {
@@ -76,6 +84,23 @@ pub enum Action<L> {
     },
     /// Run on the service executor; answer with `ShardCore::computed`.
     Compute(Job),
+    /// Bind to exactly `source` and connect to `target`; answer with `ShardCore::connected` or, once the
+    /// socket is gone, `ShardCore::connect_failed`.
+    Connect {
+        /// The dial.
+        dial: DialKey,
+        /// Address and port to connect from.
+        source: SocketAddr,
+        /// Whom to connect to.
+        target: SocketAddr,
+    },
+    /// Tell whoever asked for the dial what became of it.
+    Dialed {
+        /// The dial.
+        dial: DialKey,
+        /// What became of it.
+        outcome: Result<Dialed, DialError>,
+    },
     /// Put into the mailbox of the ordered pair (this shard, target): in order, never lost.
     Message {
         /// The shard to tell.

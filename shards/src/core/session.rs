@@ -4,6 +4,7 @@
 //!   Free --accepted--> Handshake --verdict--> Live --end, told--> Lingering --> Closing --> Free
 //!                          |                    |                                  ^
 //!                          +--- refused: Lingering; failed ------------------------+
+//!   Free --connected--> Dialed --far side, hang-up, drain--> Closing --> Free
 //! ```
 //!
 //! Here: the data of a session and its frame parser's state. Not here: the transitions (`admission`,
@@ -25,6 +26,7 @@ use super::event::{SessionKey, Slot, StreamKey};
 use super::source::Source;
 use super::table::IdTable;
 use super::timers::TimerKey;
+use crate::ports::PortPermit;
 
 /// A slot of the session table.
 #[derive(Debug)]
@@ -33,14 +35,18 @@ pub(super) struct Session<L> {
     pub(super) phase: Phase<L>,
     /// What waits to be sent; allocated on first use.
     pub(super) egress: Option<Box<Egress<L>>>,
-    /// Every socket that is not being closed has one.
+    /// Every socket that is not being closed has one, but for those that this relay has dialed.
     pub(super) timer: Option<TimerKey>,
+    /// The local port of a socket that this relay has connected; goes with the socket.
+    pub(super) permit: Option<PortPermit>,
 }
 
 #[derive(Debug)]
 pub(super) enum Phase<L> {
     /// No socket.
     Free,
+    /// Socket open that this relay has connected.
+    Dialed,
     /// Socket open, peer not yet known.
     Handshake(Box<Handshake<L>>),
     /// Session established.
@@ -142,6 +148,7 @@ impl<L> Session<L> {
             phase: Phase::Free,
             egress: None,
             timer: None,
+            permit: None,
         }
     }
 
@@ -155,21 +162,31 @@ impl<L> Session<L> {
     pub(super) fn handshake_mut(&mut self) -> Option<&mut Handshake<L>> {
         match &mut self.phase {
             Phase::Handshake(handshake) => Some(handshake),
-            Phase::Free | Phase::Live(_) | Phase::Lingering | Phase::Closing => None,
+            Phase::Free | Phase::Dialed | Phase::Live(_) | Phase::Lingering | Phase::Closing => {
+                None
+            }
         }
     }
 
     pub(super) fn live(&self) -> Option<&Live> {
         match &self.phase {
             Phase::Live(live) => Some(live),
-            Phase::Free | Phase::Handshake(_) | Phase::Lingering | Phase::Closing => None,
+            Phase::Free
+            | Phase::Dialed
+            | Phase::Handshake(_)
+            | Phase::Lingering
+            | Phase::Closing => None,
         }
     }
 
     pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.phase {
             Phase::Live(live) => Some(live),
-            Phase::Free | Phase::Handshake(_) | Phase::Lingering | Phase::Closing => None,
+            Phase::Free
+            | Phase::Dialed
+            | Phase::Handshake(_)
+            | Phase::Lingering
+            | Phase::Closing => None,
         }
     }
 }

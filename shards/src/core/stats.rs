@@ -10,7 +10,10 @@
 //! - `sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)`
 //! - `streams_opened = streams_current + streams_closed`
 //! - `opens_received = opens_pending + opens_accepted + sum(opens_refused) + opens_cancelled`
+//! - `dials_received = dials_pending + dials_connected + sum(dials_refused) + sum(dials_failed)`
+//! - `dials_connected = dialed_current + dialed_left + dialed_lost + dialed_hung_up + sum(dialed_closed)`
 
+use ringway_proto::ports::PortUse;
 use ringway_proto::reason::Reason;
 
 /// One counter for each [`Reason`].
@@ -46,7 +49,7 @@ impl ByReason {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CoreStats {
-    /// Sockets accepted.
+    /// Sockets accepted or connected.
     pub sockets_opened: u64,
     /// Sockets whose close completed.
     pub sockets_closed: u64,
@@ -104,6 +107,32 @@ pub struct CoreStats {
     pub reliefs: u64,
     /// Messages taken from other shards' mailboxes.
     pub messages_received: u64,
+    /// Outbound connections that were asked for.
+    pub dials_received: u64,
+    /// Those without an answer yet.
+    pub dials_pending: u64,
+    /// Those that stood.
+    pub dials_connected: u64,
+    /// Those refused before anything was asked of the kernel, by reason.
+    pub dials_refused: ByReason,
+    /// Those that the kernel or the target did not make, by reason.
+    pub dials_failed: ByReason,
+    /// Ports of a dial that somebody else on the host had.
+    pub dial_ports_taken: u64,
+    /// Connections now that this relay made.
+    pub dialed_current: u64,
+    /// Those that the far side closed.
+    pub dialed_left: u64,
+    /// Those that broke.
+    pub dialed_lost: u64,
+    /// Those that were hung up.
+    pub dialed_hung_up: u64,
+    /// Those that the relay ended, by reason.
+    pub dialed_closed: ByReason,
+    /// Local TCP ports, over all source addresses.
+    pub local_ports: PortUse,
+    /// Ephemeral ports of the relay's own key.
+    pub virtual_ports: PortUse,
 }
 
 impl CoreStats {
@@ -145,6 +174,23 @@ impl CoreStats {
                     + self.opens_refused.sum()
                     + self.opens_cancelled,
             ),
+            (
+                "dials_received = dials_pending + dials_connected + sum(dials_refused) + sum(dials_failed)",
+                self.dials_received,
+                self.dials_pending
+                    + self.dials_connected
+                    + self.dials_refused.sum()
+                    + self.dials_failed.sum(),
+            ),
+            (
+                "dials_connected = dialed_current + dialed_left + dialed_lost + dialed_hung_up + sum(dialed_closed)",
+                self.dials_connected,
+                self.dialed_current
+                    + self.dialed_left
+                    + self.dialed_lost
+                    + self.dialed_hung_up
+                    + self.dialed_closed.sum(),
+            ),
         ];
         laws.into_iter()
             .filter(|(_, left, right)| left != right)
@@ -177,6 +223,12 @@ pub struct Audit {
     pub batches_in_flight: u64,
     /// Chunks in batches.
     pub chunks: u64,
+    /// Connects that are with the driver.
+    pub dials: u64,
+    /// Local TCP ports in use; those that only rest are not.
+    pub local_ports: u64,
+    /// Ephemeral ports of the relay's own key in use.
+    pub virtual_ports: u64,
 }
 
 impl Audit {

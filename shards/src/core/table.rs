@@ -91,6 +91,19 @@ impl<T> SlotTable<T> {
     pub(crate) const fn len(&self) -> u32 {
         self.live
     }
+
+    /// Returns the keys of all entries.
+    pub(crate) fn keys(&self) -> Vec<StreamKey> {
+        let key = |(index, entry): (u32, &Entry<T>)| StreamKey {
+            index,
+            generation: entry.generation,
+        };
+        (0..)
+            .zip(&self.entries)
+            .filter(|(_, entry)| entry.value.is_some())
+            .map(key)
+            .collect()
+    }
 }
 
 /// Stream ids of one session, found by open addressing.

@@ -1,6 +1,7 @@
 //! Tests of the shard core over in-memory wires.
 
 mod admission;
+mod dials;
 mod harness;
 mod queues;
 mod reapers;

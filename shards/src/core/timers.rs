@@ -12,17 +12,19 @@
 //! Invariant: a timer exists exactly as long as its owner holds the [`TimerKey`]: an owner that ends
 //! cancels it, so nothing is left behind that fires for nobody. A timer fires at or after its time, at
 //! most one tick later than the driver asks, and once.
-//! Bound: one timer a session and one a stream; 32 bytes each.
+//! Bound: one timer a session, one a stream and one a dial; 32 bytes each.
 //! Units: nanoseconds; one tick is 2^27 ns = 134 ms, the horizon 511 ticks = 68.6 s. What lies
 //! beyond the horizon is put at its end and looked at again there.
 
 use ringway_proto::time::Now;
 
+use super::dial::DialKey;
 use super::event::{SessionKey, StreamKey};
 
 /// Whose deadline it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timer {
+    Dial(DialKey),
     Session(SessionKey),
     Stream(StreamKey),
 }

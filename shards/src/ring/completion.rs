@@ -38,7 +38,7 @@ pub enum Completion {
         /// As given to [`Ring::connect`](super::Ring::connect).
         token: u64,
     },
-    /// An outbound connection failed. No slot is held for it.
+    /// An outbound connection failed. Its socket is closed: neither slot nor port is held for it.
     ConnectFailed {
         /// As given to [`Ring::connect`](super::Ring::connect).
         token: u64,

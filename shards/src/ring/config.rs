@@ -128,6 +128,8 @@ pub struct RingNumbers {
     pub sockets_current: u64,
     /// Sends in flight.
     pub sends_current: u64,
+    /// Outbound connections asked for: each is a socket and some system calls.
+    pub connects_started: u64,
     /// Outbound connections being made.
     pub connects_current: u64,
     /// Turns.

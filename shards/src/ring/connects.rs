@@ -31,6 +31,10 @@ pub(super) struct Connect {
     pub(super) token: u64,
     /// The slot, once installed.
     pub(super) slot: Option<u32>,
+    /// Why it failed, once it has.
+    pub(super) errno: i32,
+    /// Whoever asked has given it up.
+    is_cancelled: bool,
     /// Dropped once the file table holds the socket.
     pub(super) socket: Option<OwnedFd>,
     address: SockAddr,
@@ -64,6 +68,8 @@ impl Connects {
         let op = Box::new(Connect {
             token,
             slot: None,
+            errno: 0,
+            is_cancelled: false,
             socket: Some(socket),
             address,
             cell,
@@ -103,6 +109,31 @@ impl Connects {
             .user_data(Tag::new(Kind::Connect, generation, index).encode());
         // SAFETY: the boxed operation owns the address and stays in the table until its completion.
         unsafe { kernel.push_entry(entry) };
+    }
+
+    /// Gives up a connect; returns its slot if it has one. Bound: looks through the connects under way.
+    pub(super) fn cancel(&mut self, token: u64) -> Option<u32> {
+        let mut table = self.table.iter_mut().flatten();
+        let op = table.find(|op| op.token == token)?;
+        op.is_cancelled = true;
+        op.slot
+    }
+
+    /// Returns the slot of a connect.
+    pub(super) fn slot_of(&self, index: u32) -> Option<u32> {
+        self.table.get(place_of(index))?.as_ref()?.slot
+    }
+
+    pub(super) fn is_cancelled(&self, index: u32) -> bool {
+        let op = self.table.get(place_of(index)).and_then(Option::as_ref);
+        op.is_some_and(|op| op.is_cancelled)
+    }
+
+    /// Notes why a connect failed; it ends when its socket is closed.
+    pub(super) fn fail(&mut self, index: u32, errno: i32) {
+        if let Some(Some(op)) = self.table.get_mut(place_of(index)) {
+            op.errno = errno;
+        }
     }
 
     /// Ends an operation.

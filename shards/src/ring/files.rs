@@ -75,6 +75,10 @@ pub(super) struct SlotState {
     pub(super) successor: Option<Successor>,
     /// The send in flight: number of its operation.
     pub(super) send: Option<u32>,
+    /// The connect that the socket is for, until it is announced: number of its operation.
+    pub(super) connect: Option<u32>,
+    /// That operation is in flight.
+    pub(super) is_connecting: bool,
     /// Incremented when a socket moves in.
     pub(super) generation: u32,
 }
@@ -88,6 +92,8 @@ impl SlotState {
         is_chased: false,
         successor: None,
         send: None,
+        connect: None,
+        is_connecting: false,
         generation: 0,
     };
 
@@ -97,17 +103,33 @@ impl SlotState {
             && self.standing != Standing::Asked
             && self.receive != Receive::Armed
             && self.send.is_none()
+            && !self.is_connecting
     }
 
-    /// Returns the tags of the operations in flight.
+    /// Returns the tags of the operations in flight. A socket that connects neither receives nor sends.
     pub(super) fn tags(&self, slot: u32) -> [Option<Tag>; 2] {
         let receive = (self.receive == Receive::Armed)
             .then(|| Tag::new(Kind::Receive, self.generation, slot));
         let send = self
             .send
             .map(|index| Tag::new(Kind::Send, self.generation, index));
-        [receive, send]
+        let connect = self
+            .connect
+            .filter(|_| self.is_connecting)
+            .map(|index| Tag::new(Kind::Connect, self.generation, index));
+        [receive.or(connect), send]
     }
+}
+
+/// What is left to say of a socket that has moved out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Vacated {
+    /// Who waits for the slot.
+    pub(super) successor: Option<Successor>,
+    /// The user knew the socket.
+    pub(super) is_announced: bool,
+    /// The connect that failed.
+    pub(super) connect: Option<u32>,
 }
 
 /// All slots of a ring.
@@ -142,13 +164,17 @@ impl Slots {
         };
     }
 
-    /// Moves the quiet socket out; returns who waits for the slot and whether the user knew the socket.
-    pub(super) fn vacate(&mut self, slot: u32) -> (Option<Successor>, bool) {
+    /// Moves the quiet socket out.
+    pub(super) fn vacate(&mut self, slot: u32) -> Vacated {
         self.closed += 1;
         let Some(state) = self.of_mut(slot) else {
-            return (None, false);
+            return Vacated::default();
         };
-        let result = (state.successor, state.standing == Standing::Known);
+        let result = Vacated {
+            successor: state.successor,
+            is_announced: state.standing == Standing::Known,
+            connect: state.connect,
+        };
         *state = SlotState {
             generation: state.generation,
             ..SlotState::FREE

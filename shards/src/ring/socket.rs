@@ -3,10 +3,17 @@
 //! Here: listening sockets, whose options every accepted socket inherits, and outbound sockets. Not
 //! here: anything after that.
 //!
-//! Source: tcp(7), socket(7); inheritance measured (docs/internals/uring.md E).
+//! Source: tcp(7), socket(7), ip(7); inheritance measured (docs/internals/uring.md E).
+
+#![expect(
+    unsafe_code,
+    reason = "two options of ip(7) that no safe wrapper has; docs/internals/unsafe.md"
+)]
 
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -155,8 +162,12 @@ fn fault(address: SocketAddr, operation: &'static str) -> impl Fn(io::Error) -> 
 /// How an outbound socket is made.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectOptions {
-    /// Address to connect from; the kernel's choice if absent. With a port, exactly that one.
+    /// Address to connect from; the kernel's choice if absent or unspecified. With a port, exactly that
+    /// one.
     pub source: Option<SocketAddr>,
+    /// Lowest and highest port that the kernel may choose for this socket, where it does choose and
+    /// knows the option (Linux 6.3); within the host's range.
+    pub port_range: Option<(u16, u16)>,
     /// Congestion control; the host's default if absent.
     pub congestion: Option<String>,
 }
@@ -172,12 +183,68 @@ pub(super) fn outbound(target: SocketAddr, options: &ConnectOptions) -> io::Resu
     if let Some(name) = &options.congestion {
         socket.set_tcp_congestion(name.as_bytes())?;
     }
+    // Source: ip(7). A socket that is bound before it is connected takes its port from every target at
+    // once, and ports run out with EADDRINUSE at bind. With this option the kernel chooses at connect,
+    // by the whole pair of addresses, and they run out with EADDRNOTAVAIL; both mean the same here.
+    set_ip_option(&socket, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    if let Some((first, last)) = options.port_range {
+        let range = u32::from(last) << 16 | u32::from(first);
+        match set_ip_option(&socket, IP_LOCAL_PORT_RANGE, range) {
+            // Kernels before 6.3 do not know it.
+            Err(error) if Errno::from_io_error(&error) != Some(Errno::NOPROTOOPT) => {
+                return Err(error);
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
     if let Some(source) = options.source {
+        // Tolerates what an earlier connection from the same port to another target has left.
         socket.set_reuse_address(true)?;
         socket.bind(&source.into())?;
     }
     Ok(socket.into())
 }
+
+/// Checks that a socket can be bound to `source`, whose port is left open.
+///
+/// # Errors
+/// `EADDRNOTAVAIL` when the host does not have the address.
+pub(crate) fn check_source(source: IpAddr) -> io::Result<()> {
+    let address = SocketAddr::new(source, 0);
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    set_ip_option(&socket, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    socket.bind(&address.into())
+}
+
+/// Sets an option of ip(7) whose value is four bytes. IPv6 sockets take them too.
+fn set_ip_option(socket: &Socket, option: libc::c_int, value: u32) -> io::Result<()> {
+    let value = &raw const value;
+    // SAFETY: the value is four bytes on this stack, which the kernel reads during the call only.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            option,
+            value.cast(),
+            VALUE_BYTES,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Bytes of an option's value.
+const VALUE_BYTES: libc::socklen_t = 4;
+
+/// `IP_LOCAL_PORT_RANGE` of `linux/in.h`: lowest port in the low half, highest in the high half (6.3).
+const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
 
 /// Options of every data socket: no delay for small frames; a close that resets and leaves no
 /// `TIME_WAIT` behind, because what had to be said was sent and acknowledged before the close, and

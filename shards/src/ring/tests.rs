@@ -3,6 +3,7 @@
 //! Each ends with the ring's accounts in balance; waits are bounded by a deadline that only a bug meets.
 
 mod cancel;
+mod connect;
 mod echo;
 
 use std::io::Read;

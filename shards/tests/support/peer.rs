@@ -19,6 +19,7 @@ use ringway_proto::peer::PeerConfig;
 use ringway_proto::peer::PeerEvent;
 use ringway_proto::peer::PeerSession;
 use ringway_proto::time::Now;
+use ringway_shards::ports::PortsConfig;
 use ringway_shards::ring::RingConfig;
 use ringway_shards::set::AdmissionLimits;
 use ringway_shards::set::BACKLOG_DEFAULT;
@@ -52,6 +53,7 @@ pub(crate) fn config(shards_count: u16) -> ShardSetConfig {
             stream_window: 262_144,
             keepalive_s: 30,
         },
+        ports: PortsConfig::default(),
         ring: RingConfig {
             sockets_max: 1_024,
             ..RingConfig::default()

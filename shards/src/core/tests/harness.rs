@@ -1,6 +1,6 @@
 //! Cores, peers and the wires between them, in memory.
 
-use core::net::IpAddr;
+use ::core::net::{IpAddr, SocketAddr};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -16,10 +16,11 @@ use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 
 use crate::core::{
-    Action, AdmissionLimits, CoreConfig, Directory, Message, Place, QueueLimits, RecvEnd,
-    ShardCore, ShardId, Slot, Source, Timeouts,
+    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Directory, Message, Place,
+    QueueLimits, RecvEnd, ShardCore, ShardId, Slot, Source, Timeouts,
 };
 use crate::lease::Lease;
+use crate::ports::{PortSet, PortsConfig};
 
 /// Lease on heap memory that counts how many are alive.
 #[derive(Debug)]
@@ -101,7 +102,21 @@ pub(super) struct Wire {
     waiting: Vec<crate::batch::Batch<HeapLease>>,
 }
 
+/// A connect that a test answers by hand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Connect {
+    pub(super) dial: DialKey,
+    pub(super) source: SocketAddr,
+    pub(super) target: SocketAddr,
+}
+
 pub(super) struct Harness {
+    pub(super) connects: VecDeque<Connect>,
+    pub(super) cancelled: Vec<DialKey>,
+    pub(super) dialed: Vec<(DialKey, Result<Dialed, DialError>)>,
+    /// Slots of dialed sockets that were closed, when `holds_closes` is set.
+    pub(super) closes_held: Vec<Slot>,
+    pub(super) holds_closes: bool,
     pub(super) cores: Vec<Core>,
     pub(super) wires: Vec<Wire>,
     pub(super) now: Now,
@@ -117,6 +132,16 @@ pub(super) struct Harness {
     mailboxes: VecDeque<(usize, usize, Message<HeapLease>)>,
     next_slot: Vec<u32>,
     seed: u8,
+}
+
+/// Eight local ports of one address for all shards, three connects at once.
+pub(super) fn ports() -> PortsConfig {
+    PortsConfig {
+        sources: vec!["127.0.0.1".parse().unwrap()],
+        range: PortSet::range(20_000, 20_007),
+        quarantine: Duration::from_secs(1),
+        dials_max: 3,
+    }
 }
 
 pub(super) fn secret(byte: u8) -> SecretKey {
@@ -153,6 +178,7 @@ impl Harness {
                     },
                     queue: QueueLimits::default(),
                     timeouts: Timeouts::default(),
+                    ports: ports().of_shard(shard, shards),
                     hash_seed: 0x9e37_79b9_7f4a_7c15,
                 };
                 change(&mut config);
@@ -160,6 +186,11 @@ impl Harness {
             })
             .collect();
         Self {
+            connects: VecDeque::new(),
+            cancelled: Vec::new(),
+            dialed: Vec::new(),
+            closes_held: Vec::new(),
+            holds_closes: false,
             cores,
             wires: Vec::new(),
             now,
@@ -260,6 +291,7 @@ impl Harness {
         for _ in 0..100_000 {
             let mut moved = self.peers_to_cores();
             for shard in 0..self.cores.len() {
+                self.cores[shard].collect_ports(self.now);
                 self.cores[shard].flush();
                 while let Some(action) = self.cores[shard].poll_action() {
                     moved = true;
@@ -322,6 +354,23 @@ impl Harness {
                     self.cores[shard].sent(slot, batch, result, self.now);
                 }
             }
+            Action::CancelConnect { dial } => self.cancelled.push(dial),
+            Action::Close { slot } if self.is_dialed(shard, slot) && self.holds_closes => {
+                self.closes_held.push(slot);
+            }
+            Action::Close { slot } if self.is_dialed(shard, slot) => {
+                self.cores[shard].closed(slot);
+            }
+            Action::Connect {
+                dial,
+                source,
+                target,
+            } => self.connects.push_back(Connect {
+                dial,
+                source,
+                target,
+            }),
+            Action::Dialed { dial, outcome } => self.dialed.push((dial, outcome)),
             Action::Close { slot } => {
                 let wire = self.wire_of(shard, slot);
                 self.wires[wire].is_closed = true;
@@ -385,6 +434,12 @@ impl Harness {
             let count = u32::try_from(bytes.len()).unwrap();
             self.cores[shard].sent(slot, batch, Ok(count), self.now);
         }
+    }
+
+    /// Returns whether no peer's wire is in the slot.
+    fn is_dialed(&self, shard: usize, slot: Slot) -> bool {
+        let mut wires = self.wires.iter();
+        !wires.any(|wire| wire.shard == shard && wire.slot == slot)
     }
 
     fn wire_of(&self, shard: usize, slot: Slot) -> usize {
