@@ -43,12 +43,12 @@ pub(crate) const LAWS: &[Law] = &[
         sides: |s| (s.sockets_opened, s.sockets_closed + s.sockets_current),
     },
     Law {
-        text: "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened",
+        text: "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened + sockets_dialed",
         sides: |s| {
             let ended = s.handshakes_abandoned + s.handshakes_failed.sum();
             (
                 s.sockets_opened,
-                s.handshakes_current + ended + s.sessions_opened,
+                s.handshakes_current + ended + s.sessions_opened + s.sockets_dialed,
             )
         },
     },
@@ -93,6 +93,11 @@ const METRICS: &[Metric] = &[
         read: Read::Counter(|s| s.sockets_opened),
     },
     Metric {
+        name: "ringway_sockets_dialed_total",
+        help: "Sockets that the relay connected, also when whoever asked had given up meanwhile.",
+        read: Read::Counter(|s| s.sockets_dialed),
+    },
+    Metric {
         name: "ringway_sockets_closed_total",
         help: "Sockets whose close completed.",
         read: Read::Counter(|s| s.sockets_closed),
@@ -104,7 +109,7 @@ const METRICS: &[Metric] = &[
     },
     Metric {
         name: "ringway_handshakes_failed_total",
-        help: "Handshakes that did not become a session. sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened",
+        help: "Handshakes that did not become a session. sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened + sockets_dialed",
         read: Read::CounterByReason(|s| &s.handshakes_failed),
     },
     Metric {

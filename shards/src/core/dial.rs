@@ -275,6 +275,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(mut removed) = removed else { return };
         self.wheel.cancel(&mut removed.timer);
         self.claim(slot);
+        self.common.stats.sockets_dialed += 1;
         let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
             return;
         };

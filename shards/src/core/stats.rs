@@ -6,7 +6,7 @@
 //! Invariant, at any time between two calls of the core:
 //! - `sockets_opened = sockets_closed + sockets_current`
 //! - `sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) +
-//!   sessions_opened`
+//!   sessions_opened + sockets_dialed`
 //! - `sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)`
 //! - `streams_opened = streams_current + streams_closed`
 //! - `opens_received = opens_pending + opens_accepted + sum(opens_refused) + opens_cancelled`
@@ -51,6 +51,8 @@ impl ByReason {
 pub struct CoreStats {
     /// Sockets accepted or connected.
     pub sockets_opened: u64,
+    /// Those of them that this relay connected, also when whoever asked had given up meanwhile.
+    pub sockets_dialed: u64,
     /// Sockets whose close completed.
     pub sockets_closed: u64,
     /// Sockets open now, those being closed included.
@@ -146,12 +148,13 @@ impl CoreStats {
                 self.sockets_closed + self.sockets_current,
             ),
             (
-                "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened",
+                "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened + sockets_dialed",
                 self.sockets_opened,
                 self.handshakes_current
                     + self.handshakes_abandoned
                     + self.handshakes_failed.sum()
-                    + self.sessions_opened,
+                    + self.sessions_opened
+                    + self.sockets_dialed,
             ),
             (
                 "sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)",
