@@ -31,7 +31,7 @@ use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
 use ringway_proto::reason::Reason;
-use ringway_shards::core::{DialError, Dialed};
+use ringway_shards::core::{AdmissionLimits, DialError, Dialed, QueueLimits, Timeouts};
 use ringway_shards::ports::{PortSet, PortsConfig};
 use ringway_shards::ring::RingConfig;
 use ringway_shards::set::{BACKLOG_DEFAULT, ShardSet, ShardSetConfig, ShardSnapshot};
@@ -64,7 +64,9 @@ impl Relay {
             backlog: BACKLOG_DEFAULT,
             congestion: None,
             spin: Duration::ZERO,
-            handshakes_max: 64,
+            admission: AdmissionLimits::for_sockets(1_023),
+            queue: QueueLimits::default(),
+            timeouts: Timeouts::default(),
             identity: Arc::new(RelayIdentity::new(&secret)),
             dialect: Dialect::Native,
             offer: Offer {
