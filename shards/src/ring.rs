@@ -66,7 +66,6 @@ mod wake;
 mod tests;
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -206,35 +205,6 @@ impl Ring {
     /// Accepts again after [`Ring::pause_accept`].
     pub const fn resume_accept(&mut self) {
         self.accepting.resume();
-    }
-
-    /// Connects to `target`. `Connected` or `ConnectFailed` with `token` follows.
-    ///
-    /// # Errors
-    /// When the socket could not be made; then nothing follows.
-    pub fn connect(
-        &mut self,
-        target: SocketAddr,
-        options: &ConnectOptions,
-        token: u64,
-    ) -> io::Result<()> {
-        self.numbers.connects_started += 1;
-        let socket = socket::outbound(target, options)?;
-        self.connects
-            .install(&mut self.kernel, socket, target.into(), token);
-        Ok(())
-    }
-
-    /// Gives up a connect. `ConnectFailed` follows with `ECANCELED`, or `Connected` if it was made first.
-    pub fn cancel_connect(&mut self, token: u64) {
-        let slot = self.connects.cancel(token);
-        if let Some(state) = slot.and_then(|slot| self.slots.of(slot))
-            && state.is_connecting
-            && let Some(index) = state.connect
-        {
-            let tag = Tag::new(Kind::Connect, state.generation, index);
-            self.kernel.push(Plain::Cancel { tag });
-        }
     }
 
     /// Starts receiving on a socket; it goes on until `ReceiveEnded` or `Closed`.
@@ -545,54 +515,6 @@ impl Ring {
             slot: Slot(slot),
             address,
         });
-    }
-
-    fn on_install(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
-        // The kernel reports how many it installed, or an errno.
-        if cqe.result == 1
-            && let Some(slot) = self.connects.installed(tag.index)
-        {
-            self.move_in(slot, Successor::Installed(tag.index));
-            return;
-        }
-        if let Some(op) = self.connects.finish(tag.index) {
-            let errno = error_of(cqe.result).unwrap_or(Errno::NFILE).raw_os_error();
-            completions.push(Completion::ConnectFailed {
-                token: op.token,
-                errno,
-            });
-        }
-    }
-
-    fn on_connect(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
-        let Some(slot) = self.connects.slot_of(tag.index) else {
-            return;
-        };
-        let Some(state) = self.slots.of_mut(slot) else {
-            return;
-        };
-        state.is_connecting = false;
-        if cqe.result == 0 && state.phase == Phase::Open {
-            state.standing = Standing::Known;
-            state.connect = None;
-            if let Some(op) = self.connects.finish(tag.index) {
-                completions.push(Completion::Connected {
-                    slot: Slot(slot),
-                    token: op.token,
-                });
-            }
-            return;
-        }
-        let errno = error_of(cqe.result).unwrap_or(Errno::CANCELED);
-        self.fail_connect(tag.index, slot, errno);
-        self.settle(slot, completions);
-    }
-
-    /// Closes a socket that did not get its connection. The end of the close leads to the report, since
-    /// until then the socket has its port.
-    fn fail_connect(&mut self, index: u32, slot: u32, errno: Errno) {
-        self.connects.fail(index, errno.raw_os_error());
-        self.close(Slot(slot));
     }
 
     /// Moves a socket into the slot the kernel chose for it, now or when its predecessor is quiet.

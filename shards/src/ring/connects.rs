@@ -11,6 +11,8 @@
 )]
 
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicI32;
@@ -18,13 +20,25 @@ use std::sync::atomic::Ordering;
 
 use io_uring::opcode;
 use io_uring::types::Fixed;
+use rustix::io::Errno;
 use socket2::SockAddr;
 
+use super::Ring;
+use super::completion::Completion;
+use super::completion::Slot;
+use super::error_of;
+use super::files::Phase;
+use super::files::Standing;
+use super::files::Successor;
 use super::op::Kind;
+use super::op::Plain;
 use super::op::Tag;
 use super::op::index_of;
 use super::op::place_of;
+use super::setup::Cqe;
 use super::setup::Kernel;
+use super::socket;
+use super::socket::ConnectOptions;
 
 /// An outbound connection being made.
 pub(super) struct Connect {
@@ -154,6 +168,85 @@ impl Connects {
             Box::leak(op);
         }
         self.idle.clear();
+    }
+}
+
+impl Ring {
+    /// Connects to `target`. `Connected` or `ConnectFailed` with `token` follows.
+    ///
+    /// # Errors
+    /// When the socket could not be made; then nothing follows.
+    pub fn connect(
+        &mut self,
+        target: SocketAddr,
+        options: &ConnectOptions,
+        token: u64,
+    ) -> io::Result<()> {
+        self.numbers.connects_started += 1;
+        let socket = socket::outbound(target, options)?;
+        self.connects
+            .install(&mut self.kernel, socket, target.into(), token);
+        Ok(())
+    }
+
+    /// Gives up a connect. `ConnectFailed` follows with `ECANCELED`, or `Connected` if it was made first.
+    pub fn cancel_connect(&mut self, token: u64) {
+        let slot = self.connects.cancel(token);
+        if let Some(state) = slot.and_then(|slot| self.slots.of(slot))
+            && state.is_connecting
+            && let Some(index) = state.connect
+        {
+            let tag = Tag::new(Kind::Connect, state.generation, index);
+            self.kernel.push(Plain::Cancel { tag });
+        }
+    }
+
+    pub(super) fn on_install(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
+        // The kernel reports how many it installed, or an errno.
+        if cqe.result == 1
+            && let Some(slot) = self.connects.installed(tag.index)
+        {
+            self.move_in(slot, Successor::Installed(tag.index));
+            return;
+        }
+        if let Some(op) = self.connects.finish(tag.index) {
+            let errno = error_of(cqe.result).unwrap_or(Errno::NFILE).raw_os_error();
+            completions.push(Completion::ConnectFailed {
+                token: op.token,
+                errno,
+            });
+        }
+    }
+
+    pub(super) fn on_connect(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
+        let Some(slot) = self.connects.slot_of(tag.index) else {
+            return;
+        };
+        let Some(state) = self.slots.of_mut(slot) else {
+            return;
+        };
+        state.is_connecting = false;
+        if cqe.result == 0 && state.phase == Phase::Open {
+            state.standing = Standing::Known;
+            state.connect = None;
+            if let Some(op) = self.connects.finish(tag.index) {
+                completions.push(Completion::Connected {
+                    slot: Slot(slot),
+                    token: op.token,
+                });
+            }
+            return;
+        }
+        let errno = error_of(cqe.result).unwrap_or(Errno::CANCELED);
+        self.fail_connect(tag.index, slot, errno);
+        self.settle(slot, completions);
+    }
+
+    /// Closes a socket that did not get its connection. The end of the close leads to the report, since
+    /// until then the socket has its port.
+    pub(super) fn fail_connect(&mut self, index: u32, slot: u32, errno: Errno) {
+        self.connects.fail(index, errno.raw_os_error());
+        self.close(Slot(slot));
     }
 }
 
