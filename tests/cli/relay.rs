@@ -100,7 +100,7 @@ fn status_reads_a_running_relay() {
         status.out
     );
     assert!(
-        status.out.contains("4 of 4 counter laws hold"),
+        status.out.contains("7 of 7 counter laws hold"),
         "{}",
         status.out
     );

@@ -6,6 +6,7 @@ mod cancel;
 mod connect;
 mod echo;
 
+use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
