@@ -390,6 +390,7 @@ fn sources(plan: &Plan) -> Vec<ConnectOptions> {
     let congestion = &plan.placement.congestion;
     let option = |source| ConnectOptions {
         source,
+        port_range: None,
         congestion: congestion.clone(),
     };
     if plan.placement.sources.is_empty() {
