@@ -83,6 +83,9 @@ const EMPTY: Bucket = Bucket {
 };
 
 impl Wheel {
+    /// Memory of one entry.
+    pub(super) const ENTRY_BYTES: usize = size_of::<Entry>();
+
     pub(super) fn new(now: Now) -> Self {
         let tick = now.as_nanos() >> TICK_SHIFT;
         Self {
