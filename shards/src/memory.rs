@@ -16,6 +16,9 @@ use ringway_proto::limits::BATCH_BYTES_MAX;
 use ringway_proto::limits::BATCH_SEGMENTS_MAX;
 use ringway_proto::limits::COPY_THRESHOLD;
 use ringway_proto::limits::HANDSHAKE_MESSAGE_MAX;
+use ringway_proto::limits::HANDSHAKES_MAX;
+use ringway_proto::limits::PIPELINED_SHARD_MAX;
+use ringway_proto::limits::RECEIVE_MEMORY_MAX;
 use ringway_proto::limits::SEALED_OBJECT_MAX;
 use ringway_proto::limits::SESSION_QUEUE_MAX;
 use ringway_proto::limits::SHARD_QUEUE_MAX;
@@ -81,11 +84,11 @@ impl Bounds {
         Self {
             shards: 1,
             sessions_max,
-            handshakes_max: 1_024,
+            handshakes_max: widen(HANDSHAKES_MAX as usize),
             streams_max: widen(STREAMS_MAX as usize),
             session_queue_bytes_max: widen(SESSION_QUEUE_MAX as usize),
             shard_queue_bytes_max: SHARD_QUEUE_MAX,
-            receive_bytes_max: 256 << 20,
+            receive_bytes_max: RECEIVE_MEMORY_MAX,
         }
     }
 }
@@ -151,12 +154,7 @@ pub const fn idle_session() -> [Term; 5] {
             1,
             widen(ring::SLOT_BYTES),
         ),
-        Term::new(
-            "timers: the one that counts and two leftovers, in buckets that double",
-            "the timer wheel",
-            TIMERS_A_SESSION * 2,
-            widen(SIZES.timer),
-        ),
+        Term::new("timer", "the timer wheel", 1, widen(SIZES.timer)),
         Term::new(
             "entry and places in the directory",
             "the process",
@@ -203,7 +201,7 @@ pub const fn session(bounds: &Bounds) -> [Term; 6] {
 /// A shard with every session established and every queue full. Stream legs stand apart, in
 /// [`stream_legs`].
 #[must_use]
-pub const fn shard(bounds: &Bounds) -> [Term; 8] {
+pub const fn shard(bounds: &Bounds) -> [Term; 9] {
     let queue = bounds.shard_queue_bytes_max;
     [
         Term::new(
@@ -217,6 +215,12 @@ pub const fn shard(bounds: &Bounds) -> [Term; 8] {
             "the core and the service executor",
             bounds.handshakes_max,
             HANDSHAKE_BYTES,
+        ),
+        Term::new(
+            "bytes that peers sent ahead of their verdicts",
+            "the handshakes",
+            1,
+            PIPELINED_SHARD_MAX,
         ),
         Term::new("receive blocks", "the ring", 1, bounds.receive_bytes_max),
         Term::new("bytes that wait", "the sessions' queues", 1, queue),
@@ -305,10 +309,6 @@ pub const fn sessions_in(available: u64, shards: u64) -> u64 {
 
 const SIZES: CoreSizes = CoreSizes::of::<RingLease>();
 
-/// Timer entries of a session at a time: the one that counts, the handshake's until it fires, and one of
-/// an egress that stalled or a session that lingers.
-const TIMERS_A_SESSION: u64 = 3;
-
 /// Places that the directory keeps for an entry: it doubles when half full, so four just after.
 /// Source: papaya 0.2, `src/raw/mod.rs`, `get_or_alloc_next`.
 const DIRECTORY_PLACES: u64 = 4;
@@ -316,15 +316,12 @@ const DIRECTORY_PLACES: u64 = 4;
 /// A pointer and one byte of its hash.
 const DIRECTORY_PLACE_BYTES: u64 = 9;
 
-/// A stream leg while it is being opened: entry, open with the request, its copy in a job or message, two
-/// timers.
-const LEG_BYTES: u64 = widen(SIZES.stream)
-    + heap(SIZES.opening)
-    + 2 * heap(SEALED_OBJECT_MAX)
-    + 2 * widen(SIZES.timer);
+/// A stream leg while it is being opened: entry, open with the request, its copy in a message, timer.
+const LEG_BYTES: u64 =
+    widen(SIZES.stream) + heap(SIZES.opening) + 2 * heap(SEALED_OBJECT_MAX) + widen(SIZES.timer);
 
 /// A handshake: its state, the key exchange, and a message that is being collected or computed. What a
-/// peer sends behind it stays in the receive blocks.
+/// peer sends behind it has a bound of its own.
 const HANDSHAKE_BYTES: u64 =
     heap(SIZES.handshake) + heap(size_of::<Responder>()) + 2 * heap(2 + HANDSHAKE_MESSAGE_MAX);
 
