@@ -51,8 +51,9 @@ pub const KERNEL_SLOT_BYTES: u64 = 16;
 /// Bytes that a shard costs before the first connection, its receive memory at rest excepted: two
 /// threads with their stacks, the executor's rings, histograms, pools of idle chunks, tables.
 ///
-/// Measured: RSS of a relay with one shard 8.6 MiB less than with three, so 4.3 MiB each, of which the
-/// receive memory is not a part before it is written to.
+/// Measured: relays of one, two and four shards without a connection have 20.0, 24.3 and 34.8 MiB of RSS,
+/// 4.3 to 5.3 MiB for each shard; the rest is for the idle pools, which fill with use.
+/// Source: docs/benchmarks.md, "Many sessions".
 pub const SHARD_FIXED_BYTES: u64 = 8 << 20;
 
 /// Receive memory that a shard lends to the kernel at rest: 32 blocks of 256 KiB.
