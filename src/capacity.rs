@@ -269,8 +269,8 @@ mod tests {
         assert_eq!(found(1_048_576, Some(64 * GIB)), (1_000_000, Stop::Ceiling));
         let (sessions, stop) = found(1_048_576, Some(2 * GIB));
         assert_eq!(stop, Stop::Memory(2 * GIB));
-        // 1 GiB a shard at some 6 KB each.
-        assert!((120_000..180_000).contains(&sessions), "{sessions}");
+        // 1 GiB a shard at some 5 KB each.
+        assert!((170_000..230_000).contains(&sessions), "{sessions}");
         assert_eq!(found(20_000, Some(0)), (1, Stop::Memory(0)));
     }
 

@@ -8,7 +8,7 @@
 //! compares the table; and an idle session that outgrows [`IDLE_SESSION_BYTES_MAX`] does not compile.
 //!
 //! Units: bytes. Sums saturate; no relay of 2^64 bytes exists.
-//! Source: the way of TigerBeetle's `message_pool.zig`, one line a term.
+//! Source: after `message_pool.zig` of `TigerBeetle`, one line a term.
 
 use ringway_proto::handshake::Responder;
 use ringway_proto::key::PublicKey;
