@@ -21,7 +21,7 @@ use ringway_shards::set::Timeouts;
 pub(crate) use keys::KEYS;
 pub use resolve::Problems;
 pub(crate) use resolve::{Settings, resolve};
-pub(crate) use units::{parse_address, parse_duration};
+pub(crate) use units::{parse_address, parse_duration, size_text};
 
 /// Where a relay listens when nothing else is said.
 pub(crate) const LISTEN_DEFAULT: SocketAddr = loopback(7100);
@@ -42,8 +42,8 @@ pub(crate) struct Config {
     pub(crate) key_file: Option<PathBuf>,
     /// Where the admin endpoint listens; `None` is off.
     pub(crate) admin_listen: Option<SocketAddr>,
-    /// Most sessions of each shard.
-    pub(crate) sessions_max: u32,
+    /// Most sessions of each shard; `None` is what the host allows.
+    pub(crate) sessions_max: Option<u32>,
     /// Most handshakes in progress on each shard.
     pub(crate) handshakes_max: u32,
     /// Most of them from one source.
@@ -52,6 +52,12 @@ pub(crate) struct Config {
     pub(crate) accepts_per_s_max: u32,
     /// Most streams of each session.
     pub(crate) streams_max: u32,
+    /// Most bytes that wait for one session.
+    pub(crate) session_queue_bytes_max: u32,
+    /// Most bytes that wait for all sessions of a shard.
+    pub(crate) shard_queue_bytes_max: u64,
+    /// Most receive memory of a shard, bytes.
+    pub(crate) receive_bytes_max: u64,
     /// When things end by themselves.
     pub(crate) timeouts: Timeouts,
     /// Congestion control of the relay's TCP connections; `None` is the host's.
@@ -104,11 +110,14 @@ impl Default for Config {
             cores: None,
             key_file: None,
             admin_listen: Some(ADMIN_DEFAULT),
-            sessions_max: SESSIONS_MAX_DEFAULT,
+            sessions_max: None,
             handshakes_max: limits::HANDSHAKES_MAX,
             handshakes_source_max: limits::HANDSHAKES_SOURCE_MAX,
             accepts_per_s_max: limits::ACCEPTS_PER_S_MAX,
             streams_max: limits::STREAMS_MAX,
+            session_queue_bytes_max: limits::SESSION_QUEUE_MAX,
+            shard_queue_bytes_max: limits::SHARD_QUEUE_MAX,
+            receive_bytes_max: limits::RECEIVE_MEMORY_MAX,
             timeouts: Timeouts::default(),
             congestion: Congestion::Automatic,
             backlog: ringway_shards::set::BACKLOG_DEFAULT,
@@ -124,12 +133,11 @@ impl Default for Config {
     }
 }
 
-/// Most sessions of a shard by default.
+/// Most sessions of a shard whatever the host allows, and the most that may be asked for.
 ///
-/// Each slot of the file table costs the kernel 16 bytes and the core one table entry before it is
-/// used; the table must not be larger than the open-files limit, 20,000 on common hosts.
-/// Source: `io_uring_register(2)`, `IORING_REGISTER_FILES`.
-const SESSIONS_MAX_DEFAULT: u32 = 16_384;
+/// The slots of a table of this size cost the kernel 16 MB a shard before the first of them is used;
+/// a host whose limits are higher than this has been set up without a limit in mind.
+pub(crate) const SESSIONS_MAX_MAX: u32 = 1_000_000;
 
 /// Longest drain by default: under systemd's 90 s before SIGKILL, long enough for most transfers.
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);

@@ -14,8 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use ringway_proto::key::PublicKey;
-use ringway_shards::core::{Audit, CoreStats};
+use ringway_shards::core::CoreStats;
+use ringway_shards::ring::RingNumbers;
+use ringway_shards::set::{DataNumbers, ShardAudit};
 
+use crate::capacity::Capacity;
 use crate::config::Config;
 
 /// What stays the same for the life of a relay, and whether it drains.
@@ -25,6 +28,8 @@ pub(crate) struct Relay {
     pub(crate) key: PublicKey,
     /// Its settings.
     pub(crate) config: Config,
+    /// How many sessions it holds, and why not more.
+    pub(crate) capacity: Capacity,
     /// Where it really listens.
     pub(crate) listen: std::net::SocketAddr,
     /// When it started, for people.
@@ -50,7 +55,25 @@ pub(crate) struct ShardView {
     /// Its counters.
     pub(crate) stats: CoreStats,
     /// What it owns.
-    pub(crate) audit: Audit,
+    pub(crate) audit: ShardAudit,
+    /// Its ring's numbers.
+    pub(crate) ring: RingNumbers,
+    /// Its data thread's numbers.
+    pub(crate) data: DataNumbers,
+}
+
+impl ShardView {
+    /// A shard that has done nothing yet.
+    #[cfg(test)]
+    pub(crate) fn quiet(shard: u16) -> Self {
+        Self {
+            shard,
+            stats: CoreStats::default(),
+            audit: ShardAudit::default(),
+            ring: RingNumbers::default(),
+            data: DataNumbers::default(),
+        }
+    }
 }
 
 /// Something that can be asked for the state of every shard.

@@ -1,21 +1,19 @@
 //! What is checked and arranged before a relay starts.
 //!
 //! Here: the target that the host is checked against, the lines about it and about the kernel, the
-//! open-files limit, the choice of the congestion control. Not here: the checks (`ringway-tuning`,
-//! `ringway_shards::probe`).
+//! choice of the congestion control. Not here: the checks (`ringway-tuning`, `ringway_shards::probe`),
+//! how many sessions the host allows (`capacity`).
 
 use ringway_shards::probe::{self, Feature};
 use ringway_tuning::{Finding, Host, Target, Verdict, is_congestion_usable, judge};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::capacity::Capacity;
 use crate::config::{Config, Congestion};
 use crate::output::complain;
 
-/// Raises the open-files limit as far as this process may, checks the host, and prints one line for
-/// everything that is not as it should be.
-pub(crate) fn preflight(config: &Config, shards: u16) {
-    raise_open_files();
-    for finding in findings(&Host::read(), config, shards) {
+/// Checks the host, and prints one line for everything that is not as it should be.
+pub(crate) fn preflight(config: &Config, capacity: &Capacity) {
+    for finding in findings(&Host::read(), config, capacity) {
         if finding.verdict != Verdict::Pass {
             complain(format_args!("ringway: {}", finding.line()));
         }
@@ -36,11 +34,6 @@ fn worth_saying(features: &[Feature]) -> impl Iterator<Item = &Feature> {
         .filter(|feature| !feature.is_present)
 }
 
-/// Returns how many files this process may open.
-pub(crate) fn open_files() -> u64 {
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
 /// Returns the congestion control to ask the kernel for; `None` is the host's default.
 pub(crate) fn congestion(config: &Config) -> Option<String> {
     match &config.congestion {
@@ -52,10 +45,10 @@ pub(crate) fn congestion(config: &Config) -> Option<String> {
     }
 }
 
-fn findings(host: &Host, config: &Config, shards: u16) -> Vec<Finding> {
+fn findings(host: &Host, config: &Config, capacity: &Capacity) -> Vec<Finding> {
     let target = Target {
-        shards: shards.into(),
-        sessions_max: config.sessions_max,
+        shards: capacity.shards.into(),
+        sessions_max: capacity.sessions_max,
         backlog: config.backlog,
         listen_port: config.listen.port(),
         congestion: match &config.congestion {
@@ -65,19 +58,6 @@ fn findings(host: &Host, config: &Config, shards: u16) -> Vec<Finding> {
         },
     };
     judge(host, &target)
-}
-
-fn raise_open_files() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    ) {
-        tracing::warn!(%error, "cannot raise the open-files limit to its maximum");
-    }
 }
 
 #[cfg(test)]

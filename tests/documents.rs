@@ -1,6 +1,6 @@
 //! Documents compared with the code they describe.
 //!
-//! Here: hex examples, the tables of reasons, limits and metrics. Not here: links and titles
+//! Here: hex examples, the tables of reasons, limits, sums and metrics. Not here: links and titles
 //! (`tidy.rs`), the meaning of the golden vectors (proto's own tests).
 //!
 //! With `RINGWAY_BLESS=1` the tests write the generated parts instead of comparing them:
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ringway_proto::limits;
 use ringway_proto::reason::Reason;
+use ringway_shards::memory::{self, Bounds};
 
 /// Where the crates of the workspace keep their sources, from the bottom up.
 const CRATES: &[&str] = &[
@@ -151,6 +152,38 @@ fn limits_are_the_ones_of_the_code() {
         .collect();
     let path = root().join("docs/limits.md");
     let text = with_rows(&read(&path), "<!-- limits:", &rows);
+    compare_or_bless(&path, &text);
+}
+
+#[test]
+fn sums_are_the_ones_of_the_code() {
+    let bounds = Bounds::of_one_shard(20_000);
+    let sums = [
+        ("idle session", memory::idle_session().to_vec()),
+        ("session", memory::session(&bounds).to_vec()),
+        ("shard", memory::shard(&bounds).to_vec()),
+        ("stream legs", vec![memory::stream_legs(&bounds)]),
+        ("kernel", memory::kernel(&bounds).to_vec()),
+    ];
+    let mut rows = Vec::new();
+    for (name, terms) in sums {
+        rows.extend(terms.iter().map(|term| {
+            format!(
+                "| {name} | {} | {} | {} | {} | {} |",
+                term.name,
+                term.holder,
+                term.count.value(),
+                term.each_bytes.value(),
+                term.bytes().value()
+            )
+        }));
+        if terms.len() > 1 {
+            let total = memory::sum(&terms).value();
+            rows.push(format!("| **{name}** | | | | | **{total}** |"));
+        }
+    }
+    let path = root().join("docs/limits.md");
+    let text = with_rows(&read(&path), "<!-- sums:", &rows);
     compare_or_bless(&path, &text);
 }
 
@@ -437,9 +470,9 @@ fn metric_rows(source: &str) -> Vec<String> {
         };
         let kind = rest.split_once("Read::").map_or("", |(_, kind)| kind);
         let (kind, labels) = match kind.split_once('(') {
-            Some(("Counter", _)) => ("counter", "`shard`"),
+            Some(("Counter" | "ShardCounter", _)) => ("counter", "`shard`"),
             Some(("CounterByReason", _)) => ("counter", "`shard`, `reason`"),
-            Some(("Gauge", _)) => ("gauge", "`shard`"),
+            Some(("Gauge" | "ShardGauge", _)) => ("gauge", "`shard`"),
             _ => continue,
         };
         // A backslash at the end of a line joins it with the next.

@@ -30,6 +30,7 @@ mod gate;
 mod open;
 mod recorder;
 mod session;
+mod sizes;
 mod source;
 mod stats;
 mod stream;
@@ -52,6 +53,7 @@ pub use self::event::{
     Slot, StreamKey,
 };
 pub use self::recorder::Recorder;
+pub(crate) use self::sizes::CoreSizes;
 pub use self::source::Source;
 pub use self::stats::{Audit, ByReason, CoreStats};
 

@@ -28,14 +28,11 @@ use ringway_proto::time::Now;
 use rustix::io::Errno;
 
 use crate::core::Action;
-use crate::core::Audit;
 use crate::core::ConnectFault;
-use crate::core::CoreStats;
 use crate::core::DialError;
 use crate::core::DialKey;
 use crate::core::Dialed;
 use crate::core::Message;
-use crate::core::Recorder;
 use crate::core::RecvEnd;
 use crate::core::SessionKey;
 use crate::core::ShardCore;
@@ -52,52 +49,12 @@ use crate::ring::ReceiveEnd;
 use crate::ring::Ring;
 use crate::ring::RingHandle;
 use crate::ring::RingLease;
-use crate::ring::RingNumbers;
 use crate::ring::Wait;
 use crate::ring::Waker;
 use crate::service::ServicePort;
-
-/// Everything a shard says about itself.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ShardSnapshot {
-    /// The shard.
-    pub shard: ShardId,
-    /// What the core owns.
-    pub audit: Audit,
-    /// The core's counters.
-    pub stats: CoreStats,
-    /// The core's latency histograms.
-    pub recorder: Recorder,
-    /// The ring's numbers.
-    pub ring: RingNumbers,
-    /// The data thread's numbers.
-    pub data: DataNumbers,
-    /// A drain has reached its end.
-    pub is_drained: bool,
-}
-
-/// Counters and gauges of a data thread.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DataNumbers {
-    /// Turns.
-    pub turns: u64,
-    /// Turns that slept.
-    pub sleeps: u64,
-    /// Times polling found something before its end.
-    pub spins_hit: u64,
-    /// Times polling found nothing.
-    pub spins_missed: u64,
-    /// Messages sent to other shards.
-    pub messages_sent: u64,
-    /// Wake-ups sent to other shards.
-    pub wakes_sent: u64,
-    /// Messages that wait because another shard's mailbox is full.
-    pub outbox_current: u64,
-    /// Jobs that wait because the service executor's queue is full.
-    pub jobs_waiting_current: u64,
-}
+use crate::snapshot::DataNumbers;
+use crate::snapshot::ShardAudit;
+use crate::snapshot::ShardSnapshot;
 
 /// Why a command did not reach its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -608,17 +565,23 @@ impl DataThread {
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         let now = self.now();
         self.parts.core.collect_ports(now);
+        let audit = self.parts.core.audit();
+        let ring = self.parts.ring.numbers();
+        let data = DataNumbers {
+            mailbox_current: count(self.parts.mailboxes.inbound_len()),
+            outbox_current: count(self.parts.mailboxes.outbox_len()),
+            jobs_current: u64::from(self.parts.service.outstanding()),
+            jobs_waiting_current: count(self.parts.service.backlog_len()),
+            ..self.numbers
+        };
         ShardSnapshot {
             shard: self.parts.shard,
-            audit: self.parts.core.audit(),
+            audit,
+            shard_audit: ShardAudit::new(audit, &ring, &data),
             stats: self.parts.core.stats().clone(),
             recorder: self.parts.core.recorder().clone(),
-            ring: self.parts.ring.numbers(),
-            data: DataNumbers {
-                outbox_current: count(self.parts.mailboxes.outbox_len()),
-                jobs_waiting_current: count(self.parts.service.backlog_len()),
-                ..self.numbers
-            },
+            ring,
+            data,
             is_drained: self.parts.core.is_drained(),
         }
     }

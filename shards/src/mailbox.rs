@@ -183,6 +183,12 @@ mod pairs {
             self.inbound.iter().flatten().any(|queue| !queue.is_empty())
         }
 
+        /// Returns the messages that have arrived and were not taken yet.
+        #[must_use]
+        pub fn inbound_len(&self) -> usize {
+            self.inbound.iter().flatten().map(Consumer::slots).sum()
+        }
+
         /// Returns the messages in outboxes: their targets have not kept up.
         #[must_use]
         pub fn outbox_len(&self) -> usize {
@@ -234,6 +240,7 @@ mod tests {
             first.send(1, message);
         }
         assert_eq!(first.outbox_len(), count - MAILBOX_MESSAGES);
+        assert_eq!(second.inbound_len(), MAILBOX_MESSAGES);
         let mut seen = Vec::new();
         while seen.len() < count {
             first.flush(|_| {});
@@ -243,7 +250,7 @@ mod tests {
             });
         }
         assert!(seen.into_iter().eq(0..count));
-        assert_eq!(first.outbox_len(), 0);
+        assert_eq!((first.outbox_len(), second.inbound_len()), (0, 0));
         assert!(!second.has_mail());
     }
 

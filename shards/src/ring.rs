@@ -133,6 +133,12 @@ pub struct Ring {
     numbers: RingNumbers,
 }
 
+/// Memory of one slot of the file table, in this process.
+pub(crate) const SLOT_BYTES: usize = Slots::SLOT_BYTES;
+
+/// Memory of one send in flight.
+pub(crate) const SEND_BYTES: usize = Sends::SEND_BYTES;
+
 impl Ring {
     /// Makes a ring for the calling thread.
     ///
@@ -381,7 +387,7 @@ impl Ring {
         RingNumbers {
             sockets_opened: self.slots.opened(),
             sockets_closed: self.slots.closed(),
-            sockets_current: self.slots.opened() - self.slots.closed(),
+            sockets_current: u64::from(self.slots.used()),
             sends_current: count(self.sends.count()),
             connects_current: count(self.connects.count()),
             completions_overflowed: u64::from(self.kernel.overflows_count()),
@@ -493,7 +499,7 @@ impl Ring {
         let Some(error) = error_of(cqe.result) else {
             return;
         };
-        let has_sockets = self.slots.opened() > self.slots.closed();
+        let has_sockets = self.slots.used() > 0;
         if self.accepting.failed(error, has_sockets) {
             self.numbers.accepts_failed += 1;
             completions.push(Completion::AcceptFailed {
@@ -519,6 +525,10 @@ impl Ring {
 
     /// Moves a socket into the slot the kernel chose for it, now or when its predecessor is quiet.
     fn move_in(&mut self, slot: u32, who: Successor) {
+        assert!(
+            self.slots.reach(slot),
+            "the kernel filled a slot beyond the table"
+        );
         let Some(state) = self.slots.of_mut(slot) else {
             return;
         };

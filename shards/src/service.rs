@@ -188,6 +188,11 @@ impl ServicePort {
         !self.shared.results.is_empty()
     }
 
+    /// Returns the jobs whose result was not taken yet, those that found the queue full included.
+    pub(crate) const fn outstanding(&self) -> u32 {
+        self.outstanding
+    }
+
     /// Returns the jobs that found the queue full.
     pub(crate) fn backlog_len(&self) -> usize {
         self.backlog.len()

@@ -54,10 +54,11 @@ pub use crate::core::AdmissionLimits;
 pub use crate::core::QueueLimits;
 pub use crate::core::Timeouts;
 pub use crate::data::CommandError;
-pub use crate::data::DataNumbers;
 pub use crate::data::ShardHandle;
-pub use crate::data::ShardSnapshot;
 pub use crate::service::ServiceError;
+pub use crate::snapshot::DataNumbers;
+pub use crate::snapshot::ShardAudit;
+pub use crate::snapshot::ShardSnapshot;
 
 /// Settings of all shards.
 #[derive(Debug, Clone)]

@@ -1,10 +1,13 @@
-//! `ringway check-config`: says what is wrong with a configuration, and starts nothing.
+//! `ringway check-config`: says what is wrong with a configuration and how many sessions this host allows
+//! it, and starts nothing.
 
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
+use crate::capacity::{Capacity, Room};
 use crate::config::{KEYS, Settings, resolve};
+use crate::control::plane;
 use crate::failure::Failure;
 use crate::output::say;
 
@@ -26,7 +29,8 @@ Examples:
   ringway check-config relay.toml
   ringway check-config --keys
 
-Exits with 2 when something is wrong, and names every problem.";
+Exits with 2 when something is wrong, and names every problem; with 1 when this host does not allow
+what the file asks for.";
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -48,8 +52,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             file: Some(file.clone()),
             ..Settings::default()
         };
-        resolve(&settings, |name| std::env::var(name).ok())?;
+        let config = resolve(&settings, |name| std::env::var(name).ok())?;
+        let capacity = Capacity::of(&config, plane::shards_count(&config), Room::of_host())?;
         say(format_args!("{}: ok", file.display()))?;
+        say(format_args!("capacity   {capacity}"))?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::args::{KeyArgs, path_text};
 use super::runtime::Signals;
+use crate::capacity::{Capacity, Room};
 use crate::config::{Config, LogFormat, Settings, resolve};
 use crate::control::drain::{self, End};
 use crate::control::plane::{self, Plane};
@@ -89,12 +90,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let held = key_file::hold(&key_path, BESIDE)?;
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
-    preflight(&config, plane::shards_count(&config));
-    let plane = Arc::new(Plane::launch(&config, &held.secret)?);
+    let capacity = Capacity::of(&config, plane::shards_count(&config), Room::of_host())?;
+    preflight(&config, &capacity);
+    let plane = Arc::new(Plane::launch(&config, &capacity, &held.secret)?);
     let relay = Arc::new(Relay {
         key: held.secret.public(),
         listen: plane.address(),
         config,
+        capacity,
         started: SystemTime::now(),
         started_at: Instant::now(),
         is_draining: AtomicBool::new(false),
@@ -113,7 +116,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     outcome
 }
 
-/// Runs the control plane from the three lines to the end of the drain.
+/// Runs the control plane from the four lines to the end of the drain.
 async fn operate(
     relay: &Arc<Relay>,
     plane: &Arc<Plane>,
@@ -161,9 +164,14 @@ async fn operate(
     }
 }
 
-/// Prints where the relay is, its key, and what to run next: three lines and no more.
+/// Prints where the relay is, its key, what to run next, and what it can hold: four lines and no more.
 fn greet(relay: &Relay, plane: &Plane, admin: Option<SocketAddr>) -> Result<(), Failure> {
-    let Relay { key, listen, .. } = relay;
+    let Relay {
+        key,
+        listen,
+        capacity,
+        ..
+    } = relay;
     let shards = match plane.shards_count() {
         1 => "1 shard".to_owned(),
         count => format!("{count} shards"),
@@ -176,7 +184,8 @@ fn greet(relay: &Relay, plane: &Plane, admin: Option<SocketAddr>) -> Result<(), 
     say(format_args!("relay      {key}@{reachable}"))?;
     say(format_args!(
         "next       ringway expose --relay {key}@{reachable} --port 80 --to 127.0.0.1:8080"
-    ))
+    ))?;
+    say(format_args!("capacity   {capacity}"))
 }
 
 /// Returns the address that a peer on this host can use; one for every address is none to dial.

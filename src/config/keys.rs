@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringway_proto::limits::WINDOW_INITIAL;
 use toml::Value;
 
-use super::units::{parse_address, parse_duration, parse_port_range, within};
-use super::{Config, Congestion, LogFormat};
+use super::units::{parse_address, parse_duration, parse_port_range, parse_size, within};
+use super::{Config, Congestion, LogFormat, SESSIONS_MAX_MAX};
 
 /// One configuration key.
 #[derive(Debug)]
@@ -100,10 +101,13 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         path: "limits.sessions_max",
-        accepts: "1 to 1000000",
-        default: "16384",
+        accepts: "\"auto\" or 1 to 1000000",
+        default: "\"auto\"",
         apply: |config, value| {
-            config.sessions_max = count(value, 1, 1_000_000)?;
+            config.sessions_max = match automatic(value) {
+                true => None,
+                false => Some(count(value, 1, SESSIONS_MAX_MAX)?),
+            };
             Ok(())
         },
     },
@@ -140,6 +144,37 @@ pub(crate) const KEYS: &[Key] = &[
         default: "2048",
         apply: |config, value| {
             config.streams_max = count(value, 1, 65_536)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "limits.session_queue",
+        accepts: "a size from \"256KiB\" to \"1GiB\"",
+        default: "\"32MiB\"",
+        apply: |config, value| {
+            // The window that every stream starts with must fit, or an honest sender is reset.
+            let bytes = size(value, WINDOW_INITIAL.into(), 1 << 30)?;
+            config.session_queue_bytes_max =
+                u32::try_from(bytes).map_err(|_| format!("{value} is too large"))?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "limits.shard_queue",
+        accepts: "a size from \"1MiB\" to \"1024GiB\"",
+        default: "\"1GiB\"",
+        apply: |config, value| {
+            config.shard_queue_bytes_max = size(value, 1 << 20, 1 << 40)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "limits.receive_memory",
+        accepts: "a size from \"8MiB\" to \"8GiB\"",
+        default: "\"256MiB\"",
+        apply: |config, value| {
+            // From the blocks that are lent to the kernel at rest to what their numbers can say.
+            config.receive_bytes_max = size(value, 8 << 20, 8 << 30)?;
             Ok(())
         },
     },
@@ -363,6 +398,22 @@ fn duration(value: &Value, min: Duration, max: Duration) -> Result<Duration, Str
     }
 }
 
+fn size(value: &Value, min: u64, max: u64) -> Result<u64, String> {
+    if let Value::Integer(number) = value {
+        return Err(format!(
+            "{number} has no unit; write for example \"{number}MiB\""
+        ));
+    }
+    let bytes = parse_size(text(value)?)?;
+    if bytes < min {
+        Err(format!("{value} is too small"))
+    } else if bytes > max {
+        Err(format!("{value} is too large"))
+    } else {
+        Ok(bytes)
+    }
+}
+
 fn cores(value: &Value) -> Result<Option<Vec<u16>>, String> {
     if automatic(value) {
         return Ok(None);
@@ -566,6 +617,17 @@ mod tests {
             ("ports.range", "\"9000-8000\"", "ends before it begins"),
             ("ports.quarantine", "\"1h\"", "too long"),
             ("ports.dials_max", "0", "too small"),
+            ("limits.sessions_max", "0", "too small"),
+            ("limits.sessions_max", "1000001", "too large"),
+            ("limits.sessions_max", "\"all\"", "no whole number"),
+            ("limits.session_queue", "33554432", "has no unit"),
+            ("limits.session_queue", "\"32MB\"", "KiB, MiB and GiB"),
+            ("limits.session_queue", "\"255KiB\"", "too small"),
+            ("limits.session_queue", "\"2GiB\"", "too large"),
+            ("limits.shard_queue", "\"1023KiB\"", "too small"),
+            ("limits.shard_queue", "true", "not text"),
+            ("limits.receive_memory", "\"7MiB\"", "too small"),
+            ("limits.receive_memory", "\"9GiB\"", "too large"),
         ] {
             let error = apply(path, text).unwrap_err();
             assert!(error.contains(part), "{path} = {text}: {error}");
@@ -588,6 +650,16 @@ mod tests {
         let config = apply("ports.range", "\"20000-59999\"").unwrap();
         assert_eq!(config.port_range, Some((20_000, 59_999)));
         assert_eq!(apply("ports.range", "\"auto\"").unwrap().port_range, None);
+        assert_eq!(
+            apply("limits.sessions_max", "7").unwrap().sessions_max,
+            Some(7)
+        );
+        let queue = apply("limits.session_queue", "\"256KiB\"").unwrap();
+        assert_eq!(queue.session_queue_bytes_max, 262_144);
+        let queue = apply("limits.shard_queue", "\"2GiB\"").unwrap();
+        assert_eq!(queue.shard_queue_bytes_max, 2 << 30);
+        let receive = apply("limits.receive_memory", "\"8MiB\"").unwrap();
+        assert_eq!(receive.receive_bytes_max, 8 << 20);
         let spin = apply("poll.spin", "\"0us\"").unwrap().spin;
         assert_eq!(spin, Duration::ZERO);
     }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use toml::Value;
 
 use super::keys::{KEYS, key_of};
-use super::{Config, file};
+use super::{Config, file, size_text};
 use crate::failure::Failure;
 use crate::local_ports;
 
@@ -133,6 +133,8 @@ impl Resolver {
             shards,
             cores,
             port_range,
+            session_queue_bytes_max,
+            shard_queue_bytes_max,
             ..
         } = &self.config;
         let few = port_range.and_then(|range| {
@@ -141,6 +143,8 @@ impl Resolver {
             let shards = shards.map_or(1, u32::from);
             (ports < shards).then_some((ports, shards))
         });
+        let queues_clash = (u64::from(*session_queue_bytes_max) > *shard_queue_bytes_max)
+            .then_some((*session_queue_bytes_max, *shard_queue_bytes_max));
         let is_clash = admin_listen.is_some_and(|admin| admin == *listen && listen.port() != 0);
         let count_clash = match (shards, cores) {
             (Some(shards), Some(cores)) if usize::from(*shards) != cores.len() => {
@@ -162,6 +166,14 @@ impl Resolver {
             let text =
                 format!("names {cores} for {shards} shards; accepted: one core for each shard");
             self.problem("with shards", "cores", text);
+        }
+        if let Some((session, shard)) = queues_clash {
+            let (session, shard) = (size_text(session.into()), size_text(shard));
+            let text = format!(
+                "{session} for one session is more than the {shard} for all of them; accepted: at most \
+                 limits.shard_queue"
+            );
+            self.problem("with limits.shard_queue", "limits.session_queue", text);
         }
     }
 }
@@ -280,7 +292,7 @@ mod tests {
     #[test]
     fn pairs_of_keys_are_checked() {
         let error = resolve_text(
-            "listen = \"127.0.0.1:7180\"\nshards = 2\ncores = [0]",
+            "listen = \"127.0.0.1:7180\"\nshards = 2\ncores = [0]\n[limits]\nshard_queue = \"16MiB\"",
             &[],
             &[],
         )
@@ -291,6 +303,13 @@ mod tests {
         );
         assert!(
             error.contains("cores (with shards): names 1 for 2 shards"),
+            "{error}"
+        );
+        assert!(
+            error.contains(
+                "limits.session_queue (with limits.shard_queue): 32MiB for one session is more than the \
+                 16MiB for all of them"
+            ),
             "{error}"
         );
         // The range holds two ports, and one of them is the relay's own.

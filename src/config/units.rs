@@ -1,6 +1,6 @@
 //! Values with units, as text.
 //!
-//! Here: durations, addresses and counts, each with an error that says what is accepted. Not here:
+//! Here: durations, sizes, addresses and counts, each with an error that says what is accepted. Not here:
 //! which key takes which.
 
 use std::net::SocketAddr;
@@ -20,6 +20,55 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     humantime::parse_duration(text)
         .map_err(|error| format!("{text:?} is no duration ({error}); write for example \"5s\""))
+}
+
+/// Reads a size with a unit, such as `32MiB`, in bytes.
+///
+/// Units are powers of two and nothing else: with `MB` beside `MiB` nobody could tell which was meant.
+///
+/// # Errors
+///
+/// A sentence for people; a bare number is refused because nobody can tell its unit.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim() {
+        _ if number.is_empty() => {
+            return Err(format!("{text:?} is no size; write for example \"32MiB\""));
+        }
+        "" => {
+            return Err(format!(
+                "{text:?} has no unit; write for example \"{text}MiB\""
+            ));
+        }
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        other => {
+            return Err(format!(
+                "{text:?} has the unit {other:?}; the units are B, KiB, MiB and GiB, so write for \
+                 example \"{number}MiB\""
+            ));
+        }
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| format!("{text:?} is more bytes than a number can say"))
+}
+
+/// Returns a size as [`parse_size`] reads it, in the largest unit that says it whole.
+pub(crate) fn size_text(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    units
+        .into_iter()
+        .find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit))
+        .map_or_else(
+            || format!("{bytes}B"),
+            |(unit, name)| format!("{}{name}", bytes / unit),
+        )
 }
 
 /// Reads an address of this host with its port, such as `127.0.0.1:7100` or `[::1]:7100`.
@@ -95,6 +144,50 @@ mod tests {
             assert!(parse_duration(bare).unwrap_err().contains("has no unit"));
         }
         assert!(parse_duration("soon").unwrap_err().contains("no duration"));
+    }
+
+    #[test]
+    fn size_needs_a_binary_unit() {
+        for (text, bytes) in [
+            ("0B", 0),
+            ("7B", 7),
+            ("256KiB", 262_144),
+            ("32MiB", 33_554_432),
+            ("1 GiB", 1 << 30),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for (text, part) in [
+            ("32", "has no unit; write for example \"32MiB\""),
+            ("32MB", "the units are B, KiB, MiB and GiB"),
+            ("1.5GiB", "the unit \".5GiB\""),
+            ("MiB", "is no size"),
+            ("-1MiB", "is no size"),
+            ("", "is no size"),
+            ("99999999999GiB", "more bytes than"),
+            ("99999999999999999999999B", "more bytes than"),
+        ] {
+            let error = parse_size(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn size_text_reads_back() {
+        for bytes in [
+            0,
+            1,
+            1_023,
+            1_024,
+            33_554_432,
+            1 << 30,
+            (1 << 30) + 1,
+            u64::MAX,
+        ] {
+            assert_eq!(parse_size(&size_text(bytes)), Ok(bytes));
+        }
+        assert_eq!(size_text(33_554_432), "32MiB");
+        assert_eq!(size_text(1_536), "1536B");
     }
 
     #[test]

@@ -53,9 +53,9 @@ pub(crate) async fn wait(
 /// Returns what is left, for people.
 fn left(shards: &[ShardView]) -> String {
     let sum = |pick: fn(&ShardView) -> u64| shards.iter().map(pick).sum::<u64>();
-    let sessions = sum(|shard| shard.audit.sessions);
-    let streams = sum(|shard| shard.audit.streams);
-    let sockets = sum(|shard| shard.audit.sockets);
+    let sessions = sum(|shard| shard.audit.core.sessions);
+    let streams = sum(|shard| shard.audit.core.streams);
+    let sockets = sum(|shard| shard.audit.descriptors);
     format!("{sessions} sessions, {streams} stream legs and {sockets} sockets left")
 }
 
@@ -67,18 +67,12 @@ mod tests {
     use std::cell::Cell;
     use std::future::{pending, ready};
 
-    use ringway_shards::core::{Audit, CoreStats};
-
     use super::*;
 
     fn shard(sessions: u64) -> ShardView {
-        let mut audit = Audit::default();
-        audit.sessions = sessions;
-        ShardView {
-            shard: 0,
-            stats: CoreStats::default(),
-            audit,
-        }
+        let mut view = ShardView::quiet(0);
+        view.audit.core.sessions = sessions;
+        view
     }
 
     fn run(future: impl Future<Output = End>) -> End {
@@ -97,6 +91,14 @@ mod tests {
         };
         let end = run(wait(view, Duration::from_secs(60), pending()));
         assert_eq!((end, asked.get()), (End::Clean, 0));
+    }
+
+    #[test]
+    fn what_only_the_ring_holds_keeps_a_drain_open() {
+        let mut left = ShardView::quiet(0);
+        left.audit.sends_in_flight = 1;
+        let end = run(wait(async || vec![left.clone()], Duration::ZERO, pending()));
+        assert!(matches!(end, End::Cut(_)), "{end:?}");
     }
 
     #[test]

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use ringway_shards::core::{Audit, ByReason};
+use ringway_shards::core::ByReason;
 use ringway_shards::ports::PortUse;
+use ringway_shards::set::ShardAudit;
 use serde::{Deserialize, Serialize};
 
 use super::{COMMIT, Relay, ShardView, VERSION, metrics};
@@ -47,6 +48,9 @@ pub(crate) struct Health {
 /// Bounds in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Limits {
+    /// What the relay can hold and what stops it there, as `ringway serve` prints it.
+    #[serde(default)]
+    pub(crate) capacity: String,
     /// Sessions of each shard.
     pub(crate) shard_sessions_max: u32,
     /// Handshakes in progress on each shard.
@@ -65,6 +69,12 @@ pub(crate) struct Limits {
     pub(crate) session_queue_bytes_max: u32,
     /// Bytes that may wait on one shard.
     pub(crate) shard_queue_bytes_max: u64,
+    /// Receive memory of a shard, bytes.
+    #[serde(default)]
+    pub(crate) shard_receive_bytes_max: u64,
+    /// What the process may hold when every queue is full, bytes.
+    #[serde(default)]
+    pub(crate) memory_bytes_max: u64,
     /// Time for a handshake.
     pub(crate) handshake_timeout_ms: u64,
     /// Time for an open.
@@ -167,6 +177,9 @@ pub(crate) struct Shard {
     pub(crate) virtual_ports: Ports,
     /// What the shard owns at this moment; all zeros when nobody is connected.
     pub(crate) audit: BTreeMap<String, u64>,
+    /// Numbers of its ring and its data thread.
+    #[serde(default)]
+    pub(crate) ring: BTreeMap<String, u64>,
 }
 
 /// How full a budget of ports is.
@@ -222,14 +235,17 @@ fn limits(relay: &Relay) -> Limits {
     let timeouts = relay.config.timeouts;
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Limits {
-        shard_sessions_max: relay.config.sessions_max,
+        capacity: relay.capacity.to_string(),
+        shard_sessions_max: relay.capacity.sessions_max,
         shard_handshakes_max: relay.config.handshakes_max,
         source_handshakes_max: relay.config.handshakes_source_max,
         shard_accepts_per_s_max: relay.config.accepts_per_s_max,
         session_streams_max: relay.config.streams_max,
         stream_window_bytes_max: limits::WINDOW_MAX,
-        session_queue_bytes_max: limits::SESSION_QUEUE_MAX,
-        shard_queue_bytes_max: limits::SHARD_QUEUE_MAX,
+        session_queue_bytes_max: relay.config.session_queue_bytes_max,
+        shard_queue_bytes_max: relay.config.shard_queue_bytes_max,
+        shard_receive_bytes_max: relay.config.receive_bytes_max,
+        memory_bytes_max: relay.capacity.memory_bytes_max,
         handshake_timeout_ms: millis(timeouts.handshake),
         dial_timeout_ms: millis(timeouts.open),
         keepalive_ms: millis(timeouts.keepalive),
@@ -240,22 +256,37 @@ fn limits(relay: &Relay) -> Limits {
 }
 
 fn consistency(shards: &[ShardView]) -> Consistency {
-    let state = |law: &metrics::Law| {
-        let sides = |view: &ShardView| {
-            let (left, right) = (law.sides)(&view.stats);
-            (left != right).then_some((view.shard, left, right))
-        };
-        let broken: Vec<_> = shards.iter().filter_map(sides).collect();
-        LawState {
-            law: law.text.to_owned(),
-            holds: broken.is_empty(),
-            broken,
-        }
-    };
-    let laws: Vec<LawState> = metrics::LAWS.iter().map(state).collect();
+    let core = metrics::LAWS.iter().map(|law| {
+        law_state(law.text, shards, |view: &ShardView| {
+            (law.sides)(&view.stats)
+        })
+    });
+    let ring = metrics::SHARD_LAWS
+        .iter()
+        .map(|law| law_state(law.text, shards, law.sides));
+    let laws: Vec<LawState> = core.chain(ring).collect();
     Consistency {
         ok: laws.iter().all(|law| law.holds),
         laws,
+    }
+}
+
+fn law_state(
+    text: &str,
+    shards: &[ShardView],
+    sides: impl Fn(&ShardView) -> (u64, u64),
+) -> LawState {
+    let broken: Vec<_> = shards
+        .iter()
+        .filter_map(|view| {
+            let (left, right) = sides(view);
+            (left != right).then_some((view.shard, left, right))
+        })
+        .collect();
+    LawState {
+        law: text.to_owned(),
+        holds: broken.is_empty(),
+        broken,
     }
 }
 
@@ -283,6 +314,7 @@ fn shard(view: &ShardView) -> Shard {
         local_ports: stats.local_ports.into(),
         virtual_ports: stats.virtual_ports.into(),
         audit: audit(&view.audit),
+        ring: ring(view),
     }
 }
 
@@ -292,21 +324,56 @@ fn counts(counters: &ByReason) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn audit(audit: &Audit) -> BTreeMap<String, u64> {
+fn audit(audit: &ShardAudit) -> BTreeMap<String, u64> {
+    let core = &audit.core;
     let fields = [
-        ("sockets", audit.sockets),
-        ("handshakes", audit.handshakes),
-        ("sources", audit.sources),
-        ("pipelined_bytes", audit.pipelined_bytes),
-        ("sessions", audit.sessions),
-        ("streams", audit.streams),
-        ("timers", audit.timers),
-        ("queued_bytes", audit.queued_bytes),
-        ("batches_in_flight", audit.batches_in_flight),
-        ("chunks", audit.chunks),
-        ("dials", audit.dials),
-        ("local_ports", audit.local_ports),
-        ("virtual_ports", audit.virtual_ports),
+        ("sockets", core.sockets),
+        ("handshakes", core.handshakes),
+        ("sources", core.sources),
+        ("pipelined_bytes", core.pipelined_bytes),
+        ("sessions", core.sessions),
+        ("streams", core.streams),
+        ("timers", core.timers),
+        ("queued_bytes", core.queued_bytes),
+        ("batches_in_flight", core.batches_in_flight),
+        ("chunks", core.chunks),
+        ("dials", core.dials),
+        ("local_ports", core.local_ports),
+        ("virtual_ports", core.virtual_ports),
+        ("descriptors", audit.descriptors),
+        ("sends_in_flight", audit.sends_in_flight),
+        ("connects_in_flight", audit.connects_in_flight),
+        ("receives_starved", audit.receives_starved),
+        ("blocks_leased", audit.blocks_leased),
+        ("jobs", audit.jobs),
+        ("mailbox_messages", audit.mailbox_messages),
+        ("outbox_messages", audit.outbox_messages),
+    ];
+    fields.map(|(name, count)| (name.to_owned(), count)).into()
+}
+
+/// Numbers of ring, receive memory and data thread.
+fn ring(view: &ShardView) -> BTreeMap<String, u64> {
+    let (ring, buffers, data) = (&view.ring, &view.ring.buffers, &view.data);
+    let fields = [
+        ("descriptors_opened", ring.sockets_opened),
+        ("descriptors_closed", ring.sockets_closed),
+        ("descriptors_current", ring.sockets_current),
+        ("sends_current", ring.sends_current),
+        ("receive_blocks", buffers.blocks),
+        ("receive_blocks_leased", buffers.leased),
+        ("receive_blocks_pinned", buffers.pinned),
+        ("receives_starved", ring.receives_starved),
+        ("completions", ring.completions),
+        ("completions_overflowed", ring.completions_overflowed),
+        ("completions_stale", ring.completions_stale),
+        ("closes_chased", ring.closes_chased),
+        ("accepts_failed", ring.accepts_failed),
+        ("turns", data.turns),
+        ("sleeps", data.sleeps),
+        ("mailbox_depth", data.mailbox_current),
+        ("outbox_messages", data.outbox_current),
+        ("jobs", data.jobs_current),
     ];
     fields.map(|(name, count)| (name.to_owned(), count)).into()
 }
@@ -322,12 +389,20 @@ mod tests {
     use ringway_shards::core::CoreStats;
 
     use super::*;
+    use crate::capacity::{Capacity, Stop};
     use crate::config::{Config, LISTEN_DEFAULT};
 
     fn relay(is_draining: bool) -> Relay {
         Relay {
             key: PublicKey::native([7; 32]),
             config: Config::default(),
+            capacity: Capacity {
+                shards: 1,
+                sessions_max: 19_999,
+                sockets_max: 19_999,
+                stop: Stop::OpenFiles(20_000),
+                memory_bytes_max: 3 << 30,
+            },
             listen: LISTEN_DEFAULT,
             started: SystemTime::UNIX_EPOCH,
             started_at: Instant::now(),
@@ -336,11 +411,11 @@ mod tests {
     }
 
     fn view(stats: CoreStats) -> ShardView {
-        ShardView {
-            shard: 0,
-            stats,
-            audit: Audit::default(),
-        }
+        let mut view = ShardView::quiet(0);
+        view.ring.sockets_current = stats.sockets_current;
+        view.ring.sockets_opened = stats.sockets_current;
+        view.stats = stats;
+        view
     }
 
     #[test]
@@ -366,6 +441,39 @@ mod tests {
         assert!(!health.consistency.ok);
         assert_eq!(health.consistency.laws[0].broken, [(0, 2, 0)]);
         assert!(health.consistency.laws[2].holds);
+    }
+
+    #[test]
+    fn slot_that_the_ring_counts_wrongly_makes_a_relay_unhealthy() {
+        let mut wrong = view(CoreStats::default());
+        wrong.ring.sockets_current = 1;
+        let health = health(&relay(false), &[wrong], 1);
+        assert!(!health.consistency.ok);
+        let text = health.consistency.broken_text();
+        assert!(
+            text.contains("descriptors_opened = descriptors_closed + descriptors_current (shard 0: 0 is not 1)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn audit_and_capacity_are_shown_whole() {
+        let mut busy = view(CoreStats::default());
+        busy.audit.blocks_leased = 3;
+        busy.data.mailbox_current = 9;
+        let health = health(&relay(false), &[busy], 1);
+        assert_eq!(health.shards[0].audit["blocks_leased"], 3);
+        assert_eq!(health.shards[0].ring["mailbox_depth"], 9);
+        assert_eq!(health.shards[0].audit.len(), 21);
+        assert!(
+            health
+                .limits
+                .capacity
+                .starts_with("19999 sessions (1 shard x 19999;"),
+            "{}",
+            health.limits.capacity
+        );
+        assert_eq!(health.limits.shard_sessions_max, 19_999);
     }
 
     #[test]

@@ -26,6 +26,10 @@ enum Read {
     CounterByReason(fn(&CoreStats) -> &ByReason),
     /// Grows and shrinks.
     Gauge(fn(&CoreStats) -> u64),
+    /// Only grows; of the ring or the data thread.
+    ShardCounter(fn(&ShardView) -> u64),
+    /// Grows and shrinks; of the ring or the data thread.
+    ShardGauge(fn(&ShardView) -> u64),
 }
 
 /// An equation between counters of one shard.
@@ -85,6 +89,27 @@ pub(crate) const LAWS: &[Law] = &[
         },
     },
 ];
+
+/// An equation that the ring takes part in.
+pub(crate) struct ShardLaw {
+    /// The equation in the words of the metrics.
+    pub(crate) text: &'static str,
+    /// Both sides.
+    pub(crate) sides: fn(&ShardView) -> (u64, u64),
+}
+
+/// Laws of the ring's numbers. The ring may hold sockets that the core does not know of yet, whose address
+/// the kernel was asked for, so there is no law between `descriptors_current` and `sockets_current`.
+pub(crate) const SHARD_LAWS: &[ShardLaw] = &[ShardLaw {
+    text: "descriptors_opened = descriptors_closed + descriptors_current",
+    sides: |view| {
+        let ring = &view.ring;
+        (
+            ring.sockets_opened,
+            ring.sockets_closed + ring.sockets_current,
+        )
+    },
+}];
 
 const METRICS: &[Metric] = &[
     Metric {
@@ -345,6 +370,127 @@ const METRICS: &[Metric] = &[
         help: "Ephemeral ports of the relay's own key that rest after their use.",
         read: Read::Gauge(|s| s.virtual_ports.quarantined.into()),
     },
+    Metric {
+        name: "ringway_descriptors_opened_total",
+        help: "Sockets that entered the ring's file table. descriptors_opened = descriptors_closed + \
+               descriptors_current",
+        read: Read::ShardCounter(|view| view.ring.sockets_opened),
+    },
+    Metric {
+        name: "ringway_descriptors_closed_total",
+        help: "Sockets that left the ring's file table.",
+        read: Read::ShardCounter(|view| view.ring.sockets_closed),
+    },
+    Metric {
+        name: "ringway_descriptors_current",
+        help: "Slots of the ring's file table in use, counted apart from the two above.",
+        read: Read::ShardGauge(|view| view.ring.sockets_current),
+    },
+    Metric {
+        name: "ringway_sends_current",
+        help: "Gather sends in flight.",
+        read: Read::ShardGauge(|view| view.ring.sends_current),
+    },
+    Metric {
+        name: "ringway_receive_blocks_current",
+        help: "Blocks of receive memory, 256 KiB each.",
+        read: Read::ShardGauge(|view| view.ring.buffers.blocks),
+    },
+    Metric {
+        name: "ringway_receive_blocks_leased_current",
+        help: "Blocks of receive memory of which bytes wait by reference, on whichever shard.",
+        read: Read::ShardGauge(|view| view.ring.buffers.leased),
+    },
+    Metric {
+        name: "ringway_receive_blocks_pinned_current",
+        help: "Blocks that the kernel is done with and that were not lent to it again yet.",
+        read: Read::ShardGauge(|view| view.ring.buffers.pinned),
+    },
+    Metric {
+        name: "ringway_receives_starved_total",
+        help: "Receives that ended for want of receive memory and were started again.",
+        read: Read::ShardCounter(|view| view.ring.receives_starved),
+    },
+    Metric {
+        name: "ringway_receives_starved_current",
+        help: "Receives that wait for receive memory.",
+        read: Read::ShardGauge(|view| view.ring.starved_current),
+    },
+    Metric {
+        name: "ringway_completions_total",
+        help: "Completions of the ring that were handled.",
+        read: Read::ShardCounter(|view| view.ring.completions),
+    },
+    Metric {
+        name: "ringway_completions_overflowed_total",
+        help: "Completions that the kernel kept aside because its queue was full; none is lost.",
+        read: Read::ShardCounter(|view| view.ring.completions_overflowed),
+    },
+    Metric {
+        name: "ringway_completions_stale_total",
+        help: "Completions of sockets that were gone.",
+        read: Read::ShardCounter(|view| view.ring.completions_stale),
+    },
+    Metric {
+        name: "ringway_closes_chased_total",
+        help: "Closes whose operations had to be cancelled twice.",
+        read: Read::ShardCounter(|view| view.ring.closes_chased),
+    },
+    Metric {
+        name: "ringway_accepts_failed_total",
+        help: "Accepts that the kernel failed.",
+        read: Read::ShardCounter(|view| view.ring.accepts_failed),
+    },
+    Metric {
+        name: "ringway_turns_total",
+        help: "Turns of the data thread.",
+        read: Read::ShardCounter(|view| view.data.turns),
+    },
+    Metric {
+        name: "ringway_sleeps_total",
+        help: "Turns that slept until something happened.",
+        read: Read::ShardCounter(|view| view.data.sleeps),
+    },
+    Metric {
+        name: "ringway_spins_hit_total",
+        help: "Times polling found something before its end.",
+        read: Read::ShardCounter(|view| view.data.spins_hit),
+    },
+    Metric {
+        name: "ringway_spins_missed_total",
+        help: "Times polling found nothing.",
+        read: Read::ShardCounter(|view| view.data.spins_missed),
+    },
+    Metric {
+        name: "ringway_wakes_sent_total",
+        help: "Wake-ups sent to other shards.",
+        read: Read::ShardCounter(|view| view.data.wakes_sent),
+    },
+    Metric {
+        name: "ringway_wakes_received_total",
+        help: "Wake-ups received.",
+        read: Read::ShardCounter(|view| view.ring.wakes),
+    },
+    Metric {
+        name: "ringway_mailbox_sent_total",
+        help: "Messages sent to other shards.",
+        read: Read::ShardCounter(|view| view.data.messages_sent),
+    },
+    Metric {
+        name: "ringway_mailbox_depth_current",
+        help: "Messages of other shards that wait in this shard's mailboxes.",
+        read: Read::ShardGauge(|view| view.data.mailbox_current),
+    },
+    Metric {
+        name: "ringway_outbox_messages_current",
+        help: "Messages that wait because another shard's mailbox is full.",
+        read: Read::ShardGauge(|view| view.data.outbox_current),
+    },
+    Metric {
+        name: "ringway_jobs_current",
+        help: "Steps of handshakes that the service executor has or waits for.",
+        read: Read::ShardGauge(|view| view.data.jobs_current),
+    },
 ];
 
 /// Returns the whole page. A reason's series exists from its first event on.
@@ -384,12 +530,19 @@ impl Metric {
     fn write(&self, out: &mut String, shards: &[ShardView]) {
         let Self { name, help, read } = self;
         let kind = match read {
-            Read::Counter(_) | Read::CounterByReason(_) => "counter",
-            Read::Gauge(_) => "gauge",
+            Read::Counter(_) | Read::CounterByReason(_) | Read::ShardCounter(_) => "counter",
+            Read::Gauge(_) | Read::ShardGauge(_) => "gauge",
         };
         heading(out, name, help, kind);
-        for ShardView { shard, stats, .. } in shards {
+        for view in shards {
+            let ShardView { shard, stats, .. } = view;
             match read {
+                Read::ShardCounter(read) | Read::ShardGauge(read) => {
+                    line(
+                        out,
+                        format_args!("{name}{{shard=\"{shard}\"}} {}", read(view)),
+                    );
+                }
                 Read::Counter(read) | Read::Gauge(read) => {
                     line(
                         out,
@@ -439,9 +592,8 @@ mod tests {
         stats.sessions_closed.count(Reason::Idle);
         stats.sessions_opened = 1;
         ShardView {
-            shard: number,
             stats,
-            audit: ringway_shards::core::Audit::default(),
+            ..ShardView::quiet(number)
         }
     }
 
@@ -475,8 +627,8 @@ mod tests {
         for Metric { name, read, .. } in METRICS {
             assert!(name.starts_with("ringway_"));
             let suffix = match read {
-                Read::Counter(_) | Read::CounterByReason(_) => "_total",
-                Read::Gauge(_) => "_current",
+                Read::Counter(_) | Read::CounterByReason(_) | Read::ShardCounter(_) => "_total",
+                Read::Gauge(_) | Read::ShardGauge(_) => "_current",
             };
             assert!(name.ends_with(suffix), "{name}");
         }
@@ -484,10 +636,25 @@ mod tests {
 
     #[test]
     fn every_law_stands_in_a_help_text() {
-        for law in LAWS {
-            let has_law = |metric: &Metric| metric.help.contains(law.text);
-            assert!(METRICS.iter().any(has_law), "{}", law.text);
+        let laws = LAWS.iter().map(|law| law.text);
+        for text in laws.chain(SHARD_LAWS.iter().map(|law| law.text)) {
+            let has_law = |metric: &Metric| metric.help.contains(text);
+            assert!(METRICS.iter().any(has_law), "{text}");
         }
+    }
+
+    #[test]
+    fn slot_that_was_neither_opened_nor_closed_breaks_the_law_of_the_ring() {
+        let sides = |view: &ShardView| SHARD_LAWS.iter().map(|law| (law.sides)(view)).collect();
+        let mut view = ShardView::quiet(0);
+        view.ring.sockets_opened = 5;
+        view.ring.sockets_closed = 4;
+        view.ring.sockets_current = 1;
+        let sound: Vec<(u64, u64)> = sides(&view);
+        assert_eq!(sound, [(5, 5)]);
+        view.ring.sockets_current = 2;
+        let broken: Vec<(u64, u64)> = sides(&view);
+        assert_eq!(broken, [(5, 6)]);
     }
 
     #[test]

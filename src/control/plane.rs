@@ -19,6 +19,7 @@ use ringway_shards::set::{
 };
 
 use super::{ShardView, Shards};
+use crate::capacity::{Capacity, SPARE_SLOTS};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::local_ports;
@@ -36,8 +37,13 @@ impl Plane {
     /// # Errors
     ///
     /// [`Failure::Host`] with the first cause; nothing is left running.
-    pub(crate) fn launch(config: &Config, secret: &SecretKey) -> Result<Self, Failure> {
-        let shards = ShardSet::launch(&set_config(config, secret)).map_err(failure)?;
+    pub(crate) fn launch(
+        config: &Config,
+        capacity: &Capacity,
+        secret: &SecretKey,
+    ) -> Result<Self, Failure> {
+        let config = set_config(config, capacity, secret);
+        let shards = ShardSet::launch(&config).map_err(failure)?;
         Ok(Self { shards })
     }
 
@@ -66,7 +72,9 @@ impl Shards for Plane {
         let view = |snapshot: ShardSnapshot| ShardView {
             shard: snapshot.shard.0,
             stats: snapshot.stats,
-            audit: snapshot.audit,
+            audit: snapshot.shard_audit,
+            ring: snapshot.ring,
+            data: snapshot.data,
         };
         self.shards
             .snapshots(SNAPSHOT_TIMEOUT)
@@ -94,11 +102,11 @@ pub(crate) fn shards_count(config: &Config) -> u16 {
     }
 }
 
-fn set_config(config: &Config, secret: &SecretKey) -> ShardSetConfig {
+fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> ShardSetConfig {
+    let ring = RingConfig::default();
     let keepalive_s = u16::try_from(config.timeouts.keepalive.as_secs()).unwrap_or(u16::MAX);
-    let sockets_max = sockets_max(config.sessions_max, preflight::open_files());
     ShardSetConfig {
-        shards_count: shards_count(config),
+        shards_count: capacity.shards,
         cores: config
             .cores
             .iter()
@@ -111,13 +119,16 @@ fn set_config(config: &Config, secret: &SecretKey) -> ShardSetConfig {
         congestion: preflight::congestion(config),
         spin: config.spin,
         admission: AdmissionLimits {
-            sessions_max: config.sessions_max,
+            sessions_max: capacity.sessions_max,
             handshakes_max: config.handshakes_max,
             handshakes_source_max: config.handshakes_source_max,
             accepts_per_s_max: config.accepts_per_s_max,
-            ..AdmissionLimits::for_sockets(sockets_max)
+            ..AdmissionLimits::for_sockets(capacity.sockets_max)
         },
-        queue: QueueLimits::default(),
+        queue: QueueLimits {
+            session_bytes_max: config.session_queue_bytes_max,
+            shard_bytes_max: config.shard_queue_bytes_max,
+        },
         timeouts: config.timeouts,
         identity: Arc::new(RelayIdentity::new(secret)),
         dialect: Dialect::Native,
@@ -128,21 +139,18 @@ fn set_config(config: &Config, secret: &SecretKey) -> ShardSetConfig {
             keepalive_s,
         },
         ports: local_ports::ports_config(config),
-        // One slot of the table stays free: at a full one the kernel drops a client it has accepted.
         ring: RingConfig {
-            sockets_max: sockets_max + 1,
-            ..RingConfig::default()
+            sockets_max: capacity.sockets_max.saturating_add(SPARE_SLOTS),
+            blocks_max: blocks_max(config.receive_bytes_max, &ring),
+            ..ring
         },
     }
 }
 
-/// Returns the sockets of a shard: its sessions, and some more to tell peers that it is full, as far as
-/// the open-files limit allows.
-fn sockets_max(sessions_max: u32, open_files: u64) -> u32 {
-    let allowed = u32::try_from(open_files.saturating_sub(1)).unwrap_or(u32::MAX);
-    let wanted = sessions_max.saturating_add(limits::SOCKETS_RESERVED);
-    // With less than its sessions need, the start fails and says so.
-    wanted.min(allowed.max(sessions_max))
+/// Returns the receive blocks that fit in `bytes`, those at rest at least.
+fn blocks_max(bytes: u64, ring: &RingConfig) -> u16 {
+    let blocks = bytes / u64::from(ring.block_bytes);
+    u16::try_from(blocks).unwrap_or(u16::MAX).max(ring.blocks)
 }
 
 /// Returns the failure of a launch, in the words of the command line.
@@ -174,12 +182,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_beyond_the_sessions_depend_on_the_limit_of_open_files() {
-        assert_eq!(sockets_max(1_000, 20_000), 1_512);
-        assert_eq!(sockets_max(19_900, 20_000), 19_999);
-        assert_eq!(sockets_max(19_999, 20_000), 19_999);
-        assert_eq!(sockets_max(30_000, 20_000), 30_000);
-        assert_eq!(sockets_max(1_000_000, u64::MAX), 1_000_512);
+    fn receive_memory_becomes_blocks() {
+        let ring = RingConfig::default();
+        let default = Config::default().receive_bytes_max;
+        assert_eq!(blocks_max(default, &ring), ring.blocks_max);
+        assert_eq!(blocks_max(8 << 20, &ring), 32);
+        assert_eq!(blocks_max(0, &ring), 32, "those at rest");
+        assert_eq!(blocks_max(8 << 30, &ring), 32_768);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //!
 //! Nothing waits by the clock: every step waits for a line that the program prints, or for its end.
 
+#[cfg(test)]
+mod capacity;
 mod configuration;
 mod help;
 mod keys;

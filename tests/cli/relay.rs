@@ -13,7 +13,7 @@ fn first_start_makes_a_key_and_says_three_lines() {
         fs::metadata(&key_file).unwrap().permissions().mode() & 0o7777,
         0o600
     );
-    let [listening, name, next] = &relay.greeting;
+    let [listening, name, next, capacity] = &relay.greeting;
     assert!(
         listening.starts_with("listening  127.0.0.1:"),
         "{listening}"
@@ -23,11 +23,17 @@ fn first_start_makes_a_key_and_says_three_lines() {
         next.contains(&format!("ringway expose --relay {} --port 80", relay.name)),
         "{next}"
     );
+    assert!(
+        capacity.starts_with(
+            "capacity   64 sessions (1 shard x 64; stopped by limits.sessions_max), up to "
+        ),
+        "{capacity}"
+    );
     let shown = run(relay.state.path(), &["keygen", "--show"]);
     assert_eq!(shown.out.trim(), relay.key());
     let finished = relay.end();
     assert_eq!(finished.code, Some(0), "{}", finished.err);
-    assert_eq!(finished.out, "", "three lines and no more");
+    assert_eq!(finished.out, "", "four lines and no more");
 }
 
 #[test]
@@ -84,7 +90,7 @@ fn interrupt_ends_like_terminate_and_so_does_a_closed_input() {
     let relay = Relay::start(&[]);
     relay.process.signal("INT");
     assert_eq!(relay.process.finish().code, Some(0));
-    // Standard input is /dev/null: it ends at once, after the three lines.
+    // Standard input is /dev/null: it ends at once, after the four lines.
     let relay = Relay::start(&["--until-stdin-closes"]);
     assert_eq!(relay.process.finish().code, Some(0));
 }
@@ -100,7 +106,7 @@ fn status_reads_a_running_relay() {
         status.out
     );
     assert!(
-        status.out.contains("7 of 7 counter laws hold"),
+        status.out.contains("8 of 8 counter laws hold"),
         "{}",
         status.out
     );

@@ -129,7 +129,7 @@ pub(crate) struct Relay {
     /// `KEY@ADDRESS:PORT`.
     pub(crate) name: String,
     pub(crate) admin: String,
-    pub(crate) greeting: [String; 3],
+    pub(crate) greeting: [String; 4],
 }
 
 impl Relay {
@@ -139,7 +139,8 @@ impl Relay {
         arguments.extend(["--set", "limits.sessions_max=64", "--shards", "1"]);
         arguments.extend(further);
         let mut process = Running::start(&mut ringway(state.path(), &arguments));
-        let greeting = [process.line(), process.line(), process.line()];
+        let greeting = std::array::from_fn(|_| process.line());
+        let greeting: [String; 4] = greeting;
         let name = greeting[1].split_whitespace().last().unwrap().to_owned();
         let admin = greeting[0]
             .split_once("http://")

@@ -126,19 +126,23 @@ fn io_uring(host: &Host) -> Finding {
 }
 
 fn nofile(host: &Host, target: &Target) -> Finding {
-    let needed =
-        u64::from(target.sessions_max) + FILES_FIXED + FILES_PER_SHARD * u64::from(target.shards);
+    // Sockets live in the tables of the rings alone: the process needs descriptors for its fixed parts,
+    // and every table as many slots as the limit says.
+    let table = u64::from(target.sessions_max) + SPARE_SLOTS;
+    let process = FILES_FIXED + FILES_PER_SHARD * u64::from(target.shards);
+    let needed = table.max(process);
     let hard = host.nofile.map(|limit| limit.hard);
     let (verdict, fix) = match hard {
         None => (Verdict::Warn, "see `ulimit -Hn`".to_owned()),
         Some(Some(hard)) if hard < needed => (
             Verdict::Fail,
             format!(
-                "raise it (LimitNOFILE={needed} in the unit, deploy/limits.d elsewhere), or set \
-                 limits.sessions_max to {}",
-                u64::from(target.sessions_max)
-                    .saturating_sub(needed - hard)
-                    .max(1)
+                "raise it (LimitNOFILE={needed} in the unit, deploy/limits.d elsewhere){}",
+                match hard.saturating_sub(SPARE_SLOTS) {
+                    sessions if hard >= process && sessions > 0 =>
+                        format!(", or set limits.sessions_max to {sessions}"),
+                    _ => String::new(),
+                }
             ),
         ),
         Some(_) => (Verdict::Pass, String::new()),
@@ -325,6 +329,9 @@ const FILES_FIXED: u64 = 64;
 
 /// Descriptors of each shard besides sessions: rings, event descriptors, listener.
 const FILES_PER_SHARD: u64 = 16;
+
+/// Slots of each ring's socket table that stay free.
+const SPARE_SLOTS: u64 = 1;
 
 /// Memory that one glommio executor registers, bytes.
 const MEMLOCK_PER_SHARD: u64 = 512 * 1_024;

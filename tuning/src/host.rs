@@ -43,6 +43,9 @@ pub struct Host {
     pub congestion_allowed: Vec<String>,
     /// The algorithm of sockets that choose none.
     pub congestion_default: Option<String>,
+    /// Memory that processes may take without swapping, bytes: what the host or the control group of a
+    /// container has left, whichever is less.
+    pub memory_available: Option<u64>,
     /// Effective capabilities as a bit set.
     pub capabilities: u64,
     /// Groups of the process.
@@ -53,7 +56,10 @@ impl Host {
     /// Reads the facts of this host and process.
     #[must_use]
     pub fn read() -> Self {
-        Self::read_under(Path::new("/proc"))
+        let mut host = Self::read_under(Path::new("/proc"));
+        let group = group_memory_left(Path::new("/sys/fs/cgroup"));
+        host.memory_available = host.memory_available.into_iter().chain(group).min();
+        host
     }
 
     fn read_under(proc_root: &Path) -> Self {
@@ -82,6 +88,7 @@ impl Host {
             congestion_default: words("sys/net/ipv4/tcp_congestion_control")
                 .into_iter()
                 .next(),
+            memory_available: text("meminfo").and_then(|text| parse::memory_available(&text)),
             capabilities: parse::capabilities(&status).unwrap_or(0),
             groups: parse::groups(&status),
         }
@@ -90,6 +97,21 @@ impl Host {
     pub(crate) const fn has_capability(&self, bit: u32) -> bool {
         self.capabilities >> bit & 1 == 1
     }
+}
+
+/// Returns what the control group at the root of this file system has left; `None` without a limit.
+///
+/// A container sees its own group there, and only there is a limit of its own to be read.
+/// Source: kernel Documentation/admin-guide/cgroup-v2.rst, `memory.max` and `memory.current`.
+fn group_memory_left(root: &Path) -> Option<u64> {
+    let read = |name: &str| {
+        fs::read_to_string(root.join(name))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    Some(read("memory.max")?.saturating_sub(read("memory.current")?))
 }
 
 #[cfg(test)]
@@ -109,6 +131,10 @@ mod tests {
         put("sys/kernel/osrelease", "6.12.3\n");
         put("sys/kernel/io_uring_disabled", "1\n");
         put("sys/net/core/somaxconn", "4096\n");
+        put(
+            "meminfo",
+            "MemTotal:  9 kB\nMemAvailable:     23096832 kB\n",
+        );
         put("sys/net/ipv4/ip_local_port_range", "32768\t60999\n");
         put(
             "sys/net/ipv4/tcp_available_congestion_control",
@@ -126,6 +152,7 @@ mod tests {
         );
         assert_eq!(host.io_uring_disabled, Some(1));
         assert_eq!(host.io_uring_group, None);
+        assert_eq!(host.memory_available, Some(23_096_832 * 1_024));
         assert_eq!(host.congestion_default.as_deref(), Some("cubic"));
         assert!(host.congestion_allowed.is_empty());
         assert!(host.has_capability(10));
@@ -139,8 +166,23 @@ mod tests {
     }
 
     #[test]
+    fn limit_of_a_container_is_what_is_left_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
+        assert_eq!(group_memory_left(root.path()), None);
+        put("memory.current", "300\n");
+        put("memory.max", "max\n");
+        assert_eq!(group_memory_left(root.path()), None);
+        put("memory.max", "1000\n");
+        assert_eq!(group_memory_left(root.path()), Some(700));
+        put("memory.max", "200\n");
+        assert_eq!(group_memory_left(root.path()), Some(0));
+    }
+
+    #[test]
     fn this_host_can_be_read() {
         let host = Host::read();
         assert!(host.kernel.is_some() && host.nofile.is_some());
+        assert!(host.memory_available > Some(0));
     }
 }

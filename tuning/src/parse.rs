@@ -49,6 +49,17 @@ pub(crate) fn limit(limits: &str, name: &str) -> Option<(Option<u64>, Option<u64
     Some((value()?, value()?))
 }
 
+/// Returns the available memory of `/proc/meminfo` in bytes.
+///
+/// Source: `proc_meminfo(5)`: free memory and what can be taken back without swapping.
+pub(crate) fn memory_available(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1_024)
+}
+
 /// Returns the effective capabilities of `/proc/PID/status` as a bit set.
 pub(crate) fn capabilities(status: &str) -> Option<u64> {
     let text = status

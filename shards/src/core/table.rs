@@ -22,6 +22,9 @@ struct Entry<T> {
 }
 
 impl<T> SlotTable<T> {
+    /// Memory of one entry, its place in the list of free ones included.
+    pub(super) const ENTRY_BYTES: usize = size_of::<Entry<T>>() + size_of::<u32>();
+
     pub(crate) const fn new() -> Self {
         Self {
             entries: Vec::new(),
@@ -133,6 +136,9 @@ const EMPTY: IdPlace = IdPlace {
 const PLACES_MIN: usize = 8;
 
 impl IdTable {
+    /// Memory of one place.
+    pub(super) const PLACE_BYTES: usize = size_of::<IdPlace>();
+
     pub(crate) const fn len(&self) -> u32 {
         self.len
     }
@@ -259,6 +265,19 @@ mod tests {
         assert_eq!(table.get(0, 7), None);
         assert_eq!(table.remove(0, 7), None);
         assert_eq!(table.len(), 1);
+    }
+
+    /// What `memory` counts for a session with all of its streams.
+    #[test]
+    fn id_table_of_a_full_session_has_two_to_four_places_a_stream() {
+        let mut table = IdTable::default();
+        for id in 1..=ringway_proto::limits::STREAMS_MAX {
+            table.insert(id, key(id), 7);
+        }
+        let streams = ringway_proto::limits::STREAMS_MAX as usize;
+        assert_eq!(table.places.len(), (2 * streams).next_power_of_two());
+        table.insert(u32::MAX, key(0), 7);
+        assert_eq!(table.places.len(), 4 * streams);
     }
 
     proptest! {

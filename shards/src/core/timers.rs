@@ -83,6 +83,9 @@ const EMPTY: Bucket = Bucket {
 };
 
 impl Wheel {
+    /// Memory of one timer: its node, and its place in the list of idle ones.
+    pub(super) const ENTRY_BYTES: usize = size_of::<Node>() + size_of::<u32>();
+
     pub(super) fn new(now: Now) -> Self {
         let tick = now.as_nanos() >> TICK_SHIFT;
         Self {

@@ -120,6 +120,8 @@ pub struct BufferNumbers {
     pub provided: u64,
     /// Blocks the kernel is done with and leases still hold.
     pub pinned: u64,
+    /// Blocks of which a lease holds a part, whether the kernel is done with them or not.
+    pub leased: u64,
     /// Blocks at rest.
     pub idle: u64,
     /// Whether the kernel fills blocks incrementally.
@@ -149,6 +151,15 @@ struct Entry {
     /// Bytes the kernel has reported.
     filled: u32,
     is_provided: bool,
+}
+
+impl Entry {
+    /// Returns whether somebody besides this table holds the block.
+    fn is_leased(&self) -> bool {
+        self.block
+            .as_ref()
+            .is_some_and(|block| Arc::strong_count(block) > 1)
+    }
 }
 
 impl Buffers {
@@ -270,6 +281,7 @@ impl Buffers {
             blocks: count(self.blocks.len() - self.vacant.len()),
             provided: u64::from(self.provided),
             pinned: count(self.retired.len()),
+            leased: count(self.blocks.iter().filter(|entry| entry.is_leased()).count()),
             idle: count(self.idle.len()),
             is_incremental: self.is_incremental,
         }

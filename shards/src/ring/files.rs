@@ -13,7 +13,10 @@
 //! the close, or the end of the old socket's operations. Such a successor waits until the old socket
 //! is quiet, so that whoever drives the ring sees for each slot: opened, anything, closed, opened.
 //!
-//! Invariant: `opened = open + closed`; a slot has at most one receive and one send in flight.
+//! Invariant: `opened = closed + in use`; a slot has at most one receive and one send in flight. The
+//! three numbers are kept apart from each other, so that a fault in one of them shows: `in use` follows
+//! the phases, `opened` and `closed` count the calls.
+//! Bound: [`SlotState`] a slot that was ever used; slots never used cost nothing here.
 
 use super::op::Kind;
 use super::op::Tag;
@@ -135,19 +138,44 @@ pub(super) struct Vacated {
 /// All slots of a ring.
 #[derive(Debug)]
 pub(super) struct Slots {
+    /// As long as the highest slot ever used asks for, `capacity` at most.
     table: Vec<SlotState>,
+    capacity: u32,
     opened: u64,
     closed: u64,
+    /// Slots whose phase is not [`Phase::Free`].
+    used: u32,
 }
 
 impl Slots {
-    pub(super) fn new(count: u32) -> Self {
-        let count = usize::try_from(count).unwrap_or(0);
+    /// Memory of one slot that was ever used.
+    pub(super) const SLOT_BYTES: usize = size_of::<SlotState>();
+
+    pub(super) const fn new(capacity: u32) -> Self {
         Self {
-            table: vec![SlotState::FREE; count],
+            table: Vec::new(),
+            capacity,
             opened: 0,
             closed: 0,
+            used: 0,
         }
+    }
+
+    /// Makes sure that the slot the kernel chose has a state; false when the table has no such slot.
+    ///
+    /// The state grows with use: a table as large as the host allows may have a million slots, of which
+    /// a quiet relay uses ten.
+    pub(super) fn reach(&mut self, slot: u32) -> bool {
+        if slot >= self.capacity {
+            return false;
+        }
+        let Ok(index) = usize::try_from(slot) else {
+            return false;
+        };
+        if self.table.len() <= index {
+            self.table.resize(index + 1, SlotState::FREE);
+        }
+        true
     }
 
     /// Moves a socket into a free slot.
@@ -156,12 +184,14 @@ impl Slots {
         let Some(state) = self.of_mut(slot) else {
             return;
         };
+        let was_free = state.phase == Phase::Free;
         let generation = state.generation.wrapping_add(1);
         *state = SlotState {
             phase: Phase::Open,
             generation,
             ..SlotState::FREE
         };
+        self.used += u32::from(was_free);
     }
 
     /// Moves the quiet socket out.
@@ -175,10 +205,12 @@ impl Slots {
             is_announced: state.standing == Standing::Known,
             connect: state.connect,
         };
+        let was_free = state.phase == Phase::Free;
         *state = SlotState {
             generation: state.generation,
             ..SlotState::FREE
         };
+        self.used -= u32::from(!was_free);
         result
     }
 
@@ -214,7 +246,67 @@ impl Slots {
         self.closed
     }
 
-    pub(super) fn capacity(&self) -> u32 {
-        u32::try_from(self.table.len()).unwrap_or(u32::MAX)
+    /// Returns the slots that hold a socket, those being closed included.
+    pub(super) const fn used(&self) -> u32 {
+        self.used
+    }
+
+    pub(super) const fn capacity(&self) -> u32 {
+        self.capacity
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether `opened = closed + used`, and the slots in use by another count.
+    fn books(slots: &Slots) -> (bool, usize) {
+        let is_balanced = slots.opened() == slots.closed() + u64::from(slots.used());
+        let held = slots
+            .table
+            .iter()
+            .filter(|state| state.phase != Phase::Free)
+            .count();
+        (is_balanced, held)
+    }
+
+    #[test]
+    fn books_balance_over_the_life_of_slots() {
+        let mut slots = Slots::new(8);
+        for slot in [0, 5, 2] {
+            assert!(slots.reach(slot));
+            slots.occupy(slot);
+        }
+        assert_eq!(books(&slots), (true, 3));
+        slots.of_mut(5).unwrap().phase = Phase::Closing;
+        assert_eq!(books(&slots), (true, 3), "a closing socket holds its slot");
+        slots.vacate(5);
+        assert_eq!((books(&slots), slots.used()), ((true, 2), 2));
+    }
+
+    #[test]
+    fn slot_filled_twice_or_emptied_twice_breaks_the_law() {
+        let mut slots = Slots::new(2);
+        assert!(slots.reach(1));
+        slots.occupy(1);
+        slots.occupy(1);
+        assert_eq!(books(&slots), (false, 1), "the first socket is lost");
+        let mut slots = Slots::new(2);
+        assert!(slots.reach(0));
+        slots.occupy(0);
+        slots.vacate(0);
+        slots.vacate(0);
+        assert_eq!((slots.opened(), slots.closed(), slots.used()), (1, 2, 0));
+    }
+
+    #[test]
+    fn table_grows_with_use_up_to_its_capacity() {
+        let mut slots = Slots::new(1_000_000);
+        assert_eq!(slots.table.capacity(), 0);
+        assert!(slots.reach(9));
+        assert_eq!((slots.table.len(), slots.capacity()), (10, 1_000_000));
+        assert!(!slots.reach(1_000_000), "the kernel has no such slot");
+        assert!(slots.of(1_000).is_none());
     }
 }

@@ -137,12 +137,12 @@ fn is_control(task: &Path, pid: u32) -> bool {
     is_main || fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("tokio"))
 }
 
-/// Reads the three lines that `serve` prints.
+/// Reads the four lines that `serve` prints.
 fn read_greeting(child: &mut Child) -> Option<(RelayAddress, SocketAddr)> {
     let mut lines = BufReader::new(child.stdout.take()?).lines();
     let listening = lines.next()?.ok()?;
     let relay = lines.next()?.ok()?;
-    lines.next()?.ok()?;
+    let (_next, _capacity) = (lines.next()?.ok()?, lines.next()?.ok()?);
     let admin = listening.rsplit_once("http://")?.1.parse().ok()?;
     let address = relay.split_whitespace().last()?.parse().ok()?;
     Some((address, admin))

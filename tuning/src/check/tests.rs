@@ -116,13 +116,16 @@ fn open_files_are_judged_by_the_hard_limit() {
         ..good()
     };
     assert_verdict("nofile", &host(None), Verdict::Pass);
-    assert_verdict("nofile", &host(Some(16_384 + 64 + 128)), Verdict::Pass);
+    assert_verdict("nofile", &host(Some(16_385)), Verdict::Pass);
     let found = assert_verdict("nofile", &host(Some(10_000)), Verdict::Fail);
     assert!(
-        found.fix.contains("limits.sessions_max to 9808"),
+        found.fix.contains("LimitNOFILE=16385") && found.fix.contains("sessions_max to 9999"),
         "{}",
         found.fix
     );
+    // Too few for the process itself: fewer sessions do not help.
+    let found = assert_verdict("nofile", &host(Some(100)), Verdict::Fail);
+    assert!(!found.fix.contains("sessions_max"), "{}", found.fix);
     assert_verdict(
         "nofile",
         &Host {
