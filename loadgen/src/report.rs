@@ -78,10 +78,14 @@ impl Figures {
                 relay.end.user_percent_since(&relay.start),
             )
         });
-        let rss = outcome.relay.map(|relay| {
-            let grown = float(relay.end.rss_bytes) - float(relay.before.rss_bytes);
-            grown / f64::from(plan.sessions.max(1))
-        });
+        // Where sessions come and go, or memory is the point of the findings, a share says nothing.
+        let rss = outcome
+            .relay
+            .filter(|_| !plan.compares_books())
+            .map(|relay| {
+                let grown = float(relay.end.rss_bytes) - float(relay.before.rss_bytes);
+                grown / f64::from(plan.sessions.max(1))
+            });
         Self {
             seconds,
             bytes_per_second: float(tally.bytes) / seconds,

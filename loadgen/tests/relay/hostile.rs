@@ -36,7 +36,8 @@ fn connections_killed_in_each_phase_leave_nothing_behind() {
         } else if phase != KillPhase::Pipelined {
             assert_eq!(accepted, 0, "{phase:?}");
         }
-        let has_session = phase.is_bridged() || matches!(phase, KillPhase::Idle | KillPhase::MidOpen);
+        let has_session =
+            phase.is_bridged() || matches!(phase, KillPhase::Idle | KillPhase::MidOpen);
         let handshakes = outcome.tally.latencies.service.count();
         assert_eq!(handshakes, if has_session { 40 } else { 0 }, "{phase:?}");
     }
@@ -63,7 +64,15 @@ fn rounds_of_all_phases_balance_the_books_whatever_the_end() {
             // The standing sessions of two threads, and nothing else.
             assert_eq!(round.books.sockets.relay, [("ESTABLISHED", 8)].into());
         }
-        assert!(outcome.findings.books_after.unwrap().sockets.relay.is_empty());
+        assert!(
+            outcome
+                .findings
+                .books_after
+                .unwrap()
+                .sockets
+                .relay
+                .is_empty()
+        );
     }
     ends_clean(set);
 }
@@ -106,14 +115,24 @@ fn a_relay_that_dies_between_rounds_gives_a_failed_result() {
         if matches!(news, News::Round(_))
             && let Some(set) = set.take()
         {
-            set.shutdown();
+            for snapshot in set.shutdown() {
+                assert!(snapshot.audit.is_zero(), "{:?}", snapshot.audit);
+            }
         }
     })
     .unwrap();
     assert!(!outcome.is_complete);
     assert_eq!(Verdict::of(&outcome), Verdict::Failed);
-    let names: Vec<_> = outcome.tally.failures.iter().map(|(name, _)| name).collect();
-    assert!(names.iter().any(|name| name.starts_with("given up")), "{names:?}");
+    let names: Vec<_> = outcome
+        .tally
+        .failures
+        .iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert!(
+        names.iter().any(|name| name.starts_with("given up")),
+        "{names:?}"
+    );
     assert!(outcome.tally.rounds < 1_000_000);
 }
 
@@ -135,7 +154,9 @@ fn leaking_admin(is_over: &Arc<AtomicBool>) -> (SocketAddr, thread::JoinHandle<(
                  \"sessions_closed\":{{}},\"streams_reset\":{{}}}}]}}"
             );
             let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
-            stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            stream
+                .write_all(format!("{head}{body}").as_bytes())
+                .unwrap();
         }
     });
     (address, server)
@@ -153,9 +174,20 @@ fn a_leak_is_named_and_fails_the_run() {
     drop(std::net::TcpStream::connect(admin));
     server.join().unwrap();
     assert_eq!(Verdict::of(&outcome), Verdict::Failed);
-    let names: Vec<_> = outcome.tally.failures.iter().map(|(name, _)| name).collect();
-    for start in ["left over after round 1: audit sessions", "left over after the run: audit sessions"] {
-        assert!(names.iter().any(|name| name.starts_with(start)), "{names:?}");
+    let names: Vec<_> = outcome
+        .tally
+        .failures
+        .iter()
+        .map(|(name, _)| name)
+        .collect();
+    for start in [
+        "left over after round 1: audit sessions",
+        "left over after the run: audit sessions",
+    ] {
+        assert!(
+            names.iter().any(|name| name.starts_with(start)),
+            "{names:?}"
+        );
     }
     ends_clean(set);
 }
