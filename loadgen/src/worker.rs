@@ -35,7 +35,7 @@ use ringway_shards::ring::{
 
 use self::churn::Cycles;
 use self::loiter::Loiters;
-use self::session::{Part, Session, Step, Stream};
+use self::session::{Part, Session, SlowState, Step, Stream};
 use self::slow::SlowPairs;
 use crate::payload::{Filling, HEAD_LEN};
 use crate::plan::{End, Mode, Plan, STANDING, Scenario, Target};
@@ -258,7 +258,7 @@ impl Worker {
             (Phase::Connect, Scenario::Handshakes | Scenario::Slowloris) => {}
             (Phase::Connect, _) => self.connect_more(),
             (Phase::Open, Scenario::SlowReader | Scenario::Steady) => {
-                self.open_more(Some(self.streams_own()))
+                self.open_more(Some(self.streams_own()));
             }
             (Phase::Warmup | Phase::Measure, Scenario::Churn) => self.cycle_more(),
             (Phase::Warmup | Phase::Measure, Scenario::Slowloris) => self.loiter_more(),
@@ -457,7 +457,7 @@ fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), WorkerErro
         _ => {}
     }
     for session in &mut sessions[standing..] {
-        session.is_slow = plan.scenario == Scenario::SlowReader;
+        session.slow = (plan.scenario == Scenario::SlowReader).then(SlowState::default);
     }
     Ok((sessions, standing))
 }

@@ -259,15 +259,10 @@ impl Ring {
     /// Stops receiving: `ReceiveEnded` with `ECANCELED` follows, unless the receive ended by itself
     /// before. Bytes that arrive later stay in the kernel, and fill the window of the socket.
     pub fn stop_receive(&mut self, slot: Slot) {
-        let Some(state) = self.slots.of(slot.0) else {
-            return;
-        };
-        if state.phase != Phase::Open || state.receive != Receive::Armed {
-            return;
-        }
-        let [receive, _] = state.tags(slot.0);
-        if let Some(tag) = receive {
-            self.kernel.push(Plain::Cancel { tag });
+        let state = self.slots.of(slot.0);
+        let state = state.filter(|state| state.phase == Phase::Open);
+        if let Some([Some(receive), _]) = state.map(|state| state.tags(slot.0)) {
+            self.kernel.push(Plain::Cancel { tag: receive });
         }
     }
 

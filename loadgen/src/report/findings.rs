@@ -108,6 +108,12 @@ pub(super) fn line(out: &mut String, findings: &Findings) {
             put(out, format_args!(" relay_bytes_per_socket={each:.0}"));
         }
         for (kind, found) in &slowloris.kinds {
+            for (name, count) in &found.ends {
+                put(
+                    out,
+                    format_args!(" {kind}_{}={count}", name.replace(' ', "_")),
+                );
+            }
             let (p50, max) = (found.life.p50_ns, found.life.max_ns);
             put(
                 out,

@@ -279,7 +279,7 @@ impl Worker {
         if before == 0
             && let Some(word) = bytes.first()
         {
-            entry.wants_end = *word == ECHO_AND_END;
+            entry.word = *word;
         }
         let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         entry.taken_bytes = before.saturating_add(count);
@@ -291,7 +291,7 @@ impl Worker {
             self.on_cycle_echo(index, id);
             return;
         }
-        let flags = if entry.wants_end {
+        let flags = if entry.word == ECHO_AND_END {
             Flags::FIN
         } else {
             Flags::NONE

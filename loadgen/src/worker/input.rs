@@ -120,7 +120,7 @@ impl Worker {
             }
             FrameKind::GoAway => {
                 let code = u16::try_from(header.length).unwrap_or(u16::MAX);
-                if self.sessions[index].is_slow {
+                if self.sessions[index].is_slow() {
                     let side = self.slow_side(index);
                     let name = format!("go away to the {side}");
                     self.tally.slow_ends.count_reason(&name, code);
@@ -180,7 +180,7 @@ impl Worker {
     #[inline]
     fn on_payload(&mut self, index: usize, stream: u32, bytes: &[u8]) -> Result<(), &'static str> {
         let entry = &mut self.streams[place(stream)];
-        if entry.is_slow && matches!(entry.stage, Stage::Open) {
+        if entry.is_slow() && matches!(entry.stage, Stage::Open) {
             // Read, counted nowhere, and never granted again.
             return Ok(());
         }

@@ -17,7 +17,7 @@ use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 use std::sync::atomic::Ordering;
 
-use super::session::{Asked, Part, Request, Session, Stage, Step, Stream};
+use super::session::{Asked, Pace, Part, Request, Session, Stage, Step, Stream};
 use super::setup::{is_older, random, unix_time_ns};
 use super::slow::SLOW_WINDOW;
 use super::{Worker, place};
@@ -98,7 +98,7 @@ impl Worker {
             object.len()
         };
         session.control.extend_from_slice(&object[..shown]);
-        let is_slow = session.is_slow;
+        let is_slow = session.is_slow();
         let asked = Asked {
             object: Vec::new(),
             hash,
@@ -109,7 +109,7 @@ impl Worker {
         let own = u32::try_from(index).unwrap_or(u32::MAX);
         let credit = WINDOW_INITIAL.saturating_sub(len);
         let mut stream = Stream::new(own, id, true, stage, credit);
-        stream.is_slow = is_slow;
+        stream.pace = pace(is_slow);
         let stream = self.insert_stream(stream);
         self.sessions[index].dialed.insert(id, stream);
         self.opening += 1;
@@ -131,7 +131,7 @@ impl Worker {
         let credit = WINDOW_INITIAL.saturating_add(extra);
         let stage = Stage::Asking(Vec::new());
         let mut stream = Stream::new(own, id, false, stage, credit);
-        stream.is_slow = self.sessions[index].is_slow;
+        stream.pace = pace(self.sessions[index].is_slow());
         let stream = self.insert_stream(stream);
         if self.sessions[index].accepted.insert(id, stream) {
             if self.is_standing(index) {
@@ -153,7 +153,7 @@ impl Worker {
     ) -> Result<(), &'static str> {
         let is_sealed = self.plan.traffic.payload == Payload::Sealed;
         let session = &mut self.sessions[index];
-        let is_slow = session.is_slow;
+        let is_slow = session.is_slow();
         let window = if is_slow {
             SLOW_WINDOW
         } else {
@@ -244,7 +244,7 @@ impl Worker {
     fn on_opened(&mut self, index: usize, stream: u32, started: Now) {
         let entry = &mut self.streams[place(stream)];
         entry.stage = Stage::Open;
-        let (id, is_slow) = (entry.id, entry.is_slow);
+        let (id, is_slow) = (entry.id, entry.is_slow());
         if is_slow || self.plan.scenario == Scenario::Churn {
             self.opening -= 1;
             if is_slow {
@@ -302,7 +302,7 @@ impl Worker {
             return;
         }
         let entry = &self.streams[place(stream)];
-        if entry.is_slow {
+        if entry.is_slow() {
             self.on_slow_reset(stream);
             return;
         }
@@ -360,10 +360,14 @@ impl Worker {
         stream.stage = Stage::Ending;
         stream.records = None;
         // A sender is named by its ordinal until the end of the run.
-        if self.plan.scenario.recycles_streams() || stream.is_slow {
+        if self.plan.scenario.recycles_streams() || stream.is_slow() {
             self.idle_streams.push(index);
         }
     }
+}
+
+const fn pace(is_slow: bool) -> Pace {
+    if is_slow { Pace::Slow } else { Pace::Fast }
 }
 
 /// Returns the name of a refused open.

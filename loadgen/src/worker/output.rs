@@ -262,7 +262,7 @@ impl Worker {
         };
         stream.sent += 1;
         // Echoes were counted when they became due; what is sent to a slow reader never arrives.
-        self.tally.messages_sent += u64::from(stream.is_dialer && !stream.is_slow);
+        self.tally.messages_sent += u64::from(stream.is_dialer && !stream.is_slow());
         if !is_plain {
             stream.credit -= self.memory.shape.body_bytes;
         }

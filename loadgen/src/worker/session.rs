@@ -93,12 +93,24 @@ pub(super) struct Session {
     pub(super) cycle: Cycle,
     /// Bytes of message 1 that a trickle has sent.
     pub(super) trickled: usize,
-    /// Whether it is of a slow pair.
-    pub(super) is_slow: bool,
-    /// Whether a slow reader does not read.
+    /// Present in sessions of slow pairs.
+    pub(super) slow: Option<SlowState>,
+}
+
+/// What only a session of a slow pair has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SlowState {
+    /// Whether it does not read.
     pub(super) is_deaf: bool,
-    /// Streams that a slow reader has granted.
+    /// Streams that it has granted.
     pub(super) granted: u32,
+}
+
+impl SlowState {
+    /// Ends the deafness; returns whether there was one.
+    pub(super) const fn take_deaf(&mut self) -> bool {
+        std::mem::replace(&mut self.is_deaf, false)
+    }
 }
 
 impl Session {
@@ -131,10 +143,13 @@ impl Session {
             is_dirty: false,
             cycle: Cycle::default(),
             trickled: 0,
-            is_slow: false,
-            is_deaf: false,
-            granted: 0,
+            slow: None,
         }
+    }
+
+    /// Returns whether the session is of a slow pair.
+    pub(super) const fn is_slow(&self) -> bool {
+        self.slow.is_some()
     }
 
     pub(super) const fn is_plain(&self) -> bool {
@@ -153,7 +168,7 @@ impl Session {
         self.dialed = Ids::default();
         self.accepted = Ids::default();
         self.is_sending = false;
-        self.granted = 0;
+        self.slow = self.slow.map(|_| SlowState::default());
     }
 }
 
@@ -245,10 +260,18 @@ pub(super) struct Stream {
     pub(super) records: Option<Box<Records>>,
     /// Bytes received in a churn.
     pub(super) taken_bytes: u32,
-    /// Whether the dialer of a churn wants the other direction to end.
-    pub(super) wants_end: bool,
-    /// Whether it is of a slow pair.
-    pub(super) is_slow: bool,
+    /// First byte received in a churn: what its dialer wants.
+    pub(super) word: u8,
+    pub(super) pace: Pace,
+}
+
+/// Whether a stream counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Its messages are measured.
+    Fast,
+    /// It belongs to a slow pair; what is sent on it is lost.
+    Slow,
 }
 
 impl Stream {
@@ -269,8 +292,14 @@ impl Stream {
             assembler: Assembler::default(),
             records: None,
             taken_bytes: 0,
-            wants_end: false,
-            is_slow: false,
+            word: 0,
+            pace: Pace::Fast,
         }
+    }
+
+    /// Returns whether the stream is of a slow pair.
+    #[inline]
+    pub(super) const fn is_slow(&self) -> bool {
+        matches!(self.pace, Pace::Slow)
     }
 }

@@ -70,7 +70,7 @@ impl Worker {
         if self.sessions[index].part == Part::Churner {
             self.on_cycle_failed();
             self.on_cycle_closed(index);
-        } else if self.sessions[index].is_slow {
+        } else if self.sessions[index].is_slow() {
             self.on_slow_closed(index);
         }
     }
@@ -80,7 +80,7 @@ impl Worker {
         let session = &self.sessions[index];
         let is_reborn = self.plan.scenario == Scenario::Handshakes
             || session.part == Part::Churner
-            || session.is_slow;
+            || session.is_slow();
         if is_reborn { Step::Idle } else { Step::Gone }
     }
 
@@ -226,7 +226,7 @@ impl Worker {
             self.on_cycle_live(index);
             return;
         }
-        if self.sessions[index].is_slow {
+        if self.sessions[index].is_slow() {
             self.on_slow_live(index);
             return;
         }
@@ -255,7 +255,7 @@ impl Worker {
             self.on_loiter_ended(index, end);
             return;
         }
-        if self.sessions[index].is_slow {
+        if self.sessions[index].is_slow() {
             self.on_slow_receive_ended(index, end);
             return;
         }
@@ -277,7 +277,7 @@ impl Worker {
             Step::Closing | Step::Gone | Step::Idle => return,
             Step::Live => {}
         }
-        if self.sessions[index].is_slow {
+        if self.sessions[index].is_slow() {
             self.on_slow_ended(index, name);
         } else {
             self.fail(name);
@@ -292,7 +292,7 @@ impl Worker {
 
     pub(super) fn end_session(&mut self, index: usize) {
         let is_expected =
-            self.sessions[index].part == Part::Churner || self.sessions[index].is_slow;
+            self.sessions[index].part == Part::Churner || self.sessions[index].is_slow();
         let is_standing = self.is_standing(index);
         let session = &mut self.sessions[index];
         let mut streams = session.dialed.drain();
@@ -338,12 +338,13 @@ impl Worker {
         if let Some(entry) = self.by_slot.get_mut(place(slot.0)) {
             *entry = u32::MAX;
         }
+        if self.sessions[index].is_slow() {
+            self.on_slow_closed(index);
+        }
         self.sessions[index].reset();
         self.sessions[index].step = self.after_life(index);
         if self.sessions[index].part == Part::Churner {
             self.on_cycle_closed(index);
-        } else if self.sessions[index].is_slow {
-            self.on_slow_closed(index);
         }
     }
 }

@@ -18,7 +18,7 @@ use ringway_proto::time::Now;
 use ringway_shards::ring::ReceiveEnd;
 use rustix::io::Errno;
 
-use super::session::{Part, Stage, Step};
+use super::session::{Part, SlowState, Stage, Step};
 use super::setup::later;
 use super::{Worker, place};
 use crate::shared::{bump, unbump};
@@ -70,10 +70,8 @@ impl Worker {
     fn hear_again(&mut self) {
         self.slow.close_at = Some(later(self.now, HEAR_TIME));
         for session in &mut self.sessions[self.standing..] {
-            let slot = session
-                .slot
-                .filter(|_| std::mem::take(&mut session.is_deaf));
-            if let Some(slot) = slot {
+            let was_deaf = session.slow.as_mut().is_some_and(SlowState::take_deaf);
+            if let Some(slot) = session.slot.filter(|_| was_deaf) {
                 unbump(&self.shared.slow_deaf);
                 self.ring.receive(slot);
             }
@@ -99,10 +97,11 @@ impl Worker {
     /// The slow reader has granted; with its last stream it stops reading.
     pub(super) fn on_slow_granted(&mut self, index: usize) {
         let session = &mut self.sessions[index];
-        session.granted += 1;
-        if session.granted == self.plan.slow.streams
-            && let Some(slot) = session.slot
-        {
+        if let (Some(slow), Some(slot)) = (&mut session.slow, session.slot) {
+            slow.granted += 1;
+            if slow.granted < self.plan.slow.streams {
+                return;
+            }
             self.ring.stop_receive(slot);
         }
     }
@@ -144,7 +143,9 @@ impl Worker {
         let canceled = Errno::CANCELED.raw_os_error();
         let session = &mut self.sessions[index];
         if end == ReceiveEnd::Error(canceled) {
-            session.is_deaf = true;
+            if let Some(slow) = &mut session.slow {
+                slow.is_deaf = true;
+            }
             bump(&self.shared.slow_deaf);
             return;
         }
@@ -158,7 +159,8 @@ impl Worker {
     /// A slow session's socket is gone.
     pub(super) fn on_slow_closed(&mut self, index: usize) {
         unbump(&self.shared.slow_open);
-        if std::mem::take(&mut self.sessions[index].is_deaf) {
+        let slow = self.sessions[index].slow.as_mut();
+        if slow.is_some_and(SlowState::take_deaf) {
             unbump(&self.shared.slow_deaf);
         }
     }
@@ -173,7 +175,7 @@ impl Worker {
 
 /// Gates of windows with slow pairs are even; window 0, without them, has gate 1.
 const fn is_slow_window(gate: u32) -> bool {
-    gate > 0 && gate % 2 == 0
+    gate > 0 && gate.is_multiple_of(2)
 }
 
 #[cfg(test)]

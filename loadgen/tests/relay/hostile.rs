@@ -105,14 +105,11 @@ fn a_relay_that_is_not_there_ends_a_churn_at_once() {
     assert!(failures.iter().any(|(name, _)| name.starts_with("connect")));
 }
 
-#[test]
-fn a_relay_that_dies_between_rounds_gives_a_failed_result() {
-    let (set, relay) = relay(1);
-    let mut plan = churn(relay, 1_000_000);
-    plan.churn.rounds = 25_000;
+/// Runs `plan` and ends the relay at the first news that `is_time` says yes to.
+fn outlive(set: ShardSet, plan: &Plan, is_time: impl Fn(&News<'_>) -> bool) -> Outcome {
     let mut set = Some(set);
-    let outcome = run(&plan, &AtomicBool::new(false), &mut |news| {
-        if matches!(news, News::Round(_))
+    let outcome = run(plan, &AtomicBool::new(false), &mut |news| {
+        if is_time(&news)
             && let Some(set) = set.take()
         {
             for snapshot in set.shutdown() {
@@ -120,7 +117,7 @@ fn a_relay_that_dies_between_rounds_gives_a_failed_result() {
             }
         }
     })
-    .unwrap();
+    .expect("a partial outcome");
     assert!(!outcome.is_complete);
     assert_eq!(Verdict::of(&outcome), Verdict::Failed);
     let names: Vec<_> = outcome
@@ -133,22 +130,41 @@ fn a_relay_that_dies_between_rounds_gives_a_failed_result() {
         names.iter().any(|name| name.starts_with("given up")),
         "{names:?}"
     );
+    outcome
+}
+
+#[test]
+fn a_relay_that_dies_between_rounds_gives_a_failed_result() {
+    let (set, relay) = relay(1);
+    let mut plan = churn(relay, 1_000_000);
+    plan.churn.rounds = 25_000;
+    let outcome = outlive(set, &plan, |news| matches!(news, News::Round(_)));
     assert!(outcome.tally.rounds < 1_000_000);
+}
+
+#[test]
+fn a_relay_that_dies_in_the_middle_gives_a_failed_result() {
+    let (set, relay) = relay(1);
+    let mut plan = churn(relay, 0);
+    plan.churn.cycles = None;
+    plan.duration = Duration::from_secs(3_600);
+    let outcome = outlive(set, &plan, |news| matches!(news, News::Progress(_)));
+    assert!(outcome.tally.rounds > 0);
 }
 
 /// An admin listener whose relay owns one more session every time it is asked.
 fn leaking_admin(is_over: &Arc<AtomicBool>) -> (SocketAddr, thread::JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("loopback");
     let is_over = Arc::clone(is_over);
     let server = thread::spawn(move || {
         for (count, stream) in listener.incoming().enumerate() {
             if is_over.load(Ordering::Acquire) {
                 return;
             }
-            let mut stream = stream.unwrap();
+            let mut stream = stream.expect("loopback");
             let mut asked = [0; 1_024];
-            assert!(stream.read(&mut asked).unwrap() > 0);
+            assert!(stream.read(&mut asked).expect("loopback") > 0);
             let body = format!(
                 "{{\"consistency\":{{\"ok\":true,\"laws\":[]}},\"shards\":[{{\"audit\":{{\"sessions\":{count}}},\
                  \"sessions_closed\":{{}},\"streams_reset\":{{}}}}]}}"
@@ -156,7 +172,7 @@ fn leaking_admin(is_over: &Arc<AtomicBool>) -> (SocketAddr, thread::JoinHandle<(
             let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
             stream
                 .write_all(format!("{head}{body}").as_bytes())
-                .unwrap();
+                .expect("loopback");
         }
     });
     (address, server)
