@@ -51,7 +51,8 @@ pub struct SlowlorisFlags {
     /// Connections; in turn silent, one byte of message 1 a second, message 1 and nothing after it
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     sockets: u32,
-    /// Time to hold them; one that is still open then fails the run if this is longer than 7 s
+    /// Time to hold them once all are made; one that is still open then fails the run if this is longer
+    /// than 7 s
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     hold: Duration,
     /// Connections being made at a time on each thread

@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{News, REPORT_TIME, Run, RunError, Special};
+use super::{News, REPORT_TIME, Run, RunError, STALL_TIME, Special};
 use crate::findings::{Findings, SlowlorisFindings};
 use crate::plan::Plan;
 use crate::tally::Tally;
 
 impl Run<'_> {
-    /// Holds the connections for the plan's time, or until the relay has ended all of them.
+    /// Makes the connections and holds them for the plan's time from the last one on, or until the relay
+    /// has ended all of them.
     pub(super) fn conduct_loiters(&mut self) -> Result<Special, RunError> {
         let plan = Arc::clone(&self.plan);
         let mut special = Special::complete();
-        let (begun, mut told) = (Instant::now(), Instant::now());
+        let (mut begun, mut told) = (Instant::now(), Instant::now());
+        let mut last = (0, Instant::now());
         let mut found = SlowlorisFindings::default();
         loop {
             let progress = self.progress();
@@ -28,8 +30,22 @@ impl Run<'_> {
                 found.open_most = open;
                 found.rss_plateau_bytes = self.look()?.map(|sample| sample.rss_bytes);
             }
-            let is_all = connected + progress.failures >= u64::from(plan.sessions);
-            if begun.elapsed() >= plan.duration || (is_all && open == 0) {
+            let made = connected + progress.failures;
+            let is_all = made >= u64::from(plan.sessions);
+            if made != last.0 {
+                last = (made, Instant::now());
+                begun = last.1;
+            }
+            if !is_all && last.1.elapsed() > STALL_TIME {
+                special.is_complete = false;
+                let problem = format!(
+                    "{made} of {} connections: no progress for 10 s",
+                    plan.sessions
+                );
+                special.problems.push(problem);
+                break;
+            }
+            if is_all && (open == 0 || begun.elapsed() >= plan.duration) {
                 break;
             }
             if self.is_interrupted() || self.threads.iter().any(JoinHandle::is_finished) {
