@@ -420,6 +420,7 @@ fn sources(plan: &Plan) -> Vec<ConnectOptions> {
     let is_churn = plan.scenario == Scenario::Churn;
     let option = |source| ConnectOptions {
         source,
+        port_range: None,
         congestion: congestion.clone(),
         closes_with_fin: is_churn && plan.churn.end == End::Fin,
     };
