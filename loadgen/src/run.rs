@@ -112,7 +112,8 @@ pub enum RunError {
     },
 }
 
-/// Carries out `plan`, calls `report` about once a second and at other news, and ends early when `interrupt` becomes true.
+/// Carries out `plan`, calls `report` about once a second and at other news, and ends early when
+/// `interrupt` becomes true.
 ///
 /// # Errors
 /// [`RunError`] when there is nothing to report. Failures within a run are part of the outcome.

@@ -47,7 +47,8 @@ pub struct Tally {
     pub streams_accepted: u64,
     /// See `streams_accepted`.
     pub streams_reset: u64,
-    /// Connections that never finish a handshake, in the order of [`Loiter::ALL`](crate::plan::Loiter::ALL); empty in other runs.
+    /// Connections that never finish a handshake, in the order of
+    /// [`Loiter::ALL`](crate::plan::Loiter::ALL); empty in other runs.
     pub loiters: Vec<LoiterTally>,
     /// How slow sessions and streams ended, by name. No failures: they are what such a run is about.
     pub slow_ends: Failures,
