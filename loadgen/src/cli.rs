@@ -8,7 +8,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::plan::{Mode, Payload, Placement, Plan, RelayAddress, Scenario, Target, Traffic};
+pub use self::hostile::{ChurnFlags, SlowReaderFlags, SlowlorisFlags};
+use crate::plan::{
+    Churn, Mode, Payload, Placement, Plan, RelayAddress, Scenario, Slow, Target, Traffic,
+};
+
+mod hostile;
 
 /// Load generator for Ringway relays.
 #[derive(Debug, Parser)]
@@ -32,6 +37,12 @@ pub enum Command {
     Idle(Idle),
     /// The same messages through any TCP proxy, to compare with.
     Plain(Plain),
+    /// Connections come, reach a phase of their life and are killed there: what stays behind.
+    Churn(ChurnFlags),
+    /// Connections that never finish their handshake: how long the relay lets them live.
+    Slowloris(SlowlorisFlags),
+    /// Messages at full speed while other sessions stop reading: what the others notice.
+    SlowReader(SlowReaderFlags),
 }
 
 const EXAMPLES: &str = "\
@@ -39,11 +50,17 @@ Examples:
   ringway-loadgen steady --relay KEY@127.0.0.1:7100 --sessions 16 --streams 4 --duration 10s
   ringway-loadgen steady --relay KEY@127.0.0.1:7100 --mode ping-pong --message-size 64 --rate 10000
   ringway-loadgen handshakes --relay KEY@127.0.0.1:7100 --relay-pid \"$(pidof ringway)\"
-  ringway-loadgen idle --relay KEY@127.0.0.1:7100 --sessions 20000 --relay-pid \"$(pidof ringway)\"
+  ringway-loadgen idle --relay KEY@127.0.0.1:7100 --sessions 36000 --threads 2 \
+      --src 127.0.0.1,127.0.0.2 --relay-pid \"$(pidof ringway)\"
+  ringway-loadgen churn --relay KEY@127.0.0.1:7100 --cycles 100000 --rounds 10 \
+      --admin 127.0.0.1:7180 --relay-pid \"$(pidof ringway)\"
+  ringway-loadgen slowloris --relay KEY@127.0.0.1:7100 --sockets 10000 --hold 8s
+  ringway-loadgen slow-reader --relay KEY@127.0.0.1:7100 --pairs 100 --slow 1 --windows 6
 
 Exit status:
   0    the run is complete and without errors
-  1    the run failed, or some of its messages, sessions or streams did
+  1    the run failed, or some of its messages, sessions or streams did, or the relay still owned
+       something when nobody was connected
   2    the flags or the plan make no sense; nothing was connected
   3    the run is complete, but the generator could not keep its own schedule: do not use its numbers
   130  interrupted; the result is partial and says so";
@@ -74,6 +91,8 @@ pub struct Steady {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
     #[command(flatten)]
+    span: Span,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -85,6 +104,8 @@ pub struct Handshakes {
     /// Handshakes in progress at a time on each thread
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
+    #[command(flatten)]
+    span: Span,
     #[command(flatten)]
     common: Common,
 }
@@ -101,6 +122,8 @@ pub struct Opens {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
     #[command(flatten)]
+    span: Span,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -115,6 +138,8 @@ pub struct Idle {
     /// Handshakes in progress at a time on each thread
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
+    #[command(flatten)]
+    span: Span,
     #[command(flatten)]
     common: Common,
 }
@@ -133,6 +158,8 @@ pub struct Plain {
     /// Connections through the proxy
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     connections: u32,
+    #[command(flatten)]
+    span: Span,
     #[command(flatten)]
     common: Common,
 }
@@ -166,13 +193,18 @@ struct TrafficFlags {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Run")]
-struct Common {
+struct Span {
     /// Time that counts
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// Time before it that does not
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     warmup: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Run")]
+struct Common {
     /// Threads, each with a ring of its own
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     threads: u32,
@@ -210,7 +242,8 @@ impl Command {
                     .pairs
                     .map_or(flags.sessions, |pairs| pairs.saturating_mul(2));
                 let target = Target::Relay(flags.relay.relay);
-                let mut plan = flags.common.plan(Scenario::Steady, target, sessions);
+                let mut plan = flags.span.plan(&flags.common, Scenario::Steady, target);
+                plan.sessions = sessions;
                 plan.streams = flags.streams;
                 plan.concurrency = flags.concurrency;
                 plan.traffic = flags.traffic.traffic(flags.payload, flags.window);
@@ -218,20 +251,22 @@ impl Command {
             }
             Self::Handshakes(flags) => {
                 let target = Target::Relay(flags.relay.relay);
-                let sessions = flags.concurrency;
-                let mut plan = flags.common.plan(Scenario::Handshakes, target, sessions);
+                let mut plan = flags.span.plan(&flags.common, Scenario::Handshakes, target);
+                plan.sessions = flags.concurrency;
                 plan.concurrency = flags.concurrency;
                 plan
             }
             Self::Opens(flags) => {
                 let target = Target::Relay(flags.relay.relay);
-                let mut plan = flags.common.plan(Scenario::Opens, target, flags.sessions);
+                let mut plan = flags.span.plan(&flags.common, Scenario::Opens, target);
+                plan.sessions = flags.sessions;
                 plan.concurrency = flags.concurrency;
                 plan
             }
             Self::Idle(flags) => {
                 let target = Target::Relay(flags.relay.relay);
-                let mut plan = flags.common.plan(Scenario::Idle, target, flags.sessions);
+                let mut plan = flags.span.plan(&flags.common, Scenario::Idle, target);
+                plan.sessions = flags.sessions;
                 plan.concurrency = flags.concurrency;
                 plan
             }
@@ -240,11 +275,14 @@ impl Command {
                     connect: flags.proxy,
                     listen: flags.listen,
                 };
-                let sessions = flags.connections;
-                let mut plan = flags.common.plan(Scenario::Plain, target, sessions);
+                let mut plan = flags.span.plan(&flags.common, Scenario::Plain, target);
+                plan.sessions = flags.connections;
                 plan.traffic = flags.traffic.traffic(Payload::Opaque, WINDOW_DEFAULT);
                 plan
             }
+            Self::Churn(flags) => flags.plan(),
+            Self::Slowloris(flags) => flags.plan(),
+            Self::SlowReader(flags) => flags.plan(),
         }
     }
 
@@ -257,6 +295,9 @@ impl Command {
             Self::Opens(flags) => &flags.common,
             Self::Idle(flags) => &flags.common,
             Self::Plain(flags) => &flags.common,
+            Self::Churn(flags) => &flags.common,
+            Self::Slowloris(flags) => &flags.common,
+            Self::SlowReader(flags) => &flags.common,
         };
         common.json.as_ref()
     }
@@ -275,12 +316,22 @@ impl TrafficFlags {
     }
 }
 
+impl Span {
+    fn plan(&self, common: &Common, scenario: Scenario, target: Target) -> Plan {
+        Plan {
+            warmup: self.warmup,
+            duration: self.duration,
+            ..common.plan(scenario, target)
+        }
+    }
+}
+
 impl Common {
-    fn plan(&self, scenario: Scenario, target: Target, sessions: u32) -> Plan {
+    fn plan(&self, scenario: Scenario, target: Target) -> Plan {
         Plan {
             scenario,
             target,
-            sessions,
+            sessions: 1,
             streams: 1,
             traffic: Traffic {
                 mode: Mode::Bulk,
@@ -298,10 +349,13 @@ impl Common {
                 congestion: self.congestion.clone(),
                 is_spinning: self.spin,
             },
-            warmup: self.warmup,
-            duration: self.duration,
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
             relay_pid: self.relay_pid,
+            admin: None,
             lag_percent_max: self.lag_max,
+            churn: Churn::default(),
+            slow: Slow::default(),
         }
     }
 }

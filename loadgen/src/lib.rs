@@ -8,14 +8,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod books;
 pub mod cli;
 pub mod failures;
+pub mod findings;
+pub mod health;
 pub mod latency;
 pub mod machine;
 pub mod plan;
 pub mod process;
 pub mod report;
 pub mod run;
+pub mod sockets;
 pub mod tally;
 
 mod payload;

@@ -15,7 +15,7 @@ use ringway_loadgen::cli::{Cli, Command};
 use ringway_loadgen::machine::Machine;
 use ringway_loadgen::plan::{Host, Plan};
 use ringway_loadgen::report::{self, Verdict};
-use ringway_loadgen::run::{self, Outcome, Progress, RunError};
+use ringway_loadgen::run::{self, News, Outcome, Progress, RunError};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let interrupt = Arc::new(AtomicBool::new(false));
     watch_interrupts(&interrupt);
     let mut reporter = Reporter::new();
-    let result = run::run(&plan, &interrupt, &mut |progress| reporter.show(progress));
+    let result = run::run(&plan, &interrupt, &mut |news| reporter.tell(&news));
     reporter.clear();
     match result {
         Ok(outcome) => finish(&cli.command, &plan, &outcome),
@@ -130,6 +130,16 @@ impl Reporter {
             is_shown: false,
             last: Progress::default(),
         }
+    }
+
+    fn tell(&mut self, news: &News<'_>) {
+        let line = match news {
+            News::Progress(progress) => return self.show(*progress),
+            News::Round(round) => report::round_line(round),
+            News::Window(number, window) => report::window_line(*number, window),
+        };
+        self.clear();
+        drop(writeln!(io::stderr().lock(), "{line}"));
     }
 
     fn show(&mut self, progress: Progress) {

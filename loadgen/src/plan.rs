@@ -11,9 +11,13 @@ use std::time::Duration;
 
 use ringway_proto::key::PublicKey;
 
+pub use self::churn::{Churn, End, KillPhase, STANDING};
 pub use self::limits::{Host, PlanError};
+pub use self::slow::{Loiter, Slow};
 
+mod churn;
 mod limits;
+mod slow;
 
 /// Everything a run needs to know.
 #[derive(Debug, Clone)]
@@ -23,7 +27,7 @@ pub struct Plan {
     /// To whom.
     pub target: Target,
     /// Sessions at a time; half of them dial the other half where streams are used. Through a plain
-    /// proxy: connections to the proxy.
+    /// proxy: connections to the proxy. Of a churn: connections that come and go at a time.
     pub sessions: u32,
     /// Streams of each dialing session.
     pub streams: u32,
@@ -39,13 +43,21 @@ pub struct Plan {
     pub duration: Duration,
     /// Process whose processor time and memory are measured.
     pub relay_pid: Option<u32>,
+    /// Where the relay tells its state; its books are compared if it is given.
+    pub admin: Option<SocketAddr>,
     /// Lag of the schedule that makes a run untrustworthy, in percent of the median response.
     pub lag_percent_max: u32,
+    /// What only a churn has.
+    pub churn: Churn,
+    /// What only runs with slow peers have.
+    pub slow: Slow,
 }
 
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
+    /// Connections come, reach a phase of their life and are killed there.
+    Churn,
     /// Sessions come and go as fast as they can.
     Handshakes,
     /// Sessions stand and say nothing.
@@ -54,6 +66,10 @@ pub enum Scenario {
     Opens,
     /// Messages over connections through a proxy that knows nothing of this protocol.
     Plain,
+    /// Messages over streams, while other sessions now and then stop reading.
+    SlowReader,
+    /// Connections that never finish their handshake.
+    Slowloris,
     /// Messages over streams.
     Steady,
 }
@@ -63,10 +79,13 @@ impl Scenario {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Churn => "churn",
             Self::Handshakes => "handshakes",
             Self::Idle => "idle",
             Self::Opens => "opens",
             Self::Plain => "plain",
+            Self::SlowReader => "slow-reader",
+            Self::Slowloris => "slowloris",
             Self::Steady => "steady",
         }
     }
@@ -74,7 +93,13 @@ impl Scenario {
     /// Returns whether messages travel.
     #[must_use]
     pub const fn has_traffic(self) -> bool {
-        matches!(self, Self::Plain | Self::Steady)
+        matches!(self, Self::Plain | Self::SlowReader | Self::Steady)
+    }
+
+    /// Returns whether streams come and go, so that their places are used again.
+    #[must_use]
+    pub const fn recycles_streams(self) -> bool {
+        matches!(self, Self::Churn | Self::Opens)
     }
 }
 
@@ -206,9 +231,9 @@ impl Plan {
     #[must_use]
     pub const fn pairs(&self) -> u32 {
         match self.scenario {
-            Scenario::Handshakes | Scenario::Idle => 0,
+            Scenario::Churn | Scenario::Handshakes | Scenario::Idle | Scenario::Slowloris => 0,
             Scenario::Plain => self.sessions,
-            Scenario::Opens | Scenario::Steady => self.sessions / 2,
+            Scenario::Opens | Scenario::SlowReader | Scenario::Steady => self.sessions / 2,
         }
     }
 
@@ -216,9 +241,35 @@ impl Plan {
     #[must_use]
     pub const fn streams_total(&self) -> u32 {
         match self.scenario {
-            Scenario::Steady => self.pairs().saturating_mul(self.streams),
+            Scenario::SlowReader | Scenario::Steady => self.pairs().saturating_mul(self.streams),
             Scenario::Plain => self.sessions,
-            Scenario::Handshakes | Scenario::Idle | Scenario::Opens => 0,
+            Scenario::Churn
+            | Scenario::Handshakes
+            | Scenario::Idle
+            | Scenario::Opens
+            | Scenario::Slowloris => 0,
+        }
+    }
+
+    /// Returns whether the relay's books are compared before and after.
+    #[must_use]
+    pub const fn compares_books(&self) -> bool {
+        matches!(
+            self.scenario,
+            Scenario::Churn | Scenario::SlowReader | Scenario::Slowloris
+        )
+    }
+
+    /// Returns the sessions that stand before the load begins.
+    #[must_use]
+    pub const fn sessions_standing(&self) -> u32 {
+        match self.scenario {
+            Scenario::Churn => self.placement.threads.saturating_mul(STANDING),
+            Scenario::Handshakes | Scenario::Slowloris => 0,
+            Scenario::Plain => self.sessions.saturating_mul(2),
+            Scenario::Idle | Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {
+                self.sessions
+            }
         }
     }
 

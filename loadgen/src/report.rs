@@ -5,9 +5,11 @@
 //! Units: processor time a byte is given as seconds a gigabyte (10^9 bytes), a message as microseconds;
 //! a message there and back crosses the relay twice and counts as two.
 
+pub use self::findings::{round_line, window_line};
 pub use self::json::document;
 pub use self::text::{line, table};
 
+mod findings;
 mod json;
 mod text;
 
@@ -76,10 +78,14 @@ impl Figures {
                 relay.end.user_percent_since(&relay.start),
             )
         });
-        let rss = outcome.relay.map(|relay| {
-            let grown = float(relay.end.rss_bytes) - float(relay.before.rss_bytes);
-            grown / f64::from(plan.sessions.max(1))
-        });
+        // Where sessions come and go, or memory is the point of the findings, a share says nothing.
+        let rss = outcome
+            .relay
+            .filter(|_| !plan.compares_books())
+            .map(|relay| {
+                let grown = float(relay.end.rss_bytes) - float(relay.before.rss_bytes);
+                grown / f64::from(plan.sessions.max(1))
+            });
         Self {
             seconds,
             bytes_per_second: float(tally.bytes) / seconds,

@@ -14,12 +14,19 @@ use std::time::{Duration, Instant};
 
 use ringway_shards::ring::Waker;
 
+use crate::books::Books;
 use crate::failures::Failures;
+use crate::findings::{Findings, Round, Window};
 use crate::plan::{Plan, Scenario};
 use crate::process::ProcessSample;
 use crate::shared::{Phase, Shared};
 use crate::tally::Tally;
 use crate::worker::{Worker, WorkerError};
+
+mod loiters;
+mod outcome;
+mod rounds;
+mod windows;
 
 /// What a run found.
 #[derive(Debug, Clone)]
@@ -34,6 +41,19 @@ pub struct Outcome {
     pub is_on_time: bool,
     /// Time from the first connection to the last session, then to the last stream.
     pub setup: [Duration; 2],
+    /// What only this scenario finds.
+    pub findings: Findings,
+}
+
+/// News of a run while it goes on.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// Where it is, about once a second.
+    Progress(Progress),
+    /// A round of a churn has ended.
+    Round(&'a Round),
+    /// A window of slow readers has ended; its number, from 1.
+    Window(u32, &'a Window),
 }
 
 /// What the relay's process cost.
@@ -79,6 +99,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The relay's books cannot be read.
+    #[error("{0}")]
+    Books(String),
     /// Sessions or streams could not be made; nothing was measured.
     #[error("{what}")]
     Setup {
@@ -89,14 +112,15 @@ pub enum RunError {
     },
 }
 
-/// Carries out `plan`, calls `report` about once a second, and ends early when `interrupt` becomes true.
+/// Carries out `plan`, calls `report` about once a second and at other news, and ends early when
+/// `interrupt` becomes true.
 ///
 /// # Errors
 /// [`RunError`] when there is nothing to report. Failures within a run are part of the outcome.
 pub fn run(
     plan: &Plan,
     interrupt: &AtomicBool,
-    report: &mut dyn FnMut(Progress),
+    report: &mut dyn FnMut(News<'_>),
 ) -> Result<Outcome, RunError> {
     let plan = Arc::new(plan.clone());
     let mut run = Run {
@@ -104,11 +128,15 @@ pub fn run(
         threads: Vec::new(),
         wakers: Vec::new(),
         before: None,
+        books: None,
         interrupt,
         report,
         plan,
     };
     run.before = run.look()?;
+    if run.plan.compares_books() {
+        run.books = Some(Books::at_rest(&run.plan).map_err(RunError::Books)?);
+    }
     if let Err(error) = run.start() {
         // The first error is the one to tell.
         drop(run.stop());
@@ -125,7 +153,7 @@ pub fn run(
         }
         Err(error) => return Err(error),
     };
-    Ok(run.outcome(tally, &middle))
+    Ok(run.outcome(tally, middle))
 }
 
 struct Run<'a> {
@@ -134,8 +162,10 @@ struct Run<'a> {
     threads: Vec<JoinHandle<Result<Tally, WorkerError>>>,
     wakers: Vec<Waker>,
     before: Option<ProcessSample>,
+    /// Before the first connection.
+    books: Option<Books>,
     interrupt: &'a AtomicBool,
-    report: &'a mut dyn FnMut(Progress),
+    report: &'a mut dyn FnMut(News<'_>),
 }
 
 /// What was seen between start and end.
@@ -143,7 +173,27 @@ struct Middle {
     start: Option<ProcessSample>,
     end: Option<ProcessSample>,
     setup: [Duration; 2],
+    special: Special,
+}
+
+/// What came of the part that counts.
+#[derive(Default)]
+struct Special {
+    findings: Findings,
     is_complete: bool,
+    /// What went wrong, in words.
+    problems: Vec<String>,
+    /// Time that counted, where the threads do not know it.
+    measured: Option<Duration>,
+}
+
+impl Special {
+    fn complete() -> Self {
+        Self {
+            is_complete: true,
+            ..Self::default()
+        }
+    }
 }
 
 impl Run<'_> {
@@ -185,12 +235,9 @@ impl Run<'_> {
     fn conduct(&mut self) -> Result<Middle, RunError> {
         let plan = Arc::clone(&self.plan);
         let begun = Instant::now();
-        let sessions = match plan.scenario {
-            Scenario::Handshakes => 0,
-            Scenario::Plain => plan.sessions.saturating_mul(2),
-            Scenario::Idle | Scenario::Opens | Scenario::Steady => plan.sessions,
-        };
-        self.set_up("sessions", sessions, |progress| progress.sessions)?;
+        self.set_up("sessions", plan.sessions_standing(), |progress| {
+            progress.sessions
+        })?;
         let sessions_took = begun.elapsed();
         self.enter(Phase::Open);
         self.set_up("streams", plan.streams_total(), |progress| progress.streams)?;
@@ -199,15 +246,32 @@ impl Run<'_> {
         let is_warm = self.pass(plan.warmup);
         self.enter(Phase::Measure);
         let start = self.look()?;
-        let is_complete = self.pass(plan.duration) && is_warm;
-        let end = self.look()?;
+        let mut special = match plan.scenario {
+            Scenario::Churn => self.conduct_rounds()?,
+            Scenario::Slowloris => self.conduct_loiters()?,
+            Scenario::SlowReader => self.conduct_windows()?,
+            Scenario::Handshakes
+            | Scenario::Idle
+            | Scenario::Opens
+            | Scenario::Plain
+            | Scenario::Steady => Special {
+                is_complete: self.pass(plan.duration),
+                ..Special::default()
+            },
+        };
+        special.is_complete &= is_warm;
+        // A relay that is gone by now ends the run, not its result.
+        let end = self.look().unwrap_or_else(|error| {
+            special.problems.push(error.to_string());
+            None
+        });
         self.enter(Phase::Drain);
         self.drain();
         Ok(Middle {
             start,
             end,
             setup,
-            is_complete,
+            special,
         })
     }
 
@@ -240,7 +304,7 @@ impl Run<'_> {
             } else {
                 if told.elapsed() >= REPORT_TIME {
                     told = Instant::now();
-                    (self.report)(progress);
+                    (self.report)(News::Progress(progress));
                 }
                 thread::sleep(POLL_TIME);
                 continue;
@@ -267,7 +331,7 @@ impl Run<'_> {
             if told.elapsed() >= REPORT_TIME {
                 told = Instant::now();
                 let progress = self.progress();
-                (self.report)(progress);
+                (self.report)(News::Progress(progress));
             }
             // Long sleeps: on few cores a conductor that looks often disturbs what it measures.
             thread::sleep(left.min(PASS_TIME));
@@ -308,28 +372,18 @@ impl Run<'_> {
         }
     }
 
-    fn outcome(&self, mut tally: Tally, middle: &Middle) -> Outcome {
-        let missing = tally.messages_sent.abs_diff(tally.messages_received);
-        for _ in 0..missing.min(1) {
-            tally
-                .failures
-                .count(&format!("messages that never arrived: {missing}"));
-        }
-        let relay = match (self.before, middle.start, middle.end) {
-            (Some(before), Some(start), Some(end)) => Some(RelayCost { before, start, end }),
-            _ => None,
-        };
-        Outcome {
-            is_on_time: tally.latencies.is_on_time(self.plan.lag_percent_max),
-            tally,
-            relay,
-            is_complete: middle.is_complete,
-            setup: middle.setup,
-        }
-    }
-
     fn enter(&self, phase: Phase) {
         self.shared.enter(phase);
+        self.wake_all();
+    }
+
+    /// Opens the next round or window, or closes the present one.
+    fn set_gate(&self, gate: u32) {
+        self.shared.set_gate(gate);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         for waker in &self.wakers {
             waker.wake();
         }

@@ -3,9 +3,9 @@
 //! Here: the phase, which only the conductor moves, and counters, which only workers move. Not here:
 //! measurements; each worker keeps its own and hands them over at the end.
 //!
-//! Invariant: phases only go forward.
+//! Invariant: phases and gates only go forward.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use ringway_proto::time::Now;
@@ -63,6 +63,19 @@ pub(crate) struct Shared {
     pub(crate) bytes_received: AtomicU64,
     /// Workers that have nothing on its way any more.
     pub(crate) workers_drained: AtomicU32,
+    /// Number of the present gate; the conductor opens and closes rounds and windows with it. Odd in a
+    /// round of a churn, even with slow readers.
+    gate: AtomicU32,
+    /// Workers that have killed their share of cycles, summed over rounds.
+    pub(crate) workers_exhausted: AtomicU32,
+    /// Workers that have nothing of a round any more, summed over rounds.
+    pub(crate) workers_settled: AtomicU32,
+    /// Slow sessions that are not closed.
+    pub(crate) slow_open: AtomicU32,
+    /// Slow sessions that do not read any more.
+    pub(crate) slow_deaf: AtomicU32,
+    /// Whether a worker saw that going on makes no sense.
+    pub(crate) is_given_up: AtomicBool,
 }
 
 impl Shared {
@@ -78,6 +91,12 @@ impl Shared {
             rounds: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             workers_drained: AtomicU32::new(0),
+            gate: AtomicU32::new(0),
+            workers_exhausted: AtomicU32::new(0),
+            workers_settled: AtomicU32::new(0),
+            slow_open: AtomicU32::new(0),
+            slow_deaf: AtomicU32::new(0),
+            is_given_up: AtomicBool::new(false),
         }
     }
 
@@ -94,6 +113,16 @@ impl Shared {
         Phase::ALL.get(index).copied().unwrap_or(Phase::Close)
     }
 
+    /// Returns the number of the present gate.
+    #[inline]
+    pub(crate) fn gate(&self) -> u32 {
+        self.gate.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_gate(&self, gate: u32) {
+        self.gate.fetch_max(gate, Ordering::AcqRel);
+    }
+
     pub(crate) fn enter(&self, phase: Phase) {
         let index = Phase::ALL.iter().position(|other| *other == phase);
         let index = index.and_then(|index| u8::try_from(index).ok());
@@ -106,6 +135,12 @@ impl Shared {
 #[inline]
 pub(crate) fn bump(counter: &AtomicU32) {
     counter.fetch_add(1, Ordering::AcqRel);
+}
+
+/// Takes back what [`bump`] added.
+#[inline]
+pub(crate) fn unbump(counter: &AtomicU32) {
+    counter.fetch_sub(1, Ordering::AcqRel);
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use std::time::Duration;
 use ringway_proto::time::Now;
 
 use crate::failures::Failures;
-use crate::latency::Latencies;
+use crate::latency::{Latencies, Times};
 use crate::payload::Head;
+use crate::plan::KillPhase;
 
 /// One thread's numbers; those of several threads add up.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,30 @@ pub struct Tally {
     pub cpu: Duration,
     /// Time that counted.
     pub measured: Duration,
+    /// Cycles of a churn that were killed in their phase, in the order of [`KillPhase::ALL`].
+    pub cycles: [u64; KillPhase::ALL.len()],
+    /// Cycles of a churn that ended otherwise.
+    pub cycles_failed: u64,
+    /// Streams that the standing sessions of a churn accepted, and that were reset under them.
+    pub streams_accepted: u64,
+    /// See `streams_accepted`.
+    pub streams_reset: u64,
+    /// Connections that never finish a handshake, in the order of
+    /// [`Loiter::ALL`](crate::plan::Loiter::ALL); empty in other runs.
+    pub loiters: Vec<LoiterTally>,
+    /// How slow sessions and streams ended, by name. No failures: they are what such a run is about.
+    pub slow_ends: Failures,
+}
+
+/// Connections of one kind that never finish a handshake.
+#[derive(Debug, Clone, Default)]
+pub struct LoiterTally {
+    /// Connected.
+    pub connected: u64,
+    /// How the relay ended them, by name.
+    pub ends: Failures,
+    /// Time from connected to the end.
+    pub life: Times,
 }
 
 impl Tally {
@@ -62,6 +87,22 @@ impl Tally {
         self.partial_messages += other.partial_messages;
         self.cpu += other.cpu;
         self.measured = self.measured.max(other.measured);
+        for (sum, count) in self.cycles.iter_mut().zip(other.cycles) {
+            *sum += count;
+        }
+        self.cycles_failed += other.cycles_failed;
+        self.streams_accepted += other.streams_accepted;
+        self.streams_reset += other.streams_reset;
+        self.slow_ends.merge(&other.slow_ends);
+        self.loiters.resize_with(
+            self.loiters.len().max(other.loiters.len()),
+            LoiterTally::default,
+        );
+        for (sum, kind) in self.loiters.iter_mut().zip(&other.loiters) {
+            sum.connected += kind.connected;
+            sum.ends.merge(&kind.ends);
+            sum.life.merge(&kind.life);
+        }
     }
 
     /// Counts the end of a message's journey.
@@ -103,6 +144,23 @@ mod tests {
         assert_eq!((a.messages, a.bytes), (7, 70));
         assert_eq!(a.cpu, Duration::from_secs(2));
         assert_eq!(a.measured, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn cycles_and_lives_add_up_too() {
+        let mut a = Tally::default();
+        let mut b = Tally::default();
+        b.cycles[2] = 5;
+        b.loiters = vec![LoiterTally::default(); 3];
+        b.loiters[1].connected = 1;
+        b.loiters[1].ends.count("reset");
+        b.loiters[1].life.record(Duration::from_secs(5));
+        for _ in 0..2 {
+            a.merge(&b);
+        }
+        assert_eq!((a.cycles[2], a.loiters[1].connected), (10, 2));
+        assert_eq!(a.loiters[1].ends.total(), 2);
+        assert_eq!(a.loiters[1].life.count(), 2);
     }
 
     #[test]

@@ -10,12 +10,15 @@
 //! Both sessions of a pair live on one thread. The relay deals sessions out to its shards by itself, so
 //! pairs cross its shards no less for that.
 
+mod churn;
 mod ids;
 mod input;
+mod loiter;
 mod open;
 mod output;
 mod session;
 mod setup;
+mod slow;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,9 +33,12 @@ use ringway_shards::ring::{
     Slot, Wait, Waker,
 };
 
-use self::session::{Part, Session, Step, Stream};
+use self::churn::Cycles;
+use self::loiter::Loiters;
+use self::session::{Part, Session, SlowState, Step, Stream};
+use self::slow::SlowPairs;
 use crate::payload::{Filling, HEAD_LEN};
-use crate::plan::{Mode, Plan, Scenario, Target};
+use crate::plan::{End, Mode, Plan, STANDING, Scenario, Target};
 use crate::process;
 use crate::schedule::Schedule;
 use crate::shared::{Phase, Shared};
@@ -43,6 +49,8 @@ use crate::tally::Tally;
 pub(crate) enum WorkerError {
     #[error("cannot pin a thread to core {cpu}: {source}")]
     Pin { cpu: u32, source: io::Error },
+    #[error("{0}")]
+    Hello(&'static str),
     #[error(transparent)]
     Listen(#[from] ringway_shards::ring::ListenError),
     #[error("no randomness: {0}")]
@@ -62,6 +70,11 @@ pub(crate) struct Worker {
     /// Session of each slot.
     by_slot: Vec<u32>,
     sessions: Vec<Session>,
+    /// Sessions that are made once, in front of those that come and go.
+    standing: usize,
+    cycles: Cycles,
+    loiters: Loiters,
+    slow: SlowPairs,
     streams: Vec<Stream>,
     idle_streams: Vec<u32>,
     /// Sessions with something to send.
@@ -113,13 +126,18 @@ impl Worker {
         let message_bytes = usize::try_from(plan.traffic.message_bytes).unwrap_or(usize::MAX);
         let filling = Filling::new(message_bytes.max(HEAD_LEN));
         let now = shared.now();
+        let (sessions, standing) = sessions(plan, index)?;
         Ok(Self {
+            cycles: Cycles::new(&sessions),
+            loiters: Loiters::new(plan, now).map_err(WorkerError::Hello)?,
+            slow: SlowPairs::default(),
+            sessions,
+            standing,
             memory: output::Memory::new(plan, &filling),
             filling,
             target: plan.target.socket(),
             sources: sources(plan),
             by_slot: vec![u32::MAX; usize::try_from(sockets_max).unwrap_or(0)],
-            sessions: sessions(plan, index)?,
             streams: Vec::new(),
             idle_streams: Vec::new(),
             dirty: Vec::new(),
@@ -237,9 +255,14 @@ impl Worker {
     /// Begins what may begin now.
     fn advance(&mut self) {
         match (self.phase, self.plan.scenario) {
-            (Phase::Connect, Scenario::Handshakes) => {}
+            (Phase::Connect, Scenario::Handshakes | Scenario::Slowloris) => {}
             (Phase::Connect, _) => self.connect_more(),
-            (Phase::Open, Scenario::Steady) => self.open_more(Some(self.streams_own())),
+            (Phase::Open, Scenario::SlowReader | Scenario::Steady) => {
+                self.open_more(Some(self.streams_own()));
+            }
+            (Phase::Warmup | Phase::Measure, Scenario::Churn) => self.cycle_more(),
+            (Phase::Warmup | Phase::Measure, Scenario::Slowloris) => self.loiter_more(),
+            (Phase::Warmup | Phase::Measure, Scenario::SlowReader) => self.slow_more(),
             (Phase::Warmup | Phase::Measure, Scenario::Handshakes) => self.connect_again(),
             (Phase::Warmup | Phase::Measure, Scenario::Opens) => self.open_more(None),
             (Phase::Warmup | Phase::Measure, _) => self.release_due(),
@@ -279,6 +302,9 @@ impl Worker {
 
     /// Starts the clock, or sends at full speed.
     fn start_traffic(&mut self) {
+        if !self.plan.scenario.has_traffic() {
+            return;
+        }
         if let Some(rate) = self.plan.traffic.rate {
             let own = u64::try_from(self.senders.len()).unwrap_or(u64::MAX);
             let total = u64::from(self.plan.streams_total());
@@ -305,7 +331,10 @@ impl Worker {
     /// Reports once that everything sent from here has arrived.
     fn check_drained(&mut self) {
         let is_quiet = match self.plan.scenario {
-            Scenario::Steady => self.tally.messages_sent == self.tally.messages_received,
+            Scenario::Churn => self.cycles.is_quiet(),
+            Scenario::SlowReader | Scenario::Steady => {
+                self.tally.messages_sent == self.tally.messages_received
+            }
             Scenario::Plain => {
                 // In this order: both only grow, so that equal means equal at one moment.
                 let received = self.shared.messages_received.load(Ordering::Acquire);
@@ -313,7 +342,7 @@ impl Worker {
             }
             Scenario::Opens => self.opening == 0,
             Scenario::Handshakes => self.connecting == 0,
-            Scenario::Idle => true,
+            Scenario::Idle | Scenario::Slowloris => true,
         };
         if is_quiet && !self.is_drained {
             self.is_drained = true;
@@ -388,10 +417,12 @@ fn pin(plan: &Plan, index: u32) -> Result<(), WorkerError> {
 
 fn sources(plan: &Plan) -> Vec<ConnectOptions> {
     let congestion = &plan.placement.congestion;
+    let is_churn = plan.scenario == Scenario::Churn;
     let option = |source| ConnectOptions {
         source,
         port_range: None,
         congestion: congestion.clone(),
+        closes_with_fin: is_churn && plan.churn.end == End::Fin,
     };
     if plan.placement.sources.is_empty() {
         return vec![option(None)];
@@ -402,27 +433,54 @@ fn sources(plan: &Plan) -> Vec<ConnectOptions> {
         .collect()
 }
 
-/// Returns the thread's sessions, pairs side by side.
-fn sessions(plan: &Plan, index: u32) -> Result<Vec<Session>, WorkerError> {
+/// Returns the thread's sessions, pairs side by side, and how many of them are made once; those that
+/// come and go follow.
+fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), WorkerError> {
+    let pair: &[Part] = &[Part::Acceptor, Part::Dialer];
     let (parts, count): (&[Part], u32) = match plan.scenario {
+        Scenario::Churn => (&[Part::Acceptor], STANDING),
         Scenario::Handshakes => (&[Part::Alone], plan.concurrency),
         Scenario::Idle => (&[Part::Alone], plan.share(plan.sessions, index)),
         Scenario::Plain => (&[Part::Client], plan.share(plan.sessions, index)),
-        Scenario::Opens | Scenario::Steady => (
-            &[Part::Acceptor, Part::Dialer],
-            plan.share(plan.pairs(), index),
-        ),
+        Scenario::Slowloris => (&[Part::Loiterer], plan.share(plan.sessions, index)),
+        Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {
+            (pair, plan.share(plan.pairs(), index))
+        }
     };
     let mut sessions = Vec::new();
+    add_sessions(&mut sessions, parts, count)?;
+    let standing = sessions.len();
+    match plan.scenario {
+        Scenario::Churn => add_sessions(&mut sessions, &[Part::Churner], plan.concurrency)?,
+        Scenario::SlowReader => {
+            add_sessions(&mut sessions, pair, plan.share(plan.slow.pairs, index))?;
+        }
+        _ => {}
+    }
+    for session in &mut sessions[standing..] {
+        session.slow = (plan.scenario == Scenario::SlowReader).then(SlowState::default);
+    }
+    Ok((sessions, standing))
+}
+
+fn add_sessions(
+    sessions: &mut Vec<Session>,
+    parts: &[Part],
+    count: u32,
+) -> Result<(), WorkerError> {
     for _ in 0..count {
         for part in parts {
             let mut seed = [0; 32];
             getrandom::fill(&mut seed).map_err(WorkerError::Random)?;
             let own = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
-            sessions.push(Session::new(*part, own ^ 1, seed));
+            let partner = match part {
+                Part::Churner => churn::standing_partner(own),
+                _ => own ^ 1,
+            };
+            sessions.push(Session::new(*part, partner, seed));
         }
     }
-    Ok(sessions)
+    Ok(())
 }
 
 /// Returns an index of a table.

@@ -1,7 +1,8 @@
 //! The generator against a real relay in the same process.
 //!
 //! Here: every scenario for a short time, the conservation of messages, verified bytes, and a relay
-//! that owns nothing afterwards. Not here: figures; no test depends on the speed of the machine.
+//! that owns nothing afterwards. Not here: figures; no test depends on the speed of the machine. Peers
+//! that misbehave stand in `relay/hostile.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,10 +10,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ringway_loadgen::plan::{
-    Host, Mode, Payload, Placement, Plan, RelayAddress, Scenario, Target, Traffic,
+    Churn, Host, Mode, Payload, Placement, Plan, RelayAddress, Scenario, Slow, Target, Traffic,
 };
 use ringway_loadgen::report::{Verdict, document};
-use ringway_loadgen::run::{Outcome, RunError, run};
+use ringway_loadgen::run::{News, Outcome, RunError, run};
 use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::SecretKey;
@@ -21,6 +22,9 @@ use ringway_shards::ring::RingConfig;
 use ringway_shards::set::{
     AdmissionLimits, BACKLOG_DEFAULT, QueueLimits, ShardSet, ShardSetConfig, Timeouts,
 };
+
+#[path = "relay/hostile.rs"]
+mod hostile;
 
 /// Starts a relay on a free port of the loopback.
 fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
@@ -83,7 +87,10 @@ fn plan(scenario: Scenario, relay: RelayAddress) -> Plan {
         warmup: Duration::from_millis(50),
         duration: Duration::from_millis(400),
         relay_pid: Some(std::process::id()),
+        admin: None,
         lag_percent_max: 25,
+        churn: Churn::default(),
+        slow: Slow::default(),
     }
 }
 
@@ -228,8 +235,10 @@ fn an_interrupt_gives_a_partial_result() {
     plan.duration = Duration::from_secs(3_600);
     let interrupt = AtomicBool::new(false);
     // Setting up may take longer than the first report on a busy machine.
-    let outcome = run(&plan, &interrupt, &mut |progress| {
-        interrupt.store(progress.messages > 0, std::sync::atomic::Ordering::Release);
+    let outcome = run(&plan, &interrupt, &mut |news| {
+        if let News::Progress(progress) = news {
+            interrupt.store(progress.messages > 0, std::sync::atomic::Ordering::Release);
+        }
     })
     .unwrap();
     assert!(!outcome.is_complete);

@@ -421,6 +421,7 @@ impl DataThread {
                         source: Some(source),
                         port_range: Some(core.local_port_bounds()),
                         congestion: congestion.clone(),
+                        closes_with_fin: false,
                     };
                     if let Err(error) = ring.connect(target, &options, dial.token()) {
                         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);

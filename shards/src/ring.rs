@@ -213,14 +213,15 @@ impl Ring {
         self.accepting.resume();
     }
 
-    /// Starts receiving on a socket; it goes on until `ReceiveEnded` or `Closed`.
+    /// Starts receiving on a socket; it goes on until `ReceiveEnded` or `Closed`. After `ReceiveEnded`
+    /// it may be asked for again.
     pub fn receive(&mut self, slot: Slot) {
         let Some(state) = self.slots.of_mut(slot.0) else {
             return;
         };
         if state.phase != Phase::Open
             || state.standing != Standing::Known
-            || state.receive != Receive::Idle
+            || !matches!(state.receive, Receive::Idle | Receive::Ended)
         {
             return;
         }
@@ -229,6 +230,16 @@ impl Ring {
             slot: slot.0,
             generation: state.generation,
         });
+    }
+
+    /// Stops receiving: `ReceiveEnded` with `ECANCELED` follows, unless the receive ended by itself
+    /// before. Bytes that arrive later stay in the kernel, and fill the window of the socket.
+    pub fn stop_receive(&mut self, slot: Slot) {
+        let state = self.slots.of(slot.0);
+        let state = state.filter(|state| state.phase == Phase::Open);
+        if let Some([Some(receive), _]) = state.map(|state| state.tags(slot.0)) {
+            self.kernel.push(Plain::Cancel { tag: receive });
+        }
     }
 
     /// Sends a batch; `Sent` follows, with `ECANCELED` if the socket is not open any more.

@@ -16,7 +16,7 @@ use std::fs;
 
 use ringway_proto::limits::{RECORD_PAYLOAD_MAX, STREAMS_MAX, WINDOW_INITIAL, WINDOW_MAX};
 
-use super::{Payload, Plan, Scenario};
+use super::{Payload, Plan, STANDING, Scenario};
 use crate::payload::HEAD_LEN;
 use crate::process;
 
@@ -73,6 +73,9 @@ impl Plan {
             self.check_counts(),
             self.check_message(),
             self.check_window(),
+            self.check_churn(),
+            self.check_slow(),
+            self.check_target(),
             self.check_files(host),
             self.check_ports(host),
             self.check_memory(host),
@@ -97,10 +100,14 @@ impl Plan {
                 .sessions
                 .saturating_add(self.sessions.div_ceil(threads)),
             // One closes while the next connects.
+            Scenario::Churn => self.concurrency.saturating_mul(2).saturating_add(STANDING),
             Scenario::Handshakes => self.concurrency.saturating_mul(2),
+            Scenario::Slowloris => self.sessions.div_ceil(threads),
             // A pair stays together.
-            Scenario::Idle | Scenario::Opens | Scenario::Steady => {
-                (self.sessions / 2).div_ceil(threads).saturating_mul(2)
+            Scenario::Idle | Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {
+                let fast = (self.sessions / 2).div_ceil(threads);
+                let slow = self.slow.pairs.div_ceil(threads);
+                fast.saturating_add(slow).saturating_mul(2)
             }
         };
         base.saturating_add(SLOTS_SPARE)
@@ -113,13 +120,17 @@ impl Plan {
         }
         let pairs = self.pairs();
         match self.scenario {
-            Scenario::Opens | Scenario::Steady if !self.sessions.is_multiple_of(2) => {
+            Scenario::Opens | Scenario::SlowReader | Scenario::Steady
+                if !self.sessions.is_multiple_of(2) =>
+            {
                 Some(format!(
                     "--sessions {} is odd: half of the sessions dial the other half",
                     self.sessions
                 ))
             }
-            Scenario::Opens | Scenario::Plain | Scenario::Steady if pairs < threads => {
+            Scenario::Opens | Scenario::Plain | Scenario::SlowReader | Scenario::Steady
+                if pairs < threads =>
+            {
                 Some(format!(
                     "{pairs} pairs on {threads} threads leave a thread without work: lower --threads"
                 ))
@@ -173,6 +184,62 @@ impl Plan {
         })
     }
 
+    fn check_churn(&self) -> Option<String> {
+        if self.scenario != Scenario::Churn {
+            return None;
+        }
+        let churn = &self.churn;
+        let streams = self.concurrency.div_ceil(STANDING);
+        if churn.rounds == 0 || churn.phases.is_empty() {
+            Some("--rounds is at least 1, and --phases names at least one phase".into())
+        } else if churn
+            .cycles
+            .is_some_and(|cycles| cycles < u64::from(churn.rounds))
+        {
+            Some(format!(
+                "{} rounds of less than one cycle: raise --cycles or lower --rounds",
+                churn.rounds
+            ))
+        } else if streams > STREAMS_MAX {
+            Some(format!(
+                "--concurrency {}: {streams} streams on each of the {STANDING} standing sessions of a \
+                 thread, but the protocol allows {STREAMS_MAX}: lower it or add --threads",
+                self.concurrency
+            ))
+        } else {
+            None
+        }
+    }
+
+    fn check_slow(&self) -> Option<String> {
+        if self.scenario != Scenario::SlowReader {
+            return None;
+        }
+        let slow = &self.slow;
+        if slow.pairs == 0 || slow.windows < 2 {
+            return Some(
+                "--slow is at least 1, and --windows at least 2: one without, one with".into(),
+            );
+        }
+        (slow.streams == 0 || slow.streams > STREAMS_MAX).then(|| {
+            format!(
+                "--slow-streams {}: the protocol allows 1 to {STREAMS_MAX}",
+                slow.streams
+            )
+        })
+    }
+
+    /// The kernel's list of sockets is searched for the address that is connected to.
+    fn check_target(&self) -> Option<String> {
+        let looks = matches!(self.scenario, Scenario::Churn | Scenario::Slowloris);
+        let ip = self.target.socket().ip();
+        (looks && ip.is_unspecified()).then(|| {
+            format!(
+                "--relay with {ip}: name the address itself, so that its sockets can be counted"
+            )
+        })
+    }
+
     fn check_files(&self, host: &Host) -> Option<String> {
         let want = u64::from(self.sockets_per_thread()) + FILES_SPARE;
         (want > host.files_max).then(|| {
@@ -189,10 +256,10 @@ impl Plan {
 
     fn check_ports(&self, host: &Host) -> Option<String> {
         let connections = match self.scenario {
-            Scenario::Handshakes => {
-                u64::from(self.concurrency) * u64::from(self.placement.threads) * 2
+            Scenario::Churn | Scenario::Handshakes => {
+                u64::from(self.sockets_per_thread()) * u64::from(self.placement.threads)
             }
-            _ => u64::from(self.sessions),
+            _ => u64::from(self.sessions) + 2 * u64::from(self.slow.pairs),
         };
         let sources = u64::try_from(self.placement.sources.len().max(1)).unwrap_or(1);
         let have = sources * host.ports;
@@ -294,7 +361,10 @@ mod tests {
             warmup: Duration::ZERO,
             duration: Duration::from_secs(1),
             relay_pid: None,
+            admin: None,
             lag_percent_max: 25,
+            churn: Churn::default(),
+            slow: Slow::default(),
         }
     }
 
@@ -345,6 +415,53 @@ mod tests {
         plan.traffic.window_bytes = 1;
         let problems = plan.check(&HOST).unwrap_err().problems;
         assert_eq!(problems.len(), 3);
+    }
+
+    #[test]
+    fn churns_that_cannot_be_counted_are_refused() {
+        let mut plan = plan();
+        plan.scenario = Scenario::Churn;
+        assert_eq!(plan.check(&HOST), Ok(()));
+        plan.churn.cycles = Some(2);
+        plan.churn.rounds = 3;
+        assert!(problem(&plan).contains("lower --rounds"));
+        plan.churn.rounds = 0;
+        assert!(problem(&plan).contains("--rounds is at least 1"));
+        plan.churn = Churn::default();
+        plan.concurrency = 4 * STREAMS_MAX + 1;
+        assert!(problem(&plan).contains("2049 streams on each"));
+        plan.concurrency = 1;
+        plan.target = Target::Proxy {
+            connect: "0.0.0.0:1".parse().unwrap(),
+            listen: "127.0.0.1:2".parse().unwrap(),
+        };
+        assert!(problem(&plan).contains("name the address itself"));
+    }
+
+    #[test]
+    fn slow_readers_need_windows_to_compare() {
+        let mut plan = plan();
+        plan.scenario = Scenario::SlowReader;
+        assert!(problem(&plan).contains("--slow is at least 1"));
+        plan.slow.pairs = 1;
+        assert_eq!(plan.check(&HOST), Ok(()));
+        plan.slow.windows = 1;
+        assert!(problem(&plan).contains("--windows at least 2"));
+        plan.slow.windows = 2;
+        plan.slow.streams = 0;
+        assert!(problem(&plan).contains("--slow-streams 0"));
+    }
+
+    #[test]
+    fn ten_thousand_loiterers_fit_one_process_and_one_address() {
+        let mut plan = plan();
+        plan.scenario = Scenario::Slowloris;
+        plan.sessions = 10_000;
+        assert_eq!(plan.check(&HOST), Ok(()));
+        plan.sessions = 30_000;
+        let text = problem(&plan);
+        assert!(text.contains("open files"), "{text}");
+        assert!(text.contains("name 2 addresses with --src"), "{text}");
     }
 
     #[test]

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Figures, Verdict};
+use crate::findings::Findings;
 use crate::latency::Summary;
 use crate::machine::Machine;
-use crate::plan::Plan;
+use crate::plan::{Plan, Scenario};
 use crate::process::ProcessSample;
 use crate::run::Outcome;
 
@@ -33,6 +34,7 @@ struct Document<'a> {
     latencies: BTreeMap<&'static str, Summary>,
     failures: BTreeMap<&'a str, u64>,
     relay: Option<RelayDocument>,
+    findings: &'a Findings,
 }
 
 #[derive(Serialize)]
@@ -52,6 +54,27 @@ struct PlanDocument {
     is_spinning: bool,
     duration_seconds: f64,
     warmup_seconds: f64,
+    sources: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    churn: Option<ChurnDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow: Option<SlowDocument>,
+}
+
+#[derive(Serialize)]
+struct ChurnDocument {
+    cycles: Option<u64>,
+    rate: Option<u64>,
+    rounds: u32,
+    phases: Vec<&'static str>,
+    end: &'static str,
+}
+
+#[derive(Serialize)]
+struct SlowDocument {
+    pairs: u32,
+    streams: u32,
+    windows: u32,
 }
 
 #[derive(Serialize)]
@@ -121,6 +144,7 @@ pub fn document(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
             start: relay.start,
             end: relay.end,
         }),
+        findings: &outcome.findings,
     };
     serde_json::to_string_pretty(&document).unwrap_or_default()
 }
@@ -142,5 +166,23 @@ fn plan_document(plan: &Plan) -> PlanDocument {
         is_spinning: plan.placement.is_spinning,
         duration_seconds: plan.duration.as_secs_f64(),
         warmup_seconds: plan.warmup.as_secs_f64(),
+        sources: plan
+            .placement
+            .sources
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        churn: (plan.scenario == Scenario::Churn).then(|| ChurnDocument {
+            cycles: plan.churn.cycles,
+            rate: plan.churn.rate,
+            rounds: plan.churn.rounds,
+            phases: plan.churn.phases.iter().map(|phase| phase.name()).collect(),
+            end: plan.churn.end.name(),
+        }),
+        slow: (plan.scenario == Scenario::SlowReader).then_some(SlowDocument {
+            pairs: plan.slow.pairs,
+            streams: plan.slow.streams,
+            windows: plan.slow.windows,
+        }),
     }
 }

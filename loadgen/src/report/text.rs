@@ -26,8 +26,11 @@ pub fn table(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
             bytes(figures.bytes_per_second),
             count(figures.messages_per_second)
         ));
-    } else if plan.scenario != Scenario::Idle {
-        let name = plan.scenario.name();
+    } else if !matches!(plan.scenario, Scenario::Idle | Scenario::Slowloris) {
+        let name = match plan.scenario {
+            Scenario::Churn => "cycles",
+            scenario => scenario.name(),
+        };
         say(format!(
             "throughput     {} {name}/s",
             count(figures.rounds_per_second)
@@ -51,6 +54,7 @@ pub fn table(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
         streams.saturating_sub(sessions)
     ));
     times(&mut out, outcome);
+    super::findings::table(&mut out, &outcome.findings);
     notes(&mut out, plan, outcome);
     put(&mut out, format_args!("machine        {machine}\n"));
     out
@@ -106,6 +110,7 @@ pub fn line(plan: &Plan, outcome: &Outcome) -> String {
     if unsent > 0 {
         put(&mut out, format_args!(" unsent={unsent}"));
     }
+    super::findings::line(&mut out, &outcome.findings);
     let failures = outcome.tally.failures.total();
     put(&mut out, format_args!(" failures={failures}"));
     out
@@ -115,7 +120,7 @@ fn title(plan: &Plan) -> String {
     let name = plan.scenario.name();
     let sessions = plan.sessions;
     match plan.scenario {
-        Scenario::Steady | Scenario::Plain => {
+        Scenario::Plain | Scenario::SlowReader | Scenario::Steady => {
             let traffic = &plan.traffic;
             let rate = traffic
                 .rate
@@ -133,6 +138,23 @@ fn title(plan: &Plan) -> String {
             format!(
                 "{name}: {} at a time on {} thread(s), {:?}",
                 plan.concurrency, plan.placement.threads, plan.duration
+            )
+        }
+        Scenario::Churn => {
+            let phases: Vec<&str> = plan.churn.phases.iter().map(|phase| phase.name()).collect();
+            format!(
+                "{name}: {} at a time on {} thread(s), {} rounds, killed by {} when {}",
+                plan.concurrency,
+                plan.placement.threads,
+                plan.churn.rounds,
+                plan.churn.end.name(),
+                phases.join(", ")
+            )
+        }
+        Scenario::Slowloris => {
+            format!(
+                "{name}: {sessions} connections without a handshake, {:?}",
+                plan.duration
             )
         }
         Scenario::Idle => format!("{name}: {sessions} sessions, {:?}", plan.duration),
@@ -229,7 +251,7 @@ fn notes(out: &mut String, plan: &Plan, outcome: &Outcome) {
     }
 }
 
-fn bytes(value: f64) -> String {
+pub(super) fn bytes(value: f64) -> String {
     for (size, name) in [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")] {
         if value >= size {
             return format!("{:.2} {name}", value / size);
@@ -248,7 +270,7 @@ fn count(value: f64) -> String {
 }
 
 /// Appends a text.
-fn put(out: &mut String, text: fmt::Arguments<'_>) {
+pub(super) fn put(out: &mut String, text: fmt::Arguments<'_>) {
     out.push_str(&fmt::format(text));
 }
 

@@ -11,10 +11,10 @@ use ringway_proto::sealed::object_len;
 use ringway_shards::lease::Lease;
 use ringway_shards::ring::{RingLease, Slot};
 
-use super::session::{Stage, Step};
+use super::session::{Part, Stage, Step};
 use super::{Worker, place};
 use crate::payload::{Head, Mismatch};
-use crate::plan::Mode;
+use crate::plan::{Mode, Scenario};
 
 /// Of small messages at full speed, one in this many is timed: two looks at a histogram would cost as
 /// much as the message.
@@ -29,6 +29,8 @@ impl Worker {
         };
         let result = match self.sessions[index].step {
             Step::Live if self.sessions[index].is_plain() => self.on_plain(index, lease.bytes()),
+            // Message 2: what a loiterer will never answer.
+            Step::Live if self.sessions[index].part == Part::Loiterer => Ok(()),
             Step::Live => self.on_frames(index, lease.bytes()),
             Step::Shaking(_) | Step::Judged => self.on_shaking(index, lease.bytes()),
             Step::Connecting | Step::Closing | Step::Gone | Step::Idle => Ok(()),
@@ -118,8 +120,14 @@ impl Worker {
             }
             FrameKind::GoAway => {
                 let code = u16::try_from(header.length).unwrap_or(u16::MAX);
-                self.tally.failures.count_reason("go away", code);
-                self.note_failure();
+                if self.sessions[index].is_slow() {
+                    let side = self.slow_side(index);
+                    let name = format!("go away to the {side}");
+                    self.tally.slow_ends.count_reason(&name, code);
+                } else {
+                    self.tally.failures.count_reason("go away", code);
+                    self.note_failure();
+                }
             }
         }
         Ok(())
@@ -171,10 +179,15 @@ impl Worker {
 
     #[inline]
     fn on_payload(&mut self, index: usize, stream: u32, bytes: &[u8]) -> Result<(), &'static str> {
+        let entry = &mut self.streams[place(stream)];
+        if entry.is_slow() && matches!(entry.stage, Stage::Open) {
+            // Read, counted nowhere, and never granted again.
+            return Ok(());
+        }
         self.grant(index, stream, bytes.len());
         let entry = &mut self.streams[place(stream)];
         let object = match &mut entry.stage {
-            Stage::Open => return self.on_messages(stream, bytes),
+            Stage::Open => return self.on_stream_bytes(index, stream, bytes),
             Stage::Ending => return Ok(()),
             Stage::Asked(asked) => &mut asked.object,
             Stage::Asking(object) => object,
@@ -189,9 +202,23 @@ impl Worker {
         }
         let is_open = matches!(self.streams[place(stream)].stage, Stage::Open);
         if is_open && !rest.is_empty() {
-            return self.on_messages(stream, rest);
+            return self.on_stream_bytes(index, stream, rest);
         }
         Ok(())
+    }
+
+    #[inline]
+    fn on_stream_bytes(
+        &mut self,
+        index: usize,
+        stream: u32,
+        bytes: &[u8],
+    ) -> Result<(), &'static str> {
+        if self.plan.scenario == Scenario::Churn {
+            self.on_cycle_bytes(index, stream, bytes);
+            return Ok(());
+        }
+        self.on_messages(stream, bytes)
     }
 
     /// Gives back to the sender what was received, when half a window of it has come together.

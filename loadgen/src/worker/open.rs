@@ -14,12 +14,14 @@ use ringway_proto::kk::{KkInitiator, RecordKeys, kk_respond};
 use ringway_proto::limits::{EPHEMERAL_PORT_MIN, WINDOW_INITIAL};
 use ringway_proto::open::{OpenRequest, OpenResponse};
 use ringway_proto::reason::Reason;
+use ringway_proto::time::Now;
 use std::sync::atomic::Ordering;
 
-use super::session::{Asked, Part, Request, Session, Stage, Step, Stream};
+use super::session::{Asked, Pace, Part, Request, Session, Stage, Step, Stream};
 use super::setup::{is_older, random, unix_time_ns};
+use super::slow::SLOW_WINDOW;
 use super::{Worker, place};
-use crate::plan::{Payload, Scenario};
+use crate::plan::{KillPhase, Payload, Scenario};
 use crate::records::Records;
 use crate::shared::bump;
 
@@ -29,11 +31,14 @@ const PORT: u16 = 1_000;
 const KK_LEN: usize = 48;
 /// Longest use of one request; destinations take them for 120 s.
 const REQUEST_AGE_MAX_S: u64 = 30;
+/// Answers that a session keeps: the dialers of a churn share few acceptors, each with a request of its
+/// own.
+const RESPONSES_MAX: usize = 64;
 
 impl Worker {
     /// Opens streams, a few at a time: `limit` in all, or for ever.
     pub(super) fn open_more(&mut self, limit: Option<u64>) {
-        let pairs = self.sessions.len() / 2;
+        let pairs = self.standing / 2;
         let mut tries = 0;
         while self.opening < self.plan.concurrency
             && limit.is_none_or(|limit| self.opened < limit)
@@ -55,7 +60,7 @@ impl Worker {
         }
     }
 
-    fn open_stream(&mut self, index: usize) -> Result<(), &'static str> {
+    pub(super) fn open_stream(&mut self, index: usize) -> Result<(), &'static str> {
         let window = self.plan.traffic.window_bytes;
         let is_sealed = self.plan.traffic.payload == Payload::Sealed;
         let partner = self.sessions[place(self.sessions[index].partner)].key;
@@ -86,7 +91,14 @@ impl Worker {
         session
             .control
             .extend_from_slice(&Header::data(id, Flags::NONE, len).encode());
-        session.control.extend_from_slice(&object);
+        let is_cut = session.part == Part::Churner && session.cycle.phase == KillPhase::MidOpen;
+        let shown = if is_cut {
+            object.len() / 2
+        } else {
+            object.len()
+        };
+        session.control.extend_from_slice(&object[..shown]);
+        let is_slow = session.is_slow();
         let asked = Asked {
             object: Vec::new(),
             hash,
@@ -96,7 +108,9 @@ impl Worker {
         let stage = Stage::Asked(Box::new(asked));
         let own = u32::try_from(index).unwrap_or(u32::MAX);
         let credit = WINDOW_INITIAL.saturating_sub(len);
-        let stream = self.insert_stream(Stream::new(own, id, true, stage, credit));
+        let mut stream = Stream::new(own, id, true, stage, credit);
+        stream.pace = pace(is_slow);
+        let stream = self.insert_stream(stream);
         self.sessions[index].dialed.insert(id, stream);
         self.opening += 1;
         self.mark_dirty(index);
@@ -116,8 +130,13 @@ impl Worker {
         }
         let credit = WINDOW_INITIAL.saturating_add(extra);
         let stage = Stage::Asking(Vec::new());
-        let stream = self.insert_stream(Stream::new(own, id, false, stage, credit));
+        let mut stream = Stream::new(own, id, false, stage, credit);
+        stream.pace = pace(self.sessions[index].is_slow());
+        let stream = self.insert_stream(stream);
         if self.sessions[index].accepted.insert(id, stream) {
+            if self.is_standing(index) {
+                self.on_standing_stream();
+            }
             Ok(stream)
         } else {
             self.release_stream(stream);
@@ -133,8 +152,13 @@ impl Worker {
         mut object: Vec<u8>,
     ) -> Result<(), &'static str> {
         let is_sealed = self.plan.traffic.payload == Payload::Sealed;
-        let window = self.plan.traffic.window_bytes;
         let session = &mut self.sessions[index];
+        let is_slow = session.is_slow();
+        let window = if is_slow {
+            SLOW_WINDOW
+        } else {
+            self.plan.traffic.window_bytes
+        };
         let Some(crypto) = &mut session.crypto else {
             return Err("open: no session");
         };
@@ -168,6 +192,9 @@ impl Worker {
         session.control.extend_from_slice(&head);
         session.control.extend_from_slice(&sealed);
         self.mark_dirty(index);
+        if is_slow {
+            self.on_slow_granted(index);
+        }
         Ok(())
     }
 
@@ -190,6 +217,11 @@ impl Worker {
             return Err("protocol: response to another request");
         }
         if !response.is_accepted() {
+            if self.sessions[index].part == Part::Churner {
+                let name = refusal(response.reason_code);
+                self.drop_session(index, &name);
+                return Ok(());
+            }
             self.tally
                 .failures
                 .count_reason("open refused", response.reason_code);
@@ -205,21 +237,40 @@ impl Worker {
             let keys = kk.finish(response.noise).map_err(|_| "open: handshake")?;
             self.streams[place(stream)].records = Some(Box::new(Records::new(&keys)));
         }
-        self.streams[place(stream)].stage = Stage::Open;
+        self.on_opened(index, stream, asked.started);
+        Ok(())
+    }
+
+    fn on_opened(&mut self, index: usize, stream: u32, started: Now) {
+        let entry = &mut self.streams[place(stream)];
+        entry.stage = Stage::Open;
+        let (id, is_slow) = (entry.id, entry.is_slow());
+        if is_slow || self.plan.scenario == Scenario::Churn {
+            self.opening -= 1;
+            if is_slow {
+                self.on_slow_open(stream);
+            } else {
+                self.on_cycle_open(index, id);
+            }
+            return;
+        }
         bump(&self.shared.streams_up);
         if self.plan.scenario == Scenario::Opens {
-            let took = self.now.saturating_since(asked.started);
+            let took = self.now.saturating_since(started);
             self.tally.latencies.service.record(took);
             self.send_fin(stream);
         } else {
             self.opening -= 1;
             self.add_sender(stream);
         }
-        Ok(())
     }
 
     /// The other side has sent all it will send.
     pub(super) fn on_fin(&mut self, stream: u32) {
+        if self.plan.scenario == Scenario::Churn {
+            self.on_cycle_fin(stream);
+            return;
+        }
         let entry = &self.streams[place(stream)];
         let (index, id, is_dialer) = (place(entry.session), entry.id, entry.is_dialer);
         match entry.stage {
@@ -246,7 +297,15 @@ impl Worker {
 
     /// A stream died.
     pub(super) fn on_reset(&mut self, stream: u32) {
+        if self.plan.scenario == Scenario::Churn {
+            self.on_cycle_reset(stream);
+            return;
+        }
         let entry = &self.streams[place(stream)];
+        if entry.is_slow() {
+            self.on_slow_reset(stream);
+            return;
+        }
         let (index, id, is_dialer) = (place(entry.session), entry.id, entry.is_dialer);
         let is_opening = matches!(entry.stage, Stage::Asked(_) | Stage::Ending);
         if is_dialer && is_opening {
@@ -301,9 +360,21 @@ impl Worker {
         stream.stage = Stage::Ending;
         stream.records = None;
         // A sender is named by its ordinal until the end of the run.
-        if self.plan.scenario == Scenario::Opens {
+        if self.plan.scenario.recycles_streams() || stream.is_slow() {
             self.idle_streams.push(index);
         }
+    }
+}
+
+const fn pace(is_slow: bool) -> Pace {
+    if is_slow { Pace::Slow } else { Pace::Fast }
+}
+
+/// Returns the name of a refused open.
+fn refusal(code: u16) -> String {
+    match Reason::from_code(code) {
+        Some(reason) => format!("open refused: {reason}"),
+        None => format!("open refused: {code}"),
     }
 }
 
@@ -329,22 +400,17 @@ fn encode_request(
 fn shared_request(
     session: &mut Session,
     partner: ringway_proto::key::PublicKey,
-    now: ringway_proto::time::Now,
+    now: Now,
 ) -> Result<Vec<u8>, &'static str> {
-    let kept = session
-        .crypto
-        .as_ref()
-        .and_then(|crypto| crypto.request.as_ref());
+    let kept = session.request.as_ref();
     if let Some(request) = kept.filter(|request| !is_older(request.made, now, REQUEST_AGE_MAX_S)) {
         return Ok(request.bytes.clone());
     }
     let bytes = encode_request(session, partner, &stand_in()?)?;
-    if let Some(crypto) = &mut session.crypto {
-        crypto.request = Some(Request {
-            bytes: bytes.clone(),
-            made: now,
-        });
-    }
+    session.request = Some(Request {
+        bytes: bytes.clone(),
+        made: now,
+    });
     Ok(bytes)
 }
 
@@ -354,12 +420,9 @@ fn shared_response(
     request: &[u8],
     hash: RequestHash,
 ) -> Result<Vec<u8>, &'static str> {
-    let Some(crypto) = &mut session.crypto else {
-        return Err("open: no session");
-    };
-    match &crypto.response {
-        Some((known, bytes)) if *known == hash => return Ok(bytes.clone()),
-        _ => {}
+    let kept = session.responses.iter().find(|(known, _)| *known == hash);
+    if let Some((_, bytes)) = kept {
+        return Ok(bytes.clone());
     }
     OpenRequest::verify(request).map_err(|_| "open: the request's signature")?;
     let response = OpenResponse {
@@ -370,7 +433,10 @@ fn shared_response(
     let bytes = response
         .encode(&session.secret)
         .map_err(|_| "open: encoding")?;
-    crypto.response = Some((hash, bytes.clone()));
+    if session.responses.len() >= RESPONSES_MAX {
+        session.responses.clear();
+    }
+    session.responses.push((hash, bytes.clone()));
     Ok(bytes)
 }
 

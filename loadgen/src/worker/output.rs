@@ -10,9 +10,9 @@
 
 use ringway_proto::frame::{Flags, HEADER_LEN, Header};
 use ringway_proto::record::record_bytes;
-use ringway_shards::ring::Slot;
+use ringway_shards::ring::{ReceiveEnd, Slot};
 
-use super::session::{Stage, Step, Stream};
+use super::session::{Part, Stage, Step, Stream};
 use super::{Sending, Worker, place};
 use crate::payload::{Filling, HEAD_LEN, Head};
 use crate::plan::{Mode, Payload, Plan, Scenario};
@@ -261,8 +261,8 @@ impl Worker {
             },
         };
         stream.sent += 1;
-        // Echoes were counted when they became due.
-        self.tally.messages_sent += u64::from(stream.is_dialer);
+        // Echoes were counted when they became due; what is sent to a slow reader never arrives.
+        self.tally.messages_sent += u64::from(stream.is_dialer && !stream.is_slow());
         if !is_plain {
             stream.credit -= self.memory.shape.body_bytes;
         }
@@ -304,10 +304,15 @@ impl Worker {
                 let session = &self.sessions[index];
                 if !session.ready.is_empty() || !session.control.is_empty() {
                     self.mark_dirty(index);
+                } else if session.cycle.dies_when_sent {
+                    self.kill(index);
                 }
             }
             Ok(_) => self.drop_session(index, "send: cut short"),
             Err(_) if matches!(self.sessions[index].step, Step::Closing) => {}
+            Err(errno) if self.sessions[index].part == Part::Loiterer => {
+                self.on_loiter_ended(index, ReceiveEnd::Error(errno));
+            }
             Err(errno) => {
                 let error = rustix::io::Errno::from_raw_os_error(errno);
                 self.drop_session(index, &format!("send: {error}"));

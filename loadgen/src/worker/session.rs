@@ -16,6 +16,7 @@ use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::time::Now;
 use ringway_shards::ring::Slot;
 
+use super::churn::Cycle;
 use super::ids::Ids;
 use crate::payload::{Assembler, Head};
 use crate::records::Records;
@@ -29,6 +30,10 @@ pub(super) enum Part {
     Acceptor,
     /// Has no partner.
     Alone,
+    /// Comes and is killed, again and again.
+    Churner,
+    /// Never finishes its handshake.
+    Loiterer,
     /// A plain connection to the proxy.
     Client,
     /// A plain connection from the proxy.
@@ -69,6 +74,11 @@ pub(super) struct Session {
     /// Bytes of the handshake that are not a whole message yet.
     pub(super) early: Vec<u8>,
     pub(super) crypto: Option<Box<Crypto>>,
+    /// The open request of opaque streams: the same for all streams to the partner for a while, also
+    /// over several connections.
+    pub(super) request: Option<Request>,
+    /// Answers to the last requests, which the next ones probably equal.
+    pub(super) responses: Vec<(RequestHash, Vec<u8>)>,
     pub(super) reader: Reader,
     /// Frames and handshake messages that go before all data.
     pub(super) control: Vec<u8>,
@@ -79,15 +89,37 @@ pub(super) struct Session {
     pub(super) accepted: Ids,
     pub(super) is_sending: bool,
     pub(super) is_dirty: bool,
+    /// What a churn does with the present connection.
+    pub(super) cycle: Cycle,
+    /// Bytes of message 1 that a trickle has sent.
+    pub(super) trickled: usize,
+    /// Present in sessions of slow pairs.
+    pub(super) slow: Option<SlowState>,
+}
+
+/// What only a session of a slow pair has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SlowState {
+    /// Whether it does not read.
+    pub(super) is_deaf: bool,
+    /// Streams that it has granted.
+    pub(super) granted: u32,
+}
+
+impl SlowState {
+    /// Ends the deafness; returns whether there was one.
+    pub(super) const fn take_deaf(&mut self) -> bool {
+        std::mem::replace(&mut self.is_deaf, false)
+    }
 }
 
 impl Session {
     pub(super) fn new(part: Part, partner: u32, seed: [u8; 32]) -> Self {
         let secret = SecretKey::from_seed(seed);
         let key = match part {
-            // Plain connections have no identity; the point multiplication is saved.
-            Part::Client | Part::Sink => PublicKey::native([0; 32]),
-            Part::Dialer | Part::Acceptor | Part::Alone => secret.public(),
+            // They never show an identity; the point multiplication is saved.
+            Part::Client | Part::Loiterer | Part::Sink => PublicKey::native([0; 32]),
+            Part::Acceptor | Part::Alone | Part::Churner | Part::Dialer => secret.public(),
         };
         Self {
             part,
@@ -99,6 +131,8 @@ impl Session {
             started: Now::ZERO,
             early: Vec::new(),
             crypto: None,
+            request: None,
+            responses: Vec::new(),
             reader: Reader::default(),
             control: Vec::new(),
             ready: VecDeque::new(),
@@ -107,7 +141,15 @@ impl Session {
             accepted: Ids::default(),
             is_sending: false,
             is_dirty: false,
+            cycle: Cycle::default(),
+            trickled: 0,
+            slow: None,
         }
+    }
+
+    /// Returns whether the session is of a slow pair.
+    pub(super) const fn is_slow(&self) -> bool {
+        self.slow.is_some()
     }
 
     pub(super) const fn is_plain(&self) -> bool {
@@ -126,18 +168,15 @@ impl Session {
         self.dialed = Ids::default();
         self.accepted = Ids::default();
         self.is_sending = false;
+        self.slow = self.slow.map(|_| SlowState::default());
     }
 }
 
-/// The session keys and what is kept to answer opens cheaply.
+/// The session keys.
 #[derive(Debug)]
 pub(super) struct Crypto {
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
-    /// The open request of opaque streams: the same for all streams to the partner for a while.
-    pub(super) request: Option<Request>,
-    /// The answer to the last request, which the next one probably equals.
-    pub(super) response: Option<(RequestHash, Vec<u8>)>,
 }
 
 /// An encoded open request.
@@ -219,6 +258,20 @@ pub(super) struct Stream {
     pub(super) echo: Option<Head>,
     pub(super) assembler: Assembler,
     pub(super) records: Option<Box<Records>>,
+    /// Bytes received in a churn.
+    pub(super) taken_bytes: u32,
+    /// First byte received in a churn: what its dialer wants.
+    pub(super) word: u8,
+    pub(super) pace: Pace,
+}
+
+/// Whether a stream counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Its messages are measured.
+    Fast,
+    /// It belongs to a slow pair; what is sent on it is lost.
+    Slow,
 }
 
 impl Stream {
@@ -238,6 +291,15 @@ impl Stream {
             echo: None,
             assembler: Assembler::default(),
             records: None,
+            taken_bytes: 0,
+            word: 0,
+            pace: Pace::Fast,
         }
+    }
+
+    /// Returns whether the stream is of a slow pair.
+    #[inline]
+    pub(super) const fn is_slow(&self) -> bool {
+        matches!(self.pace, Pace::Slow)
     }
 }

@@ -3,7 +3,7 @@
 //! Here: connecting, the handshake, the verdict, the end of a session. Not here: streams.
 //!
 //! ```text
-//!   Idle -> Connecting -> Shaking -> Judged -> Live -> Closing -> Idle (handshakes) or Gone
+//!   Idle -> Connecting -> Shaking -> Judged -> Live -> Closing -> Idle (handshakes, churn, slow) or Gone
 //!                 '-----------'---------'--------^ any failure
 //! ```
 
@@ -17,13 +17,13 @@ use ringway_shards::ring::{ReceiveEnd, Slot};
 
 use super::session::{Crypto, Part, Session, Stage, Step, Stream};
 use super::{Worker, place};
-use crate::plan::{Scenario, Target};
+use crate::plan::{KillPhase, Scenario, Target};
 use crate::shared::{Phase, bump};
 
 impl Worker {
     /// Begins sessions in their order, a few at a time.
     pub(super) fn connect_more(&mut self) {
-        while self.connecting < self.plan.concurrency && place(self.begun) < self.sessions.len() {
+        while self.connecting < self.plan.concurrency && place(self.begun) < self.standing {
             let index = place(self.begun);
             self.begun += 1;
             if matches!(self.sessions[index].part, Part::Sink) {
@@ -45,7 +45,7 @@ impl Worker {
         }
     }
 
-    fn connect(&mut self, index: usize) {
+    pub(super) fn connect(&mut self, index: usize) {
         let source = index % self.sources.len();
         let token = u64::try_from(index).unwrap_or(u64::MAX);
         let now = self.shared.now();
@@ -63,9 +63,25 @@ impl Worker {
         self.connecting -= 1;
         self.tally.failures.count_errno("connect", errno);
         self.note_failure();
-        if let Ok(index) = usize::try_from(token) {
-            self.sessions[index].step = Step::Gone;
+        let Ok(index) = usize::try_from(token) else {
+            return;
+        };
+        self.sessions[index].step = self.after_life(index);
+        if self.sessions[index].part == Part::Churner {
+            self.on_cycle_failed();
+            self.on_cycle_closed(index);
+        } else if self.sessions[index].is_slow() {
+            self.on_slow_closed(index);
         }
+    }
+
+    /// Returns what a session is when its connection is over.
+    fn after_life(&self, index: usize) -> Step {
+        let session = &self.sessions[index];
+        let is_reborn = self.plan.scenario == Scenario::Handshakes
+            || session.part == Part::Churner
+            || session.is_slow();
+        if is_reborn { Step::Idle } else { Step::Gone }
     }
 
     pub(super) fn on_connected(&mut self, slot: Slot, token: u64) {
@@ -76,6 +92,14 @@ impl Worker {
         if self.sessions[index].is_plain() {
             self.connecting -= 1;
             self.plain_up(index);
+            return;
+        }
+        if self.sessions[index].part == Part::Loiterer {
+            self.on_loiter_connected(index);
+            return;
+        }
+        if self.dies_in(index, KillPhase::Connected) {
+            self.kill(index);
             return;
         }
         if let Err(name) = self.send_hello(index) {
@@ -126,6 +150,9 @@ impl Worker {
         session.step = Step::Shaking(Box::new(initiator));
         session.control.extend_from_slice(&message);
         self.mark_dirty(index);
+        if self.dies_in(index, KillPhase::Handshake) {
+            self.kill_when_sent(index);
+        }
         Ok(())
     }
 
@@ -153,6 +180,10 @@ impl Worker {
             session.control.extend_from_slice(&message);
             session.crypto = Some(Box::new(crypto(established)));
             self.mark_dirty(index);
+            if self.dies_in(index, KillPhase::Pipelined) {
+                self.open_stream(index)?;
+                self.kill_when_sent(index);
+            }
         }
         self.on_verdict(index, rest)
     }
@@ -176,6 +207,9 @@ impl Worker {
                 .count_reason("session refused", verdict.reason.code());
             self.note_failure();
             self.connecting -= 1;
+            if self.sessions[index].part == Part::Churner {
+                self.on_cycle_failed();
+            }
             self.end_session(index);
             return Ok(false);
         }
@@ -188,6 +222,14 @@ impl Worker {
     }
 
     fn on_live(&mut self, index: usize) {
+        if self.sessions[index].part == Part::Churner {
+            self.on_cycle_live(index);
+            return;
+        }
+        if self.sessions[index].is_slow() {
+            self.on_slow_live(index);
+            return;
+        }
         bump(&self.shared.sessions_up);
         if self.plan.scenario == Scenario::Handshakes {
             let took = self.now.saturating_since(self.sessions[index].started);
@@ -209,6 +251,14 @@ impl Worker {
             self.end_session(index);
             return;
         }
+        if self.sessions[index].part == Part::Loiterer {
+            self.on_loiter_ended(index, end);
+            return;
+        }
+        if self.sessions[index].is_slow() {
+            self.on_slow_receive_ended(index, end);
+            return;
+        }
         let name = match end {
             ReceiveEnd::Eof => "session: closed by the other side".to_owned(),
             ReceiveEnd::Error(errno) => {
@@ -227,19 +277,38 @@ impl Worker {
             Step::Closing | Step::Gone | Step::Idle => return,
             Step::Live => {}
         }
-        self.fail(name);
+        if self.sessions[index].is_slow() {
+            self.on_slow_ended(index, name);
+        } else {
+            self.fail(name);
+        }
+        if self.sessions[index].part == Part::Churner {
+            self.on_cycle_failed();
+        } else if self.is_standing(index) {
+            self.give_up();
+        }
         self.end_session(index);
     }
 
-    fn end_session(&mut self, index: usize) {
+    pub(super) fn end_session(&mut self, index: usize) {
+        let is_expected =
+            self.sessions[index].part == Part::Churner || self.sessions[index].is_slow();
+        let is_standing = self.is_standing(index);
         let session = &mut self.sessions[index];
         let mut streams = session.dialed.drain();
         streams.append(&mut session.accepted.drain());
+        session.cycle.dies_when_sent = false;
         session.ready.clear();
         session.step = Step::Closing;
         let slot = session.slot;
+        if is_standing {
+            self.on_standing_streams_gone(streams.len());
+        }
         for stream in streams {
-            if self.phase < Phase::Close {
+            if matches!(self.streams[place(stream)].stage, Stage::Asked(_)) {
+                self.opening = self.opening.saturating_sub(1);
+            }
+            if self.phase < Phase::Close && !is_expected {
                 self.fail("stream: its session ended");
             }
             self.release_stream(stream);
@@ -252,7 +321,11 @@ impl Worker {
     /// Closes a session at the end of the run.
     pub(super) fn close_session(&mut self, index: usize) {
         match self.sessions[index].step {
-            Step::Live | Step::Judged | Step::Shaking(_) => self.end_session(index),
+            Step::Judged | Step::Shaking(_) => {
+                self.connecting -= 1;
+                self.end_session(index);
+            }
+            Step::Live => self.end_session(index),
             // The socket's completion is still to come; then it is closed.
             Step::Connecting | Step::Closing | Step::Idle | Step::Gone => {}
         }
@@ -265,10 +338,14 @@ impl Worker {
         if let Some(entry) = self.by_slot.get_mut(place(slot.0)) {
             *entry = u32::MAX;
         }
-        let is_reborn = self.plan.scenario == Scenario::Handshakes;
-        let session = &mut self.sessions[index];
-        session.reset();
-        session.step = if is_reborn { Step::Idle } else { Step::Gone };
+        if self.sessions[index].is_slow() {
+            self.on_slow_closed(index);
+        }
+        self.sessions[index].reset();
+        self.sessions[index].step = self.after_life(index);
+        if self.sessions[index].part == Part::Churner {
+            self.on_cycle_closed(index);
+        }
     }
 }
 
@@ -276,8 +353,6 @@ fn crypto(established: InitiatorEstablished) -> Crypto {
     Crypto {
         sealer: established.sealer,
         opener: established.opener,
-        request: None,
-        response: None,
     }
 }
 
@@ -294,6 +369,12 @@ pub(super) fn unix_time_ns() -> u64 {
     since.map_or(0, |since| {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     })
+}
+
+/// Returns the moment `time` after `now`.
+pub(super) fn later(now: Now, time: std::time::Duration) -> Now {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Now::from_nanos(now.as_nanos().saturating_add(nanos))
 }
 
 /// Returns whether something made at `made` is older than `seconds`.

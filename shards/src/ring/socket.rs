@@ -170,6 +170,9 @@ pub struct ConnectOptions {
     pub port_range: Option<(u16, u16)>,
     /// Congestion control; the host's default if absent.
     pub congestion: Option<String>,
+    /// Whether a close ends the connection with FIN, as ordinary programs do, instead of a reset. Then
+    /// the port may stay in `TIME_WAIT`, which is why the relay never asks for it.
+    pub closes_with_fin: bool,
 }
 
 /// Makes a socket that is not connected yet.
@@ -180,6 +183,9 @@ pub(super) fn outbound(target: SocketAddr, options: &ConnectOptions) -> io::Resu
         Some(Protocol::TCP),
     )?;
     set_data_options(&socket)?;
+    if options.closes_with_fin {
+        socket.set_linger(None)?;
+    }
     if let Some(name) = &options.congestion {
         socket.set_tcp_congestion(name.as_bytes())?;
     }

@@ -676,3 +676,82 @@ fn cost_of_a_close_among_many_armed_receives() {
     );
     client.finish();
 }
+
+#[test]
+fn stopped_receive_leaves_bytes_in_the_kernel_until_it_is_asked_for_again() {
+    let (mut host, address) = Host::listening(&small());
+    let mut peer = peer(address);
+    let slot = host.accept();
+    host.ring.receive(slot);
+    peer.write_all(b"before").unwrap();
+    let mut before = 0;
+    host.until(|_, completion| {
+        if let Some(Completion::Received { lease, .. }) = completion {
+            before += lease.len();
+        }
+        before == 6
+    });
+    host.ring.stop_receive(slot);
+    host.until(|_, completion| match completion {
+        Some(Completion::ReceiveEnded { end, .. }) => {
+            assert_eq!(end, ReceiveEnd::Error(Errno::CANCELED.raw_os_error()));
+            true
+        }
+        _ => false,
+    });
+    peer.write_all(b"after").unwrap();
+    // Stopping what does not receive is no news, and turns bring nothing.
+    host.ring.stop_receive(slot);
+    let mut turns = 0;
+    host.until(|_, completion| {
+        assert!(!matches!(completion, Some(Completion::Received { .. })));
+        turns += 1;
+        turns == 5
+    });
+    host.ring.receive(slot);
+    let mut after = Vec::new();
+    host.until(|_, completion| {
+        if let Some(Completion::Received { lease, .. }) = completion {
+            after.extend_from_slice(lease.bytes());
+        }
+        after == b"after"
+    });
+    host.finish();
+}
+
+#[test]
+fn close_ends_with_fin_where_a_socket_asks_for_it() {
+    for closes_with_fin in [true, false] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut host = Host::new(&small());
+        let options = ConnectOptions {
+            closes_with_fin,
+            ..ConnectOptions::default()
+        };
+        let target = listener.local_addr().unwrap();
+        host.ring.connect(target, &options, 0).unwrap();
+        let mut slot = None;
+        host.until(|_, completion| {
+            if let Some(Completion::Connected {
+                slot: connected, ..
+            }) = completion
+            {
+                slot = Some(connected);
+            }
+            slot.is_some()
+        });
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.set_read_timeout(Some(DEADLINE)).unwrap();
+        host.ring.close(slot.unwrap());
+        host.until(|ring, _| ring.numbers().sockets_current == 0);
+        match peer.read(&mut [0; 16]) {
+            Ok(0) => assert!(closes_with_fin),
+            Err(error) => {
+                assert_eq!(Errno::from_io_error(&error), Some(Errno::CONNRESET));
+                assert!(!closes_with_fin);
+            }
+            Ok(count) => panic!("{count} bytes that nobody sent"),
+        }
+        host.finish();
+    }
+}

@@ -14,7 +14,7 @@ fn from(source: SocketAddr) -> ConnectOptions {
     ConnectOptions {
         source: Some(source),
         port_range: Some((1_024, 65_535)),
-        congestion: None,
+        ..ConnectOptions::default()
     }
 }
 
@@ -190,7 +190,7 @@ fn measure(way: Way) {
                 &ConnectOptions {
                     source: Some(SocketAddr::new(address, 0)),
                     port_range: Some((20_000, 23_999)),
-                    congestion: None,
+                    ..ConnectOptions::default()
                 },
             ),
             Way::Permit => {
