@@ -1,0 +1,83 @@
+//! One key in two places, and a relay that holds as many sessions as it may.
+
+use ringway_client::Address;
+use ringway_proto::reason::Reason;
+
+use crate::raw::{Begun, Raw, connect};
+use crate::relay::{Options, Relay};
+
+/// A byte there, as a proof that the session of a key is reached.
+fn reaches(dialer: &mut Raw, target: &mut Raw) {
+    let (near, far) = dialer.bridge(target);
+    dialer.write(near, b"!");
+    target.expect(far, b"!");
+}
+
+#[test]
+fn the_newest_session_of_a_key_is_reachable_a_hundred_times_in_a_row() {
+    let relay = Relay::with_shards(2);
+    let mut dialer = Raw::admitted(&relay, 0);
+    let mut newest = Raw::admitted(&relay, 1);
+    for _ in 0..100 {
+        let older = std::mem::replace(&mut newest, Raw::admitted(&relay, 1));
+        // Reachable at once: the relay does not wait for the older one to leave.
+        reaches(&mut dialer, &mut newest);
+        assert_eq!(older.dismissed(), u32::from(Reason::Replaced.code()));
+    }
+    relay.until("sessions", 2, |shard| shard.audit.sessions);
+    assert_eq!(
+        relay.sum(|shard| shard.stats.sessions_closed.of(Reason::Replaced)),
+        100
+    );
+    drop((dialer, newest));
+    relay.until_empty();
+    relay.end();
+}
+
+#[test]
+fn of_three_sessions_of_a_key_the_last_one_stays() {
+    let relay = Relay::with_shards(2);
+    let mut dialer = Raw::admitted(&relay, 0);
+    let first = Raw::admitted(&relay, 1);
+    let second = Raw::admitted(&relay, 1);
+    let mut third = Raw::admitted(&relay, 1);
+    // Nobody has read the goodbyes yet.
+    reaches(&mut dialer, &mut third);
+    for older in [first, second] {
+        assert_eq!(older.dismissed(), u32::from(Reason::Replaced.code()));
+    }
+    reaches(&mut dialer, &mut third);
+    // When the newest leaves there is nobody, whatever came before it.
+    third.kill();
+    relay.until("sessions", 1, |shard| shard.audit.sessions);
+    let open = dialer.open(Address::new(crate::relay::secret_of(1).public(), 80));
+    assert_eq!(dialer.response(open), Reason::UnknownDestination);
+    drop(dialer);
+    relay.until_empty();
+    relay.end();
+}
+
+#[test]
+fn a_full_relay_with_silent_connections_serves_its_sessions_and_admits_the_next() {
+    let mut options = Options::shards(1);
+    options.sockets_max = 10;
+    let relay = Relay::start(options);
+    let mut peers: Vec<_> = (0..8).map(|number| Raw::admitted(&relay, number)).collect();
+    let silent = [connect(relay.address()), connect(relay.address())];
+    relay.until("sockets", 10, |shard| shard.audit.sockets);
+    // One more is in the kernel's queue, with its first message.
+    let mut next = Begun::new(&relay, 8);
+    next.send();
+    for source in 0..8 {
+        let (left, right) = peers.split_at_mut(4);
+        reaches(&mut left[source % 4], &mut right[source / 2]);
+    }
+    peers.pop().unwrap().kill();
+    let (mut next, message_3) = next.answered();
+    next.send(&message_3);
+    assert_eq!(next.verdict().reason, Reason::Accepted);
+    reaches(&mut next, &mut peers[0]);
+    drop((silent, next, peers));
+    relay.until_empty();
+    relay.end();
+}
