@@ -7,6 +7,8 @@
 mod configuration;
 mod help;
 mod keys;
+#[cfg(test)]
+mod killed;
 mod relay;
 #[cfg(test)]
 mod support;
