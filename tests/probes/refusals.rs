@@ -1,6 +1,6 @@
 //! Every refusal of the relay and of the client library reaches the one who asked, with its reason.
 
-use ringway_client::{Address, Client, Config, RelayAddress};
+use ringway_client::{Address, Client, Config, DialError, Refusal, RelayAddress, Stream};
 use ringway_proto::frame::{Flags, Header};
 use ringway_proto::handshake::Role;
 use ringway_proto::open::{OpenRequest, OpenResponse};
@@ -239,6 +239,40 @@ async fn the_client_library_carries_the_reason_of_a_refused_session() {
     let refusal = refused.unwrap_err().refusal().unwrap();
     assert_eq!(refusal.reason(), Some(Reason::NotAllowed));
     assert!(refusal.to_string().contains("reason 201"), "{refusal}");
+    relay.until_empty();
+    relay.end();
+}
+
+fn reason_of(dialled: Result<Stream, DialError>) -> Option<Reason> {
+    dialled.err()?.refusal().and_then(Refusal::reason)
+}
+
+#[tokio::test]
+async fn the_client_library_carries_the_reason_of_a_full_destination() {
+    let mut options = Options::shards(2);
+    options.streams_max = 2;
+    let relay = Relay::start(options);
+    let config = Config {
+        backlog_max: 1,
+        ..Config::new([RelayAddress::new(relay.key(), relay.address())])
+    };
+    let target = Client::connect(secret_of(0), config).await.unwrap();
+    let (dialer, other) = (relay.client(1).await, relay.client(2).await);
+    let listener = target.listen(80).unwrap();
+    let there = listener.address();
+    let first = dialer.dial(there).await.unwrap();
+    // Nobody has accepted it, and the queue of the listener holds one.
+    let dialled = dialer.dial(there).await;
+    assert_eq!(reason_of(dialled), Some(Reason::RefusedByDestination));
+    let accepted = listener.accept().await.unwrap();
+    let (second, again) = tokio::join!(dialer.dial(there), listener.accept());
+    // Now the destination has as many streams as it may.
+    assert_eq!(
+        reason_of(other.dial(there).await),
+        Some(Reason::TooManyStreams)
+    );
+    drop((first, accepted, second.unwrap(), again.unwrap(), listener));
+    tokio::join!(dialer.close(), other.close(), target.close());
     relay.until_empty();
     relay.end();
 }
