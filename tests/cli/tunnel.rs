@@ -16,8 +16,11 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(crate) fn to(service: &str) -> Self {
-        let relay = Relay::start(&[]);
+    fn to(service: &str) -> Self {
+        Self::over(Relay::start(&[]), service)
+    }
+
+    pub(crate) fn over(relay: Relay, service: &str) -> Self {
         let state = relay.state.path();
         let arguments = [
             "expose",

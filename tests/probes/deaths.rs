@@ -5,7 +5,6 @@
 
 use crate::raw::Raw;
 use crate::relay::Relay;
-use crate::sockets;
 
 /// Connects `count` peers, each with a bridge to another that has carried a byte each way.
 fn bridged(relay: &Relay, count: u32) -> Vec<Raw> {
@@ -52,7 +51,7 @@ fn peers_that_leave_with_fin_leave_no_port_behind_on_either_side() {
     relay.until_empty();
     assert_eq!(relay.sum(|shard| shard.stats.sessions_left), 200);
     drop(peers);
-    sockets::until_only(relay.address(), &["LISTEN"]);
+    relay.sockets.until_only(&["LISTEN"]);
     relay.end();
 }
 

@@ -18,7 +18,7 @@ use ringway_shards::ring::RingConfig;
 use ringway_shards::set::{BACKLOG_DEFAULT, ShardSet, ShardSetConfig, ShardSnapshot};
 
 use crate::raw::Raw;
-use crate::sockets;
+use crate::sockets::Sockets;
 
 /// Longest wait for anything; only a bug meets it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -50,6 +50,7 @@ impl Options {
 /// A relay in this process.
 pub(crate) struct Relay {
     pub(crate) set: ShardSet,
+    pub(crate) sockets: Sockets,
     secret: SecretKey,
 }
 
@@ -80,7 +81,12 @@ impl Relay {
             },
         };
         let set = ShardSet::launch(&config).unwrap();
-        Self { set, secret }
+        let sockets = Sockets::of(set.address());
+        Self {
+            set,
+            sockets,
+            secret,
+        }
     }
 
     pub(crate) fn with_shards(shards_count: u16) -> Self {
@@ -168,7 +174,7 @@ impl Relay {
         assert!(self.snapshots().iter().all(|shard| shard.audit.is_zero()));
         self.check_books();
         assert!(self.set.directory().is_empty());
-        sockets::until_only(self.address(), &["LISTEN"]);
+        self.sockets.until_only(&["LISTEN"]);
     }
 
     /// Checks what holds at any time.
@@ -191,7 +197,7 @@ impl Relay {
 
     /// Shuts down and checks that nothing is left, whatever was open.
     pub(crate) fn end(self) {
-        let (address, directory) = (self.address(), self.set.directory().clone());
+        let directory = self.set.directory().clone();
         let shards = self.set.handles().len();
         let snapshots = self.set.shutdown();
         assert_eq!(snapshots.len(), shards, "a shard did not end well");
@@ -202,7 +208,7 @@ impl Relay {
             assert_eq!(shard.ring.sends_current, 0);
         }
         assert!(directory.is_empty());
-        sockets::until_only(address, &[]);
+        self.sockets.until_only(&[]);
     }
 }
 
