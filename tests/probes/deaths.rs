@@ -3,8 +3,10 @@
 //! A relay of this kind that was measured kept memory and, for frozen peers, closed first and so held
 //! the ports of the dead in `FIN_WAIT2` and `TIME_WAIT`.
 
+use ringway_shards::set::AdmissionLimits;
+
 use crate::raw::Raw;
-use crate::relay::Relay;
+use crate::relay::{Options, Relay};
 
 /// Connects `count` peers, each with a bridge to another that has carried a byte each way.
 fn bridged(relay: &Relay, count: u32) -> Vec<Raw> {
@@ -57,8 +59,8 @@ fn peers_that_leave_with_fin_leave_no_port_behind_on_either_side() {
 
 #[test]
 fn ten_rounds_of_death_cost_no_slot() {
-    let mut options = crate::relay::Options::shards(1);
-    options.sockets_max = 100;
+    let mut options = Options::shards(1);
+    options.admission = AdmissionLimits::for_sockets(100);
     let relay = Relay::start(options);
     // Each round needs every slot of the table: one that leaked would keep the last peer out.
     for _ in 0..10 {

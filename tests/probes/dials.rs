@@ -4,13 +4,14 @@
 //! 7 KiB for each, and after 16,384 of them the dialer's ports were gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringway_client::{Address, Client, DialError, Refusal};
 use ringway_proto::reason::Reason;
 use tokio::task::JoinSet;
 
 use crate::raw::{Event, Raw};
-use crate::relay::{Relay, secret_of};
+use crate::relay::{Options, Relay, secret_of};
 
 #[test]
 fn a_dial_to_a_key_that_is_not_here_is_refused_before_the_next_answer() {
@@ -55,7 +56,9 @@ async fn a_dial_to_a_port_without_a_listener_is_told_301() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destination_that_never_answers_costs_its_dialers_302_and_the_relay_nothing() {
     const DIALS: u64 = 200;
-    let relay = Relay::with_shards(2);
+    let mut options = Options::shards(2);
+    options.timeouts.open = Duration::from_secs(2);
+    let relay = Relay::start(options);
     let mut mute = Raw::admitted(&relay, 0);
     let dialer = relay.client(1).await;
     let mut dials = JoinSet::new();

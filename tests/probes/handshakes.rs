@@ -1,11 +1,14 @@
 //! Handshakes that are nonsense, late, interrupted, or that come with everything else behind them.
 
 use std::io::{ErrorKind, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use ringway_client::Address;
 use ringway_proto::frame::{Flags, Header};
 use ringway_proto::limits::PIPELINED_MAX;
 use ringway_proto::reason::Reason;
+use socket2::{Domain, Socket, Type};
 
 use crate::raw::{Begun, Event, Raw, connect, is_reset};
 use crate::relay::{Options, Relay, secret_of};
@@ -205,27 +208,66 @@ fn a_full_flight_behind_message_3_is_kept_to_the_last_byte() {
 }
 
 #[test]
-fn handshakes_that_hang_at_their_limit_do_not_hold_up_a_session() {
+fn a_crowd_that_never_finishes_makes_room_for_the_newest_and_holds_up_nobody() {
+    const HANDSHAKES: u32 = 64;
     let mut options = Options::shards(1);
-    options.handshakes_max = 64;
+    options.admission.handshakes_max = HANDSHAKES;
+    options.timeouts.handshake = Duration::from_secs(3_600);
     let relay = Relay::start(options);
     let mut first = Raw::admitted(&relay, 0);
     let mut second = Raw::admitted(&relay, 1);
-    let hanging: Vec<_> = (2..66)
+    let greeted: Vec<_> = (2..2 + HANDSHAKES)
         .map(|number| {
             let mut begun = Begun::new(&relay, number);
             begun.send();
             begun.answered().0
         })
         .collect();
-    // The next ones wait in the kernel's queue.
-    let waiting: Vec<_> = (0..64).map(|_| connect(relay.address())).collect();
+    relay.until("handshakes", u64::from(HANDSHAKES), |shard| {
+        shard.audit.handshakes
+    });
+    // As many again take the places of those that have waited longest, not those of sessions.
+    let silent: Vec<_> = (0..HANDSHAKES).map(|_| connect(relay.address())).collect();
+    for raw in greeted {
+        assert!(is_reset(&mut raw.into_socket()));
+    }
     for _ in 0..50 {
         let (near, far) = first.bridge(&mut second);
         first.write(near, b"through");
         second.expect(far, b"through");
     }
-    drop((hanging, waiting, first, second));
+    // Who talks gets in, though every place is taken.
+    let mut third = Raw::admitted(&relay, 100);
+    assert_eq!(third.ping(3), []);
+    assert_eq!(
+        relay.handshakes_failed(Reason::TooManyHandshakes),
+        u64::from(HANDSHAKES) + 1
+    );
+    drop((silent, first, second, third));
+    relay.until_empty();
+    relay.end();
+}
+
+#[test]
+fn one_source_can_not_take_every_handshake() {
+    let mut options = Options::shards(1);
+    options.admission.handshakes_source_max = 8;
+    options.timeouts.handshake = Duration::from_secs(3_600);
+    let relay = Relay::start(options);
+    let silent: Vec<_> = (0..8).map(|_| connect(relay.address())).collect();
+    relay.until("handshakes", 8, |shard| shard.audit.handshakes);
+    assert!(is_reset(&mut connect(relay.address())));
+    assert_eq!(relay.handshakes_failed(Reason::TooManyHandshakes), 1);
+    // Another address of the loopback net is another source.
+    let elsewhere = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let source: SocketAddr = "127.0.0.2:0".parse().unwrap();
+    elsewhere.bind(&source.into()).unwrap();
+    elsewhere.connect(&relay.address().into()).unwrap();
+    relay.until("handshakes", 9, |shard| shard.audit.handshakes);
+    drop(silent);
+    relay.until("handshakes", 1, |shard| shard.audit.handshakes);
+    serves(&relay);
+    drop(elsewhere);
     relay.until_empty();
     relay.end();
 }

@@ -16,6 +16,7 @@
 mod closes;
 mod deaths;
 mod dials;
+mod frozen;
 mod handshakes;
 mod kills;
 mod raw;

@@ -15,7 +15,10 @@ use ringway_proto::limits::{KEEPALIVE_INTERVAL, STREAMS_MAX, WINDOW_INITIAL};
 use ringway_proto::reason::Reason;
 use ringway_shards::core::{Directory as _, ShardId};
 use ringway_shards::ring::RingConfig;
-use ringway_shards::set::{BACKLOG_DEFAULT, ShardSet, ShardSetConfig, ShardSnapshot};
+use ringway_shards::set::{
+    AdmissionLimits, BACKLOG_DEFAULT, QueueLimits, ShardSet, ShardSetConfig, ShardSnapshot,
+    Timeouts,
+};
 
 use crate::raw::Raw;
 use crate::sockets::Sockets;
@@ -30,18 +33,17 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(2);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) shards_count: u16,
-    /// Sockets of one shard; one slot more is made, since one stays free.
-    pub(crate) sockets_max: u32,
-    pub(crate) handshakes_max: u32,
+    pub(crate) admission: AdmissionLimits,
+    pub(crate) timeouts: Timeouts,
     pub(crate) streams_max: u32,
 }
 
 impl Options {
-    pub(crate) const fn shards(shards_count: u16) -> Self {
+    pub(crate) fn shards(shards_count: u16) -> Self {
         Self {
             shards_count,
-            sockets_max: 4_096,
-            handshakes_max: 1_024,
+            admission: AdmissionLimits::for_sockets(4_096),
+            timeouts: Timeouts::default(),
             streams_max: STREAMS_MAX,
         }
     }
@@ -66,7 +68,9 @@ impl Relay {
             backlog: BACKLOG_DEFAULT,
             congestion: None,
             spin: Duration::ZERO,
-            handshakes_max: options.handshakes_max,
+            admission: options.admission,
+            queue: QueueLimits::default(),
+            timeouts: options.timeouts,
             identity: Arc::new(RelayIdentity::new(&secret)),
             dialect: Dialect::Native,
             offer: Offer {
@@ -76,7 +80,8 @@ impl Relay {
                 keepalive_s: u16::try_from(KEEPALIVE_INTERVAL.as_secs()).unwrap(),
             },
             ring: RingConfig {
-                sockets_max: options.sockets_max + 1,
+                // One slot of the table stays free.
+                sockets_max: options.admission.sockets_max + 1,
                 ..RingConfig::default()
             },
         };

@@ -1,7 +1,10 @@
 //! One key in two places, and a relay that holds as many sessions as it may.
 
+use std::time::Duration;
+
 use ringway_client::Address;
 use ringway_proto::reason::Reason;
+use ringway_shards::set::AdmissionLimits;
 
 use crate::raw::{Begun, Raw, connect};
 use crate::relay::{Options, Relay};
@@ -60,7 +63,9 @@ fn of_three_sessions_of_a_key_the_last_one_stays() {
 #[test]
 fn a_full_relay_with_silent_connections_serves_its_sessions_and_admits_the_next() {
     let mut options = Options::shards(1);
-    options.sockets_max = 10;
+    options.admission = AdmissionLimits::for_sockets(10);
+    // The silent ones stay for as long as the test.
+    options.timeouts.handshake = Duration::from_secs(3_600);
     let relay = Relay::start(options);
     let mut peers: Vec<_> = (0..8).map(|number| Raw::admitted(&relay, number)).collect();
     let silent = [connect(relay.address()), connect(relay.address())];
@@ -77,7 +82,43 @@ fn a_full_relay_with_silent_connections_serves_its_sessions_and_admits_the_next(
     next.send(&message_3);
     assert_eq!(next.verdict().reason, Reason::Accepted);
     reaches(&mut next, &mut peers[0]);
+    assert_eq!(relay.sum(|shard| shard.audit.handshakes), 2, "still silent");
     drop((silent, next, peers));
+    relay.until_empty();
+    relay.end();
+}
+
+#[test]
+fn a_peer_too_many_is_told_203_and_when_to_come_back_and_gets_the_next_place() {
+    let mut options = Options::shards(1);
+    options.admission.sessions_max = 4;
+    let relay = Relay::start(options);
+    let mut peers: Vec<_> = (0..4).map(|number| Raw::admitted(&relay, number)).collect();
+    let knock = |number| {
+        let mut begun = Begun::new(&relay, number);
+        begun.send();
+        let (mut raw, message_3) = begun.answered();
+        raw.send(&message_3);
+        let verdict = raw.verdict();
+        (raw, verdict)
+    };
+    for number in 4..24 {
+        let (raw, verdict) = knock(number);
+        assert_eq!(verdict.reason, Reason::TooManySessions);
+        assert!(verdict.retry_after_ms > 0, "{verdict:?}");
+        raw.kill();
+    }
+    assert_eq!(relay.handshakes_failed(Reason::TooManySessions), 20);
+    // A key that is here needs no place of its own.
+    let (mut again, verdict) = knock(3);
+    assert_eq!(verdict.reason, Reason::Accepted);
+    reaches(&mut peers[0], &mut again);
+    peers.remove(1).kill();
+    relay.until("sessions", 3, |shard| shard.audit.sessions);
+    let (mut next, verdict) = knock(24);
+    assert_eq!(verdict.reason, Reason::Accepted);
+    reaches(&mut next, &mut peers[0]);
+    drop((again, next, peers));
     relay.until_empty();
     relay.end();
 }
