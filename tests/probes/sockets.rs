@@ -46,7 +46,10 @@ impl Sockets {
         let SocketAddr::V4(listener) = listener else {
             panic!("/proc/net/tcp is of IPv4");
         };
-        // The kernel writes the bytes of the address as a number of the host.
+        #[expect(
+            clippy::host_endian_bytes,
+            reason = "the kernel prints the bytes of the address as a number of the host"
+        )]
         let ip = u32::from_ne_bytes(listener.ip().octets());
         let local = format!("{ip:08X}:{:04X}", listener.port());
         let strangers = rows(&table(), &local)
