@@ -5,12 +5,13 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use ringway_proto::frame::{Flags, Header};
 use ringway_proto::reason::Reason;
 
 use crate::raw::{Begun, Event, Raw, connect, kill};
-use crate::relay::Relay;
+use crate::relay::{Options, Relay};
 
 /// Victims of one phase and one way to die.
 const VICTIMS: u32 = 30;
@@ -237,6 +238,10 @@ impl Scene {
             sockets.push(socket);
             told.push(hears);
         }
+        let what = format!("{name}, {death:?}");
+        // Connecting does not wait for the relay to accept.
+        let all = 1 + u64::from(VICTIMS);
+        self.relay.until(&what, all, |shard| shard.audit.sockets);
         let before = self.ends();
         let mut corpses = Vec::new();
         for socket in sockets {
@@ -248,7 +253,6 @@ impl Scene {
                 }
             }
         }
-        let what = format!("{name}, {death:?}");
         self.relay.until(&what, 1, |shard| shard.audit.sockets);
         self.relay.until(&what, 0, |shard| {
             shard.audit.streams + shard.audit.handshakes + shard.audit.batches_in_flight
@@ -307,7 +311,11 @@ impl Scene {
 }
 
 fn kill_in_every_phase(shards_count: u16) {
-    let relay = Relay::with_shards(shards_count);
+    let mut options = Options::shards(shards_count);
+    // What ends here ends by death.
+    options.timeouts.handshake = Duration::from_secs(3_600);
+    options.timeouts.open = Duration::from_secs(3_600);
+    let relay = Relay::start(options);
     let survivor = relay.peer_on(0, 0);
     let mut scene = Scene {
         relay,
@@ -337,4 +345,26 @@ fn connections_killed_in_every_phase_leave_nothing_on_one_shard() {
 #[test]
 fn connections_killed_in_every_phase_leave_nothing_across_two_shards() {
     kill_in_every_phase(2);
+}
+
+#[test]
+fn connections_that_are_gone_before_they_are_accepted_leave_nothing() {
+    let relay = Relay::with_shards(2);
+    for number in 0..500 {
+        let mut socket = connect(relay.address());
+        if number % 2 == 0 {
+            socket.write_all(&[0, 53, 1, 2, 3]).unwrap();
+        }
+        kill(socket);
+    }
+    // Each is accepted, in vain, or was dropped in the kernel's queue; these come behind all of them.
+    let mut first = Raw::admitted(&relay, 0);
+    let mut second = relay.peer_on(0, 1);
+    let mut third = relay.peer_on(1, 2);
+    let _ends = (first.bridge(&mut second), first.bridge(&mut third));
+    relay.until("handshakes", 0, |shard| shard.audit.handshakes);
+    relay.until("sockets", 3, |shard| shard.audit.sockets);
+    drop((first, second, third));
+    relay.until_empty();
+    relay.end();
 }
