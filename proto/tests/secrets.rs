@@ -45,6 +45,12 @@ fn keys_are_all_zero_after_wiping() {
 }
 
 #[test]
+#[should_panic(expected = "165")]
+fn a_secret_that_is_printed_is_found() {
+    shows_no_secret(&SECRET);
+}
+
+#[test]
 fn nothing_that_holds_a_secret_prints_it() {
     let secret = SecretKey::from_seed(SECRET);
     let other = SecretKey::from_seed([1; 32]);
@@ -57,7 +63,11 @@ fn nothing_that_holds_a_secret_prints_it() {
     };
     shows_no_secret(&secret);
     shows_no_secret(&relay);
-    shows_no_secret(&Responder::new(&relay, offer, SECRET));
+    let (_, hello) = Initiator::new(&other, &relay.public(), Role::Peer, &[], [2; 32]).unwrap();
+    let mut responder = Box::new(Responder::new(&relay, offer, SECRET));
+    shows_no_secret(&responder);
+    responder.message_1(&hello[2..]).unwrap();
+    shows_no_secret(&responder.fold().unwrap());
     let (initiator, _) = Initiator::new(&secret, &other.public(), Role::Peer, &[], SECRET).unwrap();
     shows_no_secret(&initiator.with_passphrase(&SECRET));
     shows_no_secret(
