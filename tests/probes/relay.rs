@@ -27,7 +27,7 @@ use crate::sockets::Sockets;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Pause between two looks at something that has to become true.
-pub(crate) const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What a probe sets; the rest is as an operator gets it.
 #[derive(Clone, Copy, Debug)]

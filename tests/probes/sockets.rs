@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::relay::{DEADLINE, PAUSE};
+use crate::relay::DEADLINE;
 
 /// Names of the states, from number 1 on.
 const STATES: [&str; 12] = [
@@ -30,6 +30,9 @@ const STATES: [&str; 12] = [
     "CLOSING",
     "NEW_SYN_RECV",
 ];
+
+/// Pause between two looks: each walks through every socket of the host.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The sockets of one listener's port.
 #[derive(Debug)]
