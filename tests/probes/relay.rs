@@ -14,6 +14,7 @@ use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::limits::{KEEPALIVE_INTERVAL, STREAMS_MAX, WINDOW_INITIAL};
 use ringway_proto::reason::Reason;
 use ringway_shards::core::{Directory as _, ShardId};
+use ringway_shards::ports::PortsConfig;
 use ringway_shards::ring::RingConfig;
 use ringway_shards::set::{
     AdmissionLimits, BACKLOG_DEFAULT, QueueLimits, ShardSet, ShardSetConfig, ShardSnapshot,
@@ -71,6 +72,7 @@ impl Relay {
             admission: options.admission,
             queue: QueueLimits::default(),
             timeouts: options.timeouts,
+            ports: PortsConfig::default(),
             identity: Arc::new(RelayIdentity::new(&secret)),
             dialect: Dialect::Native,
             offer: Offer {
