@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ringway_client::Address;
 use ringway_proto::frame::{Flags, Header};
-use ringway_proto::limits::PIPELINED_MAX;
+use ringway_proto::limits::{HANDSHAKE_TIMEOUT, PIPELINED_MAX};
 use ringway_proto::reason::Reason;
 use socket2::{Domain, Socket, Type};
 
@@ -122,7 +122,9 @@ fn a_bit_flipped_anywhere_in_message_3_is_reset_and_counted() {
 
 #[test]
 fn connections_that_do_not_end_their_handshake_are_closed_and_counted() {
-    let relay = Relay::with_shards(1);
+    let mut options = Options::shards(1);
+    options.timeouts.handshake = HANDSHAKE_TIMEOUT;
+    let relay = Relay::start(options);
     let silent = connect(relay.address());
     let mut begun = Begun::new(&relay, 3);
     begun.socket.write_all(&begun.message_1[..40]).unwrap();

@@ -44,7 +44,11 @@ impl Options {
         Self {
             shards_count,
             admission: AdmissionLimits::for_sockets(4_096),
-            timeouts: Timeouts::default(),
+            timeouts: Timeouts {
+                // Handshakes run at a low priority: on a machine that others load they may wait.
+                handshake: DEADLINE,
+                ..Timeouts::default()
+            },
             streams_max: STREAMS_MAX,
         }
     }
@@ -128,9 +132,11 @@ impl Relay {
     /// Connects a party of the client library.
     pub(crate) async fn client(&self, number: u32) -> Client {
         let relay = RelayAddress::new(self.key(), self.address());
-        Client::connect(secret_of(number), Config::new([relay]))
-            .await
-            .unwrap()
+        let config = Config {
+            handshake_timeout: DEADLINE,
+            ..Config::new([relay])
+        };
+        Client::connect(secret_of(number), config).await.unwrap()
     }
 
     /// Returns a snapshot of every shard.
