@@ -14,9 +14,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use ringway_proto::key::{PublicKey, SecretKey};
+use ringway_proto::key::SecretKey;
 use rustix::fs::FlockOperation;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::proc_text;
 
@@ -157,7 +158,8 @@ pub(crate) fn load(path: &Path) -> Result<SecretKey, KeyFileError> {
 ///
 /// [`KeyFileError::Os`] when the kernel gives no random bytes.
 pub(crate) fn generate() -> Result<SecretKey, KeyFileError> {
-    Ok(SecretKey::from_seed(random()?))
+    let seed = Zeroizing::new(random()?);
+    Ok(SecretKey::from_seed(*seed))
 }
 
 /// Whether a key that is already there may be replaced.
@@ -263,7 +265,8 @@ fn read(path: &Path) -> Result<(SecretKey, File), KeyFileError> {
             mode,
         });
     }
-    let mut text = String::new();
+    // Room for all of it from the start: a buffer that grows leaves copies that nobody wipes.
+    let mut text = Zeroizing::new(String::with_capacity(FILE_BUFFER_BYTES));
     (&file)
         .take(FILE_BYTES_MAX)
         .read_to_string(&mut text)
@@ -286,12 +289,15 @@ fn parse(text: &str) -> Result<SecretKey, &'static str> {
     if line.len() != 64 {
         return Err("the key is not 64 characters long");
     }
-    // The text form of secret and public keys is the same: 32 bytes in lower-case hex.
-    let seed = line
-        .parse::<PublicKey>()
-        .map_err(|_| "the key has a character that is no lower-case hex digit")?;
-    let seed = <[u8; 32]>::try_from(seed.as_bytes()).map_err(|_| "the key is not 32 bytes long")?;
-    Ok(SecretKey::from_seed(seed))
+    let mut seed = Zeroizing::new([0; 32]);
+    for (byte, digits) in seed.iter_mut().zip(line.as_bytes().chunks_exact(2)) {
+        let value = |at: usize| HEX_DIGITS.iter().position(|digit| *digit == digits[at]);
+        let pair = value(0).zip(value(1)).map(|(high, low)| high << 4 | low);
+        *byte = pair
+            .and_then(|pair| u8::try_from(pair).ok())
+            .ok_or("the key has a character that is no lower-case hex digit")?;
+    }
+    Ok(SecretKey::from_seed(*seed))
 }
 
 fn write_synced(path: &Path, secret: &SecretKey) -> io::Result<()> {
@@ -305,8 +311,18 @@ fn write_synced(path: &Path, secret: &SecretKey) -> io::Result<()> {
         "# Secret key of a Ringway party: keep it private, keep a backup."
     )?;
     writeln!(file, "# Public key: {}", secret.public())?;
-    writeln!(file, "{}", hex(secret.seed()))?;
+    file.write_all(seed_line(secret).as_slice())?;
     file.sync_all()
+}
+
+/// Returns the line that holds the key; unlike what formatting makes, it is wiped.
+fn seed_line(secret: &SecretKey) -> Zeroizing<[u8; 65]> {
+    let mut line = Zeroizing::new([b'\n'; 65]);
+    for (digits, byte) in line.chunks_exact_mut(2).zip(secret.seed()) {
+        digits[0] = HEX_DIGITS[usize::from(byte >> 4)];
+        digits[1] = HEX_DIGITS[usize::from(byte & 15)];
+    }
+    line
 }
 
 fn publish(temporary: &Path, path: &Path, replace: Replace) -> Result<(), KeyFileError> {
@@ -375,6 +391,12 @@ fn lock_holder(inode: u64) -> Option<u32> {
 
 /// Longest key file in bytes: the key, the notes written here, and room for some of the owner's.
 const FILE_BYTES_MAX: u64 = 4_096;
+
+/// Buffer for a key file: the longest one, and the free space without which a reader would grow it.
+const FILE_BUFFER_BYTES: usize = 8_192;
+
+/// Digits of a key in its text form.
+const HEX_DIGITS: [u8; 16] = *b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {

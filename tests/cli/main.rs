@@ -9,6 +9,8 @@ mod capacity;
 mod configuration;
 mod help;
 mod keys;
+#[cfg(test)]
+mod killed;
 mod relay;
 #[cfg(test)]
 mod support;

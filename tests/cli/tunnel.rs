@@ -7,17 +7,20 @@ use std::thread::{self, JoinHandle};
 use crate::support::{PATIENCE, Relay, Running, ringway};
 
 /// A relay with both ends of a tunnel.
-struct Tunnel {
-    relay: Relay,
-    expose: Running,
-    forward: Running,
+pub(crate) struct Tunnel {
+    pub(crate) relay: Relay,
+    pub(crate) expose: Running,
+    pub(crate) forward: Running,
     /// Where `forward` listens.
     address: String,
 }
 
 impl Tunnel {
     fn to(service: &str) -> Self {
-        let relay = Relay::start(&[]);
+        Self::over(Relay::start(&[]), service)
+    }
+
+    pub(crate) fn over(relay: Relay, service: &str) -> Self {
         let state = relay.state.path();
         let arguments = [
             "expose",
@@ -57,7 +60,7 @@ impl Tunnel {
         }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
