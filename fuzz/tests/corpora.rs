@@ -37,6 +37,7 @@ fn committed_sealed_objects_hold() {
     holds("sealed");
 }
 
+#[cfg(feature = "config")]
 #[test]
 fn committed_configurations_hold() {
     holds("config");
@@ -52,6 +53,7 @@ fn committed_runs_of_the_shard_core_hold() {
     holds("shard_core");
 }
 
+#[cfg(feature = "config")]
 #[test]
 fn every_target_has_a_corpus_and_every_corpus_a_target() {
     let root = corpus::folder("");
