@@ -20,6 +20,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ringway-sim", &["ringway-proto", "ringway-shards"]),
     ("ringway-loadgen", &["ringway-proto", "ringway-shards"]),
     (
+        "ringway-fuzz",
+        &["ringway", "ringway-proto", "ringway-shards"],
+    ),
+    (
         "ringway-bench",
         &["ringway-client", "ringway-proto", "ringway-shards"],
     ),
@@ -45,6 +49,7 @@ const PARTS_OF_SHARDS: &[(&str, &[&str])] = &[
     // The load generator must not share the server's mistakes: never `core`. Its tests start a relay.
     ("loadgen/src", &["batch", "lease", "ring"]),
     // The simulator drives the pure part, the ring is another driver of it.
+    ("fuzz", &["batch", "core", "lease", "ports"]),
     ("sim", &["batch", "core", "lease", "ports"]),
 ];
 
@@ -308,14 +313,14 @@ fn code(path: &Path) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the Rust files below a directory, build results and the fuzz crate left out.
+/// Returns the Rust files below a directory, build results left out.
 fn rust_files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![directory.to_owned()];
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let path = entry.path();
-            let is_skipped = ["target", ".git", "fuzz"]
+            let is_skipped = ["target", ".git"]
                 .iter()
                 .any(|name| entry.file_name() == *name);
             if path.is_dir() && !is_skipped {

@@ -23,6 +23,7 @@ const CRATES: &[&str] = &[
     "src",
     "loadgen/src",
     "sim/src",
+    "fuzz/src",
     "bench/src",
     "tuning/src",
 ];

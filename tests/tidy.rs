@@ -176,7 +176,7 @@ fn every_rust_file_has_a_header() {
 #[test]
 fn crates_without_unsafe_forbid_it() {
     let crates = [
-        "bench", "client", "loadgen", "proto", "sim", "src", "tuning",
+        "bench", "client", "fuzz", "loadgen", "proto", "sim", "src", "tuning",
     ];
     let mut problems = Vec::new();
     for name in crates {

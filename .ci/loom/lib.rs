@@ -1,5 +1,5 @@
 //! The mailbox of the shards, model-checked: every interleaving of a sender and a receiver up to a bound
-//! of preemptions. The tests stand in the file itself.
+//! of preemptions. The tests stand beside the file itself.
 
 #![forbid(unsafe_code)]
 

@@ -1,113 +1,63 @@
-//! What the fuzz targets share: receive memory on the heap, a directory in a map, an honest relay's
-//! side of a session.
+//! Fuzz targets of Ringway: what must hold whatever bytes come in.
+//!
+//! Here: one module for each target, with a function `run` that takes the bytes of one input and panics
+//! when something does not hold; [`TARGETS`] lists them, [`corpus`] runs them over stored inputs. The
+//! binaries of `fuzz_targets` hand the same functions to libFuzzer. Not here: unit and property tests of
+//! the parts (`proto/tests`, `shards/src/core/tests.rs`).
+//!
+//! Invariant: a target knows rules, not numbers that happen to come out; an input decides everything
+//! (no clock, no randomness), so a failing one fails again.
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+pub mod canary;
+#[cfg(feature = "config")]
+pub mod config;
+pub mod corpus;
+pub mod frame;
+pub mod handshake;
+pub mod open_objects;
+pub mod peer_session;
+pub mod record;
+pub mod sealed;
+pub mod shard_core;
 
-use ringway_proto::key::PublicKey;
-use ringway_shards::core::{Directory, Place};
-use ringway_shards::lease::Lease;
+mod hostile;
+mod memory;
 
-/// Counts the bytes of all leases that have not been dropped.
-#[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<AtomicUsize>);
+use arbitrary::{Arbitrary, Unstructured};
 
-impl Memory {
-    /// Returns a lease on a copy of `bytes`.
-    #[must_use]
-    pub fn lease(&self, bytes: &[u8]) -> HeapLease {
-        self.0.fetch_add(bytes.len(), Ordering::Relaxed);
-        HeapLease {
-            bytes: bytes.to_vec(),
-            memory: self.clone(),
-        }
-    }
-
-    /// Returns the bytes under lease.
-    #[must_use]
-    pub fn leased_bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
+/// One fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Name of its binary and of its folder in `fuzz/corpus`.
+    pub name: &'static str,
+    /// Takes one input; panics when something does not hold.
+    pub run: fn(&[u8]),
 }
 
-/// A lease on heap memory.
-#[derive(Debug)]
-pub struct HeapLease {
-    bytes: Vec<u8>,
-    memory: Memory,
+/// The targets that must hold, in the order of their cost. [`canary`] is not among them: it must fail.
+pub const TARGETS: &[Target] = &[
+    target("frame", frame::run),
+    target("open_objects", open_objects::run),
+    target("handshake", handshake::run),
+    target("record", record::run),
+    target("sealed", sealed::run),
+    #[cfg(feature = "config")]
+    target("config", config::run),
+    target("peer_session", peer_session::run),
+    target("shard_core", shard_core::run),
+];
+
+const fn target(name: &'static str, run: fn(&[u8])) -> Target {
+    Target { name, run }
 }
 
-impl Lease for HeapLease {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
+/// Makes a structured input of bytes as libFuzzer's macro does, so that a stored input means the same
+/// in both. Nothing when the bytes are too few.
+fn structured<'a, T: Arbitrary<'a>>(bytes: &'a [u8]) -> Option<T> {
+    if bytes.len() < T::size_hint(0).0 {
+        return None;
     }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.bytes.drain(..count);
-        self.memory.0.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    fn split_to(&mut self, count: usize) -> Self {
-        let rest = self.bytes.split_off(count);
-        let bytes = std::mem::replace(&mut self.bytes, rest);
-        Self {
-            bytes,
-            memory: self.memory.clone(),
-        }
-    }
-}
-
-impl Drop for HeapLease {
-    fn drop(&mut self) {
-        self.memory.0.fetch_sub(self.bytes.len(), Ordering::Relaxed);
-    }
-}
-
-/// The session directory of all shards of one run.
-#[derive(Clone, Debug, Default)]
-pub struct Map(Arc<Mutex<BTreeMap<PublicKey, Place>>>);
-
-impl Map {
-    /// Returns the number of keys.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Returns whether no key is there.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Directory for Map {
-    fn insert(&self, key: PublicKey, place: Place) -> Option<Place> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, place)
-    }
-
-    fn remove(&self, key: &PublicKey, place: Place) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if map.get(key) == Some(&place) {
-            map.remove(key);
-        }
-    }
-
-    fn lookup(&self, key: &PublicKey) -> Option<Place> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-            .copied()
-    }
+    T::arbitrary_take_rest(Unstructured::new(bytes)).ok()
 }

@@ -1,12 +1,14 @@
-//! Writes the seed corpora of the fuzz targets from the golden vectors.
+//! Writes the seed corpora of the fuzz targets from the golden vectors, below the folder that is given.
 //!
 //! Every vector goes to every target that reads bare bytes: what is no header for one is a sealed object
 //! for another, and a wrong kind of object is an input worth having. Targets that read operations start
 //! from inputs of growing length.
 
+#![forbid(unsafe_code)]
+
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const BARE: &[&str] = &["frame", "open_objects"];
 const OPERATIONS: &[&str] = &[
@@ -17,9 +19,12 @@ const OPERATIONS: &[&str] = &[
     "shard_core",
 ];
 
+#[expect(clippy::print_stdout, reason = "a program that reports to a person")]
 fn main() -> io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let corpus = here.join("corpus");
+    let Some(corpus) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        return Err(io::Error::other("usage: seeds FOLDER"));
+    };
     let mut count = 0;
     for entry in fs::read_dir(here.join("../proto/testdata"))? {
         let path = entry?.path();
@@ -58,8 +63,13 @@ fn main() -> io::Result<()> {
             count += 1;
         }
     }
-    let directory = corpus.join("config");
-    fs::create_dir_all(&directory)?;
+    write_configurations(&corpus.join("config"))?;
+    println!("{count} seeds below {}", corpus.display());
+    Ok(())
+}
+
+fn write_configurations(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
     for (name, text) in [
         ("empty", ""),
         (
@@ -72,9 +82,7 @@ fn main() -> io::Result<()> {
         ),
     ] {
         fs::write(directory.join(name), text)?;
-        count += 1;
     }
-    println!("{count} seeds below {}", corpus.display());
     Ok(())
 }
 

@@ -1,0 +1,145 @@
+//! What a run of the shard core target is made of.
+//!
+//! Here: the operations, which libFuzzer makes of bytes. Not here: what they do (`world`).
+//!
+//! Invariant: every value of every field means something; a socket or key is taken modulo how many
+//! there are, so that most operations meet.
+
+use arbitrary::Arbitrary;
+
+use crate::hostile::Wrong;
+
+/// One input.
+#[derive(Arbitrary, Debug)]
+pub(super) struct Input {
+    pub(super) operations: Vec<Operation>,
+    pub(super) setting: Setting,
+}
+
+/// What is the same through a run.
+#[derive(Arbitrary, Debug)]
+pub(super) struct Setting {
+    pub(super) piece: u8,
+    pub(super) handshakes_max: u8,
+    pub(super) handshakes_source_max: u8,
+    /// Queues that one stream fills.
+    pub(super) is_tight: bool,
+}
+
+/// One thing that happens to a relay.
+#[derive(Arbitrary, Debug)]
+pub(super) enum Operation {
+    /// A connection of an honest peer.
+    Accept {
+        socket: u8,
+        key: u8,
+    },
+    /// A connection of a peer that keeps the handshake and nothing else.
+    AcceptHostile {
+        socket: u8,
+        key: u8,
+    },
+    /// A connection that says only what `Raw` makes it say.
+    AcceptStranger {
+        socket: u8,
+    },
+    /// A hostile peer answers the request that reached it last.
+    Answer {
+        socket: u8,
+        reason_code: u16,
+        has_hash: bool,
+        is_signed: bool,
+    },
+    Drain {
+        shard: bool,
+    },
+    Eof {
+        socket: u8,
+    },
+    Error {
+        socket: u8,
+    },
+    FailSend {
+        socket: u8,
+    },
+    Finish {
+        socket: u8,
+        which: u8,
+    },
+    /// A header without care for what was before it.
+    Frame {
+        socket: u8,
+        kind: u8,
+        flags: u8,
+        stream: u8,
+        length: u32,
+    },
+    /// Closes of a shard complete late.
+    HoldCloses {
+        shard: bool,
+        is_held: bool,
+    },
+    /// The service executor of a shard falls behind; it catches up newest first.
+    HoldJobs {
+        shard: bool,
+        is_held: bool,
+    },
+    /// Messages to a shard arrive late.
+    HoldMail {
+        shard: bool,
+        is_held: bool,
+    },
+    HoldSends {
+        socket: u8,
+        is_held: bool,
+    },
+    Kick {
+        key: u8,
+    },
+    Open {
+        socket: u8,
+        key: u8,
+        port: u8,
+    },
+    Ping {
+        socket: u8,
+    },
+    Raw {
+        socket: u8,
+        bytes: Vec<u8>,
+    },
+    /// A hostile peer asks for a stream.
+    Request {
+        socket: u8,
+        key: u8,
+        stream: u8,
+        wrong: Wrong,
+    },
+    /// The receive memory of a shard runs short.
+    Relieve {
+        shard: bool,
+    },
+    Reset {
+        socket: u8,
+        which: u8,
+    },
+    ShortSends {
+        socket: u8,
+        bytes: u16,
+    },
+    Shutdown {
+        shard: bool,
+    },
+    Tick {
+        ms: u16,
+    },
+    /// Time moves to the next deadline of a shard.
+    TickToDeadline {
+        shard: bool,
+    },
+    Write {
+        socket: u8,
+        which: u8,
+        bytes: u16,
+    },
+}

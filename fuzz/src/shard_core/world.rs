@@ -1,0 +1,418 @@
+//! The sockets, peers and cores of a run.
+//!
+//! Here: what an operation does, and the driver that carries out the actions of the cores. Not here: what
+//! must hold (`shard_core`), which bytes are right (`book`).
+//!
+//! Invariant: the driver does to a core what the data thread may do: one send in flight for each socket,
+//! no slot reused before its close was reported, messages of a pair of shards in order.
+
+mod drive;
+mod socket;
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_proto::dialect::Dialect;
+use ringway_proto::handshake::{Offer, RelayIdentity};
+use ringway_proto::key::{Address, SecretKey};
+use ringway_proto::peer::{PeerConfig, PeerSession};
+use ringway_proto::time::Now;
+use ringway_shards::core::{
+    AdmissionLimits, CoreConfig, Job, Message, QueueLimits, RecvEnd, ShardCore, ShardId, Slot,
+    Source, Timeouts,
+};
+use ringway_shards::ports::PortsConfig;
+
+use self::socket::{Party, Socket};
+use super::book::{Book, End};
+use super::operation::{Operation, Setting};
+use crate::hostile::Hostile;
+use crate::memory::{HeapLease, Map, Memory};
+
+pub(super) const SHARDS: usize = 2;
+pub(super) const SLOTS: usize = 4;
+
+/// Streams that the relay offers to each session.
+pub(super) const STREAMS_MAX: u32 = 16;
+
+const SOCKETS: usize = SHARDS * SLOTS;
+const UNIX_NS: u64 = 1_700_000_000_000_000_000;
+
+/// Rounds in which everything must have come to rest: a byte crosses the relay in a handful.
+pub(super) const ROUNDS_MAX: u32 = 20_000;
+
+/// What one shard's driver has not done yet.
+#[derive(Default)]
+struct Late {
+    mail: VecDeque<(ShardId, Message<HeapLease>)>,
+    jobs: Vec<Job>,
+    closes: Vec<usize>,
+    holds_mail: bool,
+    holds_jobs: bool,
+    holds_closes: bool,
+}
+
+/// See the module.
+pub(super) struct World {
+    pub(super) cores: Vec<ShardCore<HeapLease, Map>>,
+    pub(super) memory: Memory,
+    pub(super) directory: Map,
+    pub(super) queue: QueueLimits,
+    late: Vec<Late>,
+    sockets: Vec<Option<Socket>>,
+    book: Book,
+    /// By connection: whether it said only what an honest peer says.
+    is_honest: Vec<bool>,
+    identity: RelayIdentity,
+    now: Now,
+    piece: usize,
+    randoms: u64,
+}
+
+impl World {
+    pub(super) fn new(setting: &Setting) -> Self {
+        let identity = RelayIdentity::new(&SecretKey::from_seed([1; 32]));
+        let directory = Map::default();
+        let now = Now::from_nanos(1_000_000_000);
+        let queue = if setting.is_tight {
+            QueueLimits {
+                session_bytes_max: 524_288,
+                shard_bytes_max: 1_048_576,
+            }
+        } else {
+            QueueLimits::default()
+        };
+        let cores = (0..SHARDS)
+            .map(|shard| {
+                let config = CoreConfig {
+                    shard: ShardId(number(shard)),
+                    shards_count: number(SHARDS),
+                    own_key: identity.public(),
+                    dialect: Dialect::Native,
+                    offer: Offer {
+                        capabilities: 0,
+                        streams_max: STREAMS_MAX,
+                        stream_window: 262_144,
+                        keepalive_s: 30,
+                    },
+                    admission: AdmissionLimits {
+                        handshakes_max: 1 + u32::from(setting.handshakes_max % 4),
+                        handshakes_source_max: 1 + u32::from(setting.handshakes_source_max % 4),
+                        ..AdmissionLimits::for_sockets(u32::try_from(SLOTS).expect("four slots"))
+                    },
+                    queue,
+                    ports: PortsConfig::default().of_shard(number(shard), number(SHARDS)),
+                    timeouts: Timeouts::default(),
+                    hash_seed: 7,
+                };
+                ShardCore::new(config, directory.clone(), now)
+            })
+            .collect();
+        Self {
+            cores,
+            memory: Memory::default(),
+            directory,
+            queue,
+            late: (0..SHARDS).map(|_| Late::default()).collect(),
+            sockets: (0..SOCKETS).map(|_| None).collect(),
+            book: Book::default(),
+            is_honest: Vec::new(),
+            identity,
+            now,
+            piece: usize::from(setting.piece).max(1) * 16,
+            randoms: 0,
+        }
+    }
+
+    /// Returns the sockets of a shard whose close was not reported.
+    pub(super) fn sockets_count(&self, shard: usize) -> u64 {
+        self.sockets[shard * SLOTS..][..SLOTS]
+            .iter()
+            .flatten()
+            .count() as u64
+    }
+
+    /// Returns the sends of a shard that have not completed.
+    pub(super) fn batches_count(&self, shard: usize) -> u64 {
+        let sockets = self.sockets[shard * SLOTS..][..SLOTS].iter().flatten();
+        sockets.filter(|socket| socket.sending.is_some()).count() as u64
+    }
+
+    pub(super) fn is_mail_empty(&self) -> bool {
+        self.late.iter().all(|late| late.mail.is_empty())
+    }
+
+    /// Does one operation; what follows from it is left to [`World::settle`].
+    pub(super) fn step(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Accept { socket, key } => {
+                let random = self.random();
+                let peer = PeerSession::connect(
+                    Arc::new(secret(*key)),
+                    self.identity.public(),
+                    PeerConfig::new(UNIX_NS),
+                    random,
+                    self.now,
+                );
+                self.accept(
+                    *socket,
+                    peer.map_or(Party::Nobody, |peer| Party::Honest(Box::new(peer))),
+                );
+            }
+            Operation::AcceptHostile { socket, key } => {
+                let random = self.random();
+                let hostile = Hostile::connect(secret(*key), &self.identity.public(), random);
+                self.accept(*socket, Party::Hostile(Box::new(hostile)));
+            }
+            Operation::AcceptStranger { socket } => self.accept(*socket, Party::Nobody),
+            Operation::Drain { shard } => self.cores[usize::from(*shard)].drain(self.now),
+            Operation::Eof { socket } => self.end_receiving(*socket, RecvEnd::Eof),
+            Operation::Error { socket } => self.end_receiving(*socket, RecvEnd::Error(104)),
+            Operation::HoldCloses { shard, is_held } => {
+                self.late[usize::from(*shard)].holds_closes = *is_held;
+            }
+            Operation::HoldJobs { shard, is_held } => {
+                self.late[usize::from(*shard)].holds_jobs = *is_held;
+            }
+            Operation::HoldMail { shard, is_held } => {
+                self.late[usize::from(*shard)].holds_mail = *is_held;
+            }
+            Operation::Kick { key } => {
+                let key = secret(*key).public();
+                for core in &mut self.cores {
+                    core.kick(&key, self.now);
+                }
+            }
+            Operation::Raw { socket, bytes } => self.raw(*socket, bytes),
+            Operation::Relieve { shard } => self.cores[usize::from(*shard)].relieve(self.now),
+            Operation::Shutdown { shard } => self.cores[usize::from(*shard)].shutdown(self.now),
+            Operation::Tick { ms } => {
+                self.advance(self.now + Duration::from_millis(u64::from(*ms)));
+            }
+            Operation::TickToDeadline { shard } => {
+                if let Some(deadline) = self.cores[usize::from(*shard)].next_deadline() {
+                    self.advance(self.now.max(deadline));
+                }
+            }
+            _ => self.step_of_peer(operation),
+        }
+    }
+
+    /// What one party does in its session, and what becomes of its socket.
+    fn step_of_peer(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Answer {
+                socket,
+                reason_code,
+                has_hash,
+                is_signed,
+            } => {
+                if let Some(hostile) = self.hostile(*socket) {
+                    hostile.answer(*reason_code, *has_hash, *is_signed);
+                }
+            }
+            Operation::FailSend { socket } => self.fail_send(*socket),
+            Operation::Finish { socket, which } => {
+                self.with_stream(*socket, *which, |peer, end| _ = peer.finish(end.stream));
+            }
+            Operation::Frame {
+                socket,
+                kind,
+                flags,
+                stream,
+                length,
+            } => {
+                let mut bytes = vec![0, *kind % 5, 0, *flags, 0, 0, 0, *stream];
+                bytes.extend_from_slice(&length.to_be_bytes());
+                if let Some(hostile) = self.hostile(*socket) {
+                    hostile.say(&bytes);
+                } else {
+                    self.raw(*socket, &bytes);
+                }
+            }
+            Operation::HoldSends { socket, is_held } => {
+                if let Some(socket) = self.socket(*socket) {
+                    socket.is_held = *is_held;
+                }
+            }
+            Operation::Open { socket, key, port } => self.open(*socket, *key, *port),
+            Operation::Ping { socket } => {
+                let now = self.now;
+                if let Some(Party::Honest(peer)) = self.party(*socket) {
+                    peer.ping(now);
+                }
+            }
+            Operation::Request {
+                socket,
+                key,
+                stream,
+                wrong,
+            } => {
+                let to = Address::new(secret(*key).public(), 7);
+                if let Some(hostile) = self.hostile(*socket) {
+                    hostile.request(u32::from(*stream), to, UNIX_NS, *wrong);
+                }
+            }
+            Operation::Reset { socket, which } => {
+                self.with_stream(*socket, *which, |peer, end| _ = peer.reset(end.stream));
+            }
+            Operation::ShortSends { socket, bytes } => {
+                if let Some(socket) = self.socket(*socket) {
+                    socket.send_bytes_max = usize::from(*bytes).max(1);
+                }
+            }
+            Operation::Write {
+                socket,
+                which,
+                bytes,
+            } => self.write(*socket, *which, usize::from(*bytes)),
+            _ => {}
+        }
+    }
+
+    fn accept(&mut self, socket: u8, party: Party) {
+        let index = usize::from(socket) % SOCKETS;
+        if self.sockets[index].is_some() {
+            return;
+        }
+        let connection = self.is_honest.len() as u64;
+        self.is_honest.push(matches!(party, Party::Honest(_)));
+        self.sockets[index] = Some(Socket::new(party, connection));
+        // Three places: one of a source's sockets may be refused for the others.
+        let source = Source::of(Ipv4Addr::new(127, 0, 0, socket / 8 % 3).into());
+        self.cores[index / SLOTS].accepted(slot_of(index), source, self.now);
+    }
+
+    fn open(&mut self, socket: u8, key: u8, port: u8) {
+        let destination = Address::new(secret(key).public(), u16::from(port));
+        let random = self.random();
+        let source_port = self.book.next_port();
+        let index = usize::from(socket) % SOCKETS;
+        if let Some(socket) = &mut self.sockets[index]
+            && let Party::Honest(peer) = &mut socket.party
+            && let Ok(stream) = peer.open(destination, source_port, UNIX_NS, random)
+        {
+            let entry = Some(self.book.opened(socket.connection));
+            let side = 0;
+            socket.ends.push(End {
+                stream,
+                entry,
+                side,
+            });
+        }
+    }
+
+    fn write(&mut self, socket: u8, which: u8, count: usize) {
+        let index = usize::from(socket) % SOCKETS;
+        if let Some(socket) = &mut self.sockets[index]
+            && let Some(end) = socket.end(which)
+            && let Party::Honest(peer) = &mut socket.party
+        {
+            let bytes = self.book.bytes(end, count);
+            if let Ok(count) = peer.write(end.stream, &bytes) {
+                self.book.wrote(end, count);
+            }
+        }
+    }
+
+    /// Bytes that nobody answers for: whoever holds the connection is not honest any more.
+    fn raw(&mut self, socket: u8, bytes: &[u8]) {
+        let index = usize::from(socket) % SOCKETS;
+        let Some(socket) = &self.sockets[index] else {
+            return;
+        };
+        self.is_honest[usize::try_from(socket.connection).expect("a count of operations")] = false;
+        if socket.is_receiving && !bytes.is_empty() {
+            let lease = self.memory.lease(bytes);
+            self.cores[index / SLOTS].received(slot_of(index), lease, self.now);
+        }
+    }
+
+    fn end_receiving(&mut self, socket: u8, end: RecvEnd) {
+        let index = usize::from(socket) % SOCKETS;
+        let Some(socket) = &mut self.sockets[index] else {
+            return;
+        };
+        if std::mem::take(&mut socket.is_receiving) {
+            socket.party = Party::Nobody;
+            self.cores[index / SLOTS].receive_ended(slot_of(index), end, self.now);
+        }
+    }
+
+    /// The send in flight of a socket fails, as after a reset.
+    fn fail_send(&mut self, socket: u8) {
+        let index = usize::from(socket) % SOCKETS;
+        if let Some(socket) = &mut self.sockets[index]
+            && let Some(batch) = socket.sending.take()
+        {
+            socket.party = Party::Nobody;
+            self.cores[index / SLOTS].sent(slot_of(index), batch, Err(32), self.now);
+        }
+    }
+
+    /// Lets time pass for everybody. A core that has just done what was due must not ask again at once,
+    /// or the data thread would never block.
+    fn advance(&mut self, now: Now) {
+        self.now = now;
+        for core in &mut self.cores {
+            core.handle_timeout(now);
+            assert!(
+                core.next_deadline().is_none_or(|deadline| deadline > now),
+                "a deadline that has passed"
+            );
+        }
+        for socket in self.sockets.iter_mut().flatten() {
+            if let Party::Honest(peer) = &mut socket.party {
+                peer.handle_timeout(now);
+            }
+        }
+    }
+
+    fn with_stream(&mut self, socket: u8, which: u8, act: impl FnOnce(&mut PeerSession, End)) {
+        if let Some(socket) = self.socket(socket)
+            && let Some(end) = socket.end(which)
+            && let Party::Honest(peer) = &mut socket.party
+        {
+            act(peer, end);
+        }
+    }
+
+    fn hostile(&mut self, socket: u8) -> Option<&mut Hostile> {
+        match self.party(socket) {
+            Some(Party::Hostile(hostile)) => Some(hostile),
+            Some(Party::Honest(_) | Party::Nobody) | None => None,
+        }
+    }
+
+    fn party(&mut self, socket: u8) -> Option<&mut Party> {
+        self.socket(socket).map(|socket| &mut socket.party)
+    }
+
+    fn socket(&mut self, socket: u8) -> Option<&mut Socket> {
+        self.sockets[usize::from(socket) % SOCKETS].as_mut()
+    }
+
+    /// Returns 32 bytes that no earlier call returned.
+    fn random(&mut self) -> [u8; 32] {
+        self.randoms += 1;
+        let mut random = [0x11; 32];
+        random[..8].copy_from_slice(&self.randoms.to_be_bytes());
+        random
+    }
+}
+
+/// Returns the number of a shard, or how many there are.
+fn number(shard: usize) -> u16 {
+    u16::try_from(shard).expect("two shards")
+}
+
+/// Returns one of four keys: few, so that sessions of one key meet.
+fn secret(key: u8) -> SecretKey {
+    SecretKey::from_seed([0x20 + key % 4; 32])
+}
+
+fn slot_of(index: usize) -> Slot {
+    Slot(u32::try_from(index % SLOTS).expect("four slots"))
+}
