@@ -140,6 +140,7 @@ fn bounds(config: &Config, shards: u16, sessions_max: u32) -> Bounds {
         sessions_max: sessions_max.into(),
         handshakes_max: config.handshakes_max.into(),
         streams_max: config.streams_max.into(),
+        shard_streams_max: config.shard_streams_max.into(),
         session_queue_bytes_max: config.session_queue_bytes_max.into(),
         shard_queue_bytes_max: config.shard_queue_bytes_max,
         receive_bytes_max: config.receive_bytes_max,
@@ -147,8 +148,11 @@ fn bounds(config: &Config, shards: u16, sessions_max: u32) -> Bounds {
 }
 
 /// The smallest of what open files, memory and the ceiling allow.
+///
+/// Of the open files some are left over for telling peers that the relay is full, an eighth at most.
 fn automatic(shards: u16, room: Room) -> Result<(u32, Stop), Failure> {
     let files = within_files(room.open_files)?;
+    let files = files - SOCKETS_RESERVED.min(files / 8);
     let mut least = (SESSIONS_MAX_MAX, Stop::Ceiling);
     if files < least.0 {
         least = (files, Stop::OpenFiles(room.open_files));
@@ -262,9 +266,9 @@ mod tests {
         };
         assert_eq!(
             found(20_000, Some(64 * GIB)),
-            (19_999, Stop::OpenFiles(20_000))
+            (19_487, Stop::OpenFiles(20_000))
         );
-        assert_eq!(found(256, None), (255, Stop::OpenFiles(256)));
+        assert_eq!(found(256, None), (224, Stop::OpenFiles(256)));
         assert_eq!(found(u64::MAX, None), (1_000_000, Stop::Ceiling));
         assert_eq!(found(1_048_576, Some(64 * GIB)), (1_000_000, Stop::Ceiling));
         let (sessions, stop) = found(1_048_576, Some(2 * GIB));
@@ -319,7 +323,7 @@ mod tests {
         let line = found.to_string();
         assert!(
             line.starts_with(
-                "39998 sessions (2 shards x 19999; stopped by the open-files limit, 20000 a ring), up to "
+                "38974 sessions (2 shards x 19487; stopped by the open-files limit, 20000 a ring), up to "
             ),
             "{line}"
         );

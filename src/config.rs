@@ -52,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) accepts_per_s_max: u32,
     /// Most streams of each session.
     pub(crate) streams_max: u32,
+    /// Most stream legs of each shard.
+    pub(crate) shard_streams_max: u32,
     /// Most bytes that wait for one session.
     pub(crate) session_queue_bytes_max: u32,
     /// Most bytes that wait for all sessions of a shard.
@@ -115,6 +117,7 @@ impl Default for Config {
             handshakes_source_max: limits::HANDSHAKES_SOURCE_MAX,
             accepts_per_s_max: limits::ACCEPTS_PER_S_MAX,
             streams_max: limits::STREAMS_MAX,
+            shard_streams_max: limits::SHARD_STREAMS_MAX,
             session_queue_bytes_max: limits::SESSION_QUEUE_MAX,
             shard_queue_bytes_max: limits::SHARD_QUEUE_MAX,
             receive_bytes_max: limits::RECEIVE_MEMORY_MAX,

@@ -41,6 +41,7 @@ fn limit_values() -> Vec<(&'static str, String)> {
         WINDOW_INITIAL
         WINDOW_MAX
         STREAMS_MAX
+        SHARD_STREAMS_MAX
         EPHEMERAL_PORT_MIN
         PORT_QUARANTINE_VIRTUAL
         PORT_QUARANTINE_LOCAL
@@ -163,7 +164,6 @@ fn sums_are_the_ones_of_the_code() {
         ("idle session", memory::idle_session().to_vec()),
         ("session", memory::session(&bounds).to_vec()),
         ("shard", memory::shard(&bounds).to_vec()),
-        ("stream legs", vec![memory::stream_legs(&bounds)]),
         ("kernel", memory::kernel(&bounds).to_vec()),
     ];
     let mut rows = Vec::new();

@@ -33,6 +33,12 @@ pub const WINDOW_MAX: u32 = 16 * MIB;
 /// Source: docs/protocol.md section 3.
 pub const STREAMS_MAX: u32 = 2_048;
 
+/// Most stream legs of one shard, unless configured; a bridge has two. Past it opens get reason 304.
+///
+/// 131,072 bridges. A leg is 1.2 KB while it is opened and 0.2 KB afterwards; without this bound the
+/// sessions of a shard could ask for forty million.
+pub const SHARD_STREAMS_MAX: u32 = 262_144;
+
 /// First port of the ephemeral range; those below are for services.
 ///
 /// Source: docs/protocol.md section 1; RFC 6335 section 6.

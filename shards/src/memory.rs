@@ -22,6 +22,7 @@ use ringway_proto::limits::RECEIVE_MEMORY_MAX;
 use ringway_proto::limits::SEALED_OBJECT_MAX;
 use ringway_proto::limits::SESSION_QUEUE_MAX;
 use ringway_proto::limits::SHARD_QUEUE_MAX;
+use ringway_proto::limits::SHARD_STREAMS_MAX;
 use ringway_proto::limits::STREAMS_MAX;
 
 use crate::core::CoreSizes;
@@ -70,6 +71,8 @@ pub struct Bounds {
     pub handshakes_max: u64,
     /// Streams of each session.
     pub streams_max: u64,
+    /// Stream legs of each shard.
+    pub shard_streams_max: u64,
     /// Bytes that may wait for one session.
     pub session_queue_bytes_max: u64,
     /// Bytes that may wait for all sessions of a shard.
@@ -87,6 +90,7 @@ impl Bounds {
             sessions_max,
             handshakes_max: widen(HANDSHAKES_MAX as usize),
             streams_max: widen(STREAMS_MAX as usize),
+            shard_streams_max: widen(SHARD_STREAMS_MAX as usize),
             session_queue_bytes_max: widen(SESSION_QUEUE_MAX as usize),
             shard_queue_bytes_max: SHARD_QUEUE_MAX,
             receive_bytes_max: RECEIVE_MEMORY_MAX,
@@ -199,11 +203,16 @@ pub const fn session(bounds: &Bounds) -> [Term; 6] {
     ]
 }
 
-/// A shard with every session established and every queue full. Stream legs stand apart, in
-/// [`stream_legs`].
+/// A shard with every session established, as many streams being opened as may be, and every queue full.
 #[must_use]
-pub const fn shard(bounds: &Bounds) -> [Term; 9] {
+pub const fn shard(bounds: &Bounds) -> [Term; 10] {
     let queue = bounds.shard_queue_bytes_max;
+    let asked = bounds.sessions_max.saturating_mul(bounds.streams_max);
+    let streams = if asked < bounds.shard_streams_max {
+        asked
+    } else {
+        bounds.shard_streams_max
+    };
     [
         Term::new(
             "idle sessions",
@@ -222,6 +231,12 @@ pub const fn shard(bounds: &Bounds) -> [Term; 9] {
             "the handshakes",
             1,
             PIPELINED_SHARD_MAX,
+        ),
+        Term::new(
+            "stream legs, each with an open, a timer and its id",
+            "the stream table",
+            streams,
+            LEG_BYTES + 4 * widen(SIZES.id_place),
         ),
         Term::new("receive blocks", "the ring", 1, bounds.receive_bytes_max),
         Term::new("bytes that wait", "the sessions' queues", 1, queue),
@@ -261,20 +276,6 @@ pub const fn process(bounds: &Bounds) -> [Term; 1] {
         bounds.shards,
         sum(&shard(bounds)),
     )]
-}
-
-/// The stream legs of a shard, if every session opened as many streams as it may.
-///
-/// Apart from [`shard`], because no host has the memory for it at the default settings and no peers open
-/// that many: `limits.streams_max` times `limits.sessions_max` is what bounds it.
-#[must_use]
-pub const fn stream_legs(bounds: &Bounds) -> Term {
-    Term::new(
-        "stream legs",
-        "the stream table",
-        bounds.sessions_max.saturating_mul(bounds.streams_max),
-        LEG_BYTES + 4 * widen(SIZES.id_place),
-    )
 }
 
 /// What the relay's connections may cost the kernel.

@@ -148,6 +148,15 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
+        path: "limits.shard_streams_max",
+        accepts: "2 to 100000000",
+        default: "262144",
+        apply: |config, value| {
+            config.shard_streams_max = count(value, 2, 100_000_000)?;
+            Ok(())
+        },
+    },
+    Key {
         path: "limits.session_queue",
         accepts: "a size from \"256KiB\" to \"1GiB\"",
         default: "\"32MiB\"",

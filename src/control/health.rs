@@ -63,6 +63,9 @@ pub(crate) struct Limits {
     pub(crate) shard_accepts_per_s_max: u32,
     /// Streams of each session.
     pub(crate) session_streams_max: u32,
+    /// Stream legs of each shard.
+    #[serde(default)]
+    pub(crate) shard_streams_max: u32,
     /// Receive window that a stream may grow to, bytes.
     pub(crate) stream_window_bytes_max: u32,
     /// Bytes that may wait for one session.
@@ -241,6 +244,7 @@ fn limits(relay: &Relay) -> Limits {
         source_handshakes_max: relay.config.handshakes_source_max,
         shard_accepts_per_s_max: relay.config.accepts_per_s_max,
         session_streams_max: relay.config.streams_max,
+        shard_streams_max: relay.config.shard_streams_max,
         stream_window_bytes_max: limits::WINDOW_MAX,
         session_queue_bytes_max: relay.config.session_queue_bytes_max,
         shard_queue_bytes_max: relay.config.shard_queue_bytes_max,
@@ -469,11 +473,11 @@ mod tests {
             health
                 .limits
                 .capacity
-                .starts_with("19999 sessions (1 shard x 19999;"),
+                .starts_with("19487 sessions (1 shard x 19487;"),
             "{}",
             health.limits.capacity
         );
-        assert_eq!(health.limits.shard_sessions_max, 19_999);
+        assert_eq!(health.limits.shard_sessions_max, 19_487);
     }
 
     #[test]

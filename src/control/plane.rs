@@ -123,6 +123,7 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
             handshakes_max: config.handshakes_max,
             handshakes_source_max: config.handshakes_source_max,
             accepts_per_s_max: config.accepts_per_s_max,
+            streams_max: config.shard_streams_max,
             ..AdmissionLimits::for_sockets(capacity.sockets_max)
         },
         queue: QueueLimits {

@@ -40,7 +40,7 @@ fn relay_with_few_open_files_serves_fewer_sessions_and_says_so() {
     let lines: [String; 4] = std::array::from_fn(|_| process.line());
     assert!(
         lines[3].starts_with(
-            "capacity   510 sessions (2 shards x 255; stopped by the open-files limit, 256 a ring), up to "
+            "capacity   448 sessions (2 shards x 224; stopped by the open-files limit, 256 a ring), up to "
         ),
         "{}",
         lines[3]
@@ -97,7 +97,7 @@ fn check_config_says_what_this_host_allows() {
         .unwrap();
     let out = String::from_utf8(checked.stdout).unwrap();
     assert!(
-        out.contains("capacity   299 sessions (1 shard x 299; stopped by the open-files limit"),
+        out.contains("capacity   262 sessions (1 shard x 262; stopped by the open-files limit"),
         "{out}"
     );
     fs::write(&file, "shards = 1\n[limits]\nsessions_max = 300\n").unwrap();

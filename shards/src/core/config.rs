@@ -41,7 +41,8 @@ pub struct CoreConfig {
     pub hash_seed: u64,
 }
 
-/// Bounds between an accepted socket and a session. The order in which they act stands in `admission`.
+/// Bounds of what peers may bring into being. The order in which those up to a session act stands in
+/// `admission`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdmissionLimits {
     /// Sockets the shard may hold: at most one less than the ring's file table, because at a full
@@ -57,6 +58,8 @@ pub struct AdmissionLimits {
     pub accepts_per_s_max: u32,
     /// Bytes that peers have sent ahead of their verdicts.
     pub pipelined_bytes_max: u64,
+    /// Stream legs of the shard.
+    pub streams_max: u32,
 }
 
 impl AdmissionLimits {
@@ -70,6 +73,7 @@ impl AdmissionLimits {
             handshakes_source_max: limits::HANDSHAKES_SOURCE_MAX,
             accepts_per_s_max: limits::ACCEPTS_PER_S_MAX,
             pipelined_bytes_max: limits::PIPELINED_SHARD_MAX,
+            streams_max: limits::SHARD_STREAMS_MAX,
         }
     }
 }

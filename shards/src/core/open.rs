@@ -95,6 +95,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     fn insert_stream(&mut self, slot: Slot, id: u32, stream: Stream<L>) -> Option<StreamKey> {
+        if self.streams.len() >= self.config.admission.streams_max {
+            return None;
+        }
         let key = self.streams.insert(stream).ok()?;
         self.common.stats.streams_opened += 1;
         self.common.stats.streams_current += 1;

@@ -250,3 +250,23 @@ fn peers_beyond_those_kept_at_hand_finish_as_well() {
     assert_eq!(harness.cores[0].stats().sessions_current, 1);
     harness.assert_clean();
 }
+
+#[test]
+fn streams_of_all_sessions_together_are_bounded() {
+    let mut harness = Harness::with(1, |config| config.admission.streams_max = 5);
+    let a = harness.connect(1, 0);
+    let b = harness.connect(2, 0);
+    let bridges: Vec<_> = (0..2).map(|_| harness.bridge(a, b, 2)).collect();
+    // One leg is left: the opener's; the destination's finds no place.
+    harness.open(a, 2, 80);
+    harness.run();
+    assert_eq!(
+        super::refused_with(&mut harness, a),
+        Some(Reason::RelayCapacity.code())
+    );
+    assert_eq!(harness.cores[0].audit().streams, 4);
+    harness.session(a).reset(bridges[0].0).unwrap();
+    harness.run();
+    harness.bridge(a, b, 2);
+    harness.assert_clean();
+}
