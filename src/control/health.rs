@@ -473,11 +473,11 @@ mod tests {
             health
                 .limits
                 .capacity
-                .starts_with("19487 sessions (1 shard x 19487;"),
+                .starts_with("19999 sessions (1 shard x 19999;"),
             "{}",
             health.limits.capacity
         );
-        assert_eq!(health.limits.shard_sessions_max, 19_487);
+        assert_eq!(health.limits.shard_sessions_max, 19_999);
     }
 
     #[test]
