@@ -17,6 +17,7 @@ use crate::checks::{Answer, Finish, State, Target};
 use crate::event::{Act, Event};
 use crate::network::Way;
 use crate::options::{MS, SECOND};
+use crate::slow::{DROP_BYTES_MAX, Pace, TALK_BYTES_MAX};
 use crate::world::{Client, World};
 
 /// Unix time at the beginning of virtual time, ns.
@@ -44,6 +45,9 @@ pub(crate) struct Honest {
     /// Between two reads of the socket.
     pub(crate) socket_delay: u64,
     pub(crate) is_read_planned: bool,
+    pub(crate) pace: Pace,
+    /// It has read slowly: its streams may come to nothing, its session not.
+    pub(crate) slow: Option<&'static str>,
     stream_delay: u64,
     timer_at: u64,
 }
@@ -66,6 +70,8 @@ struct App {
     is_finish_planned: bool,
     has_finished: bool,
     has_seen_fin: bool,
+    /// When it may write again.
+    talk_at: u64,
 }
 
 impl App {
@@ -81,6 +87,7 @@ impl App {
             is_finish_planned: false,
             has_finished: false,
             has_seen_fin: false,
+            talk_at: 0,
         }
     }
 }
@@ -135,6 +142,8 @@ impl World {
             hurt: None,
             socket_delay,
             is_read_planned: false,
+            pace: Pace::Normal,
+            slow: None,
             stream_delay,
             timer_at: u64::MAX,
         }));
@@ -143,6 +152,7 @@ impl World {
         if self.rng.chance(faults.reset) {
             self.cut_later(conn);
         }
+        self.plan_pace(number);
         number
     }
 
@@ -171,6 +181,7 @@ impl World {
                 Act::Answer => honest.answer(world, stream),
                 Act::Cancel => honest.cancel(world, stream),
                 Act::Finish => honest.finish(world, stream),
+                Act::Talk => honest.work(world, stream),
                 Act::Read => {
                     if let Some(app) = honest.apps.get_mut(&stream) {
                         app.is_read_planned = false;
@@ -184,13 +195,32 @@ impl World {
 }
 
 impl Honest {
+    /// Returns the time until it reads again.
+    pub(crate) const fn read_delay(&self) -> u64 {
+        match self.pace {
+            Pace::Drops(interval) => interval,
+            Pace::Normal | Pace::Still => self.socket_delay,
+        }
+    }
+
+    /// Returns why its streams may come to nothing.
+    fn hurt(&self) -> Option<&'static str> {
+        self.hurt.or(self.slow)
+    }
+
     /// Reads a piece off the socket.
     pub(crate) fn read(&mut self, world: &mut World) {
         self.is_read_planned = false;
         if self.is_over {
             return;
         }
-        let count_max = if self.socket_delay > 0 {
+        let is_reset = world.conns[self.conn].is_reset_at_peer;
+        if self.pace == Pace::Still && !is_reset {
+            return;
+        }
+        let count_max = if matches!(self.pace, Pace::Drops(_)) && !is_reset {
+            DROP_BYTES_MAX
+        } else if self.socket_delay > 0 {
             (world.options.socket_bytes / 4).max(1)
         } else {
             world.options.piece_max
@@ -210,7 +240,7 @@ impl Honest {
         let has_more = conn.down.arrived() > 0 || conn.is_reset_at_peer || conn.down.has_fin;
         if !is_at_end && has_more {
             self.is_read_planned = true;
-            let delay = self.socket_delay;
+            let delay = self.read_delay();
             world.at(
                 delay,
                 Event::Read {
@@ -337,7 +367,7 @@ impl Honest {
         let (own, own_identity) = (self.number, self.identity);
         // The destination's session, if there is one that no fault has touched.
         let there = match target {
-            Target::Peer(identity) if identity == own_identity => Some((own, self.hurt)),
+            Target::Peer(identity) if identity == own_identity => Some((own, self.hurt())),
             Target::Peer(identity) => {
                 world
                     .clients
@@ -350,7 +380,7 @@ impl Honest {
                                 && honest.is_ready
                                 && !honest.is_over =>
                         {
-                            Some((number, honest.hurt))
+                            Some((number, honest.hurt()))
                         }
                         _ => None,
                     })
@@ -359,7 +389,7 @@ impl Honest {
         };
         let now = world.now;
         let hurt = self
-            .hurt
+            .hurt()
             .or_else(|| there.and_then(|(_, hurt)| hurt))
             .or_else(|| world.hurt_session_of(target))
             .map(|why| (why, now));
@@ -385,6 +415,9 @@ impl Honest {
         });
         match event {
             PeerEvent::Closed { error } => {
+                if world.check_refused(self.conn, error) {
+                    self.hurt.get_or_insert("refused by a full relay");
+                }
                 let sentence = format!("ended: {error}");
                 self.session_over(world, &sentence);
             }
@@ -472,7 +505,7 @@ impl Honest {
         open.ends[1].state = State::Opening;
         open.clients[1] = Some(own);
         let now = world.now;
-        open.hurt = open.hurt.or_else(|| self.hurt.map(|why| (why, now)));
+        open.hurt = open.hurt.or_else(|| self.hurt().map(|why| (why, now)));
         let answer = open.plan.answer;
         self.offers.insert(stream, (request, Some(number)));
         match answer {
@@ -542,8 +575,15 @@ impl Honest {
             return;
         };
         while app.written < app.total {
+            let pace = app
+                .open
+                .map_or(0, |number| world.opens[number].plan.pace[app.side]);
+            if pace > 0 && world.now < app.talk_at {
+                return;
+            }
             let left = usize::try_from(app.total - app.written).unwrap_or(usize::MAX);
-            let count = world.rng.size(1, 32_768).min(left);
+            let most = if pace > 0 { TALK_BYTES_MAX } else { 32_768 };
+            let count = world.rng.size(1, most).min(left);
             let mut bytes = vec![0; count];
             crate::content::fill(app.open.unwrap_or(0), app.side, app.written, &mut bytes);
             let Ok(taken) = self.session.write(id, &bytes) else {
@@ -552,6 +592,20 @@ impl Honest {
             app.written += taken as u64;
             if let Some(number) = app.open {
                 world.opens[number].ends[app.side].written = app.written;
+                let now = world.now;
+                world.opens[number].touch(now);
+            }
+            if pace > 0 {
+                app.talk_at = world.now + pace;
+                let (client, act) = (self.number, Act::Talk);
+                world.at(
+                    pace,
+                    Event::Act {
+                        client,
+                        stream,
+                        act,
+                    },
+                );
             }
             if taken < count {
                 break;
@@ -576,6 +630,7 @@ impl Honest {
         });
         match plan {
             Finish::AfterOther if !app.has_seen_fin => {}
+            Finish::Never => {}
             Finish::AfterOther | Finish::AtOnce => self.finish(world, stream),
             Finish::Later(delay) => {
                 app.is_finish_planned = true;
@@ -610,6 +665,8 @@ impl Honest {
         app.has_finished = true;
         if let Some(number) = app.open {
             world.opens[number].ends[app.side].has_finished = true;
+            let now = world.now;
+            world.opens[number].touch(now);
         }
         self.done(world, stream);
     }
@@ -723,7 +780,8 @@ impl Honest {
         self.is_over = true;
         let own = self.number;
         world.trace(|| format!("client {own}: session {how}"));
-        let is_clean = self.hurt.is_none() && !world.conns[self.conn].has_waited;
+        let is_clean =
+            self.hurt.is_none() && !world.conns[self.conn].has_waited && !world.was_shard_full();
         if is_clean && !world.is_draining {
             world.fail(format!(
                 "session of client {own}, which no fault has touched, {how}"

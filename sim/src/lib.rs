@@ -35,11 +35,14 @@ mod event;
 mod honest;
 mod keys;
 mod lease;
+mod limits;
 mod network;
 mod options;
 mod raw;
+mod resources;
 mod rng;
 mod run;
+mod slow;
 mod stranger;
 mod world;
 

@@ -117,6 +117,16 @@ pub(crate) struct Conn {
     pub(crate) is_silent: bool,
     /// It waited for the relay to accept.
     pub(crate) has_waited: bool,
+    /// When the relay's core was told of it.
+    pub(crate) accepted_at: u64,
+    /// When the relay last read bytes of it.
+    pub(crate) heard_at: u64,
+    /// Since when nothing is taken of what the relay sends; `None`: nothing waits.
+    pub(crate) stuck_since: Option<u64>,
+    /// What its shard had put behind it when it last moved in its handshake (`Shard::pushed`).
+    pub(crate) pushed_at: u64,
+    /// Sends that the relay has begun.
+    pub(crate) sends: u64,
 }
 
 const ECONNRESET: i32 = 104;
@@ -140,6 +150,11 @@ impl World {
             is_closed_by_peer: false,
             is_silent: false,
             has_waited: false,
+            accepted_at: 0,
+            heard_at: 0,
+            stuck_since: None,
+            pushed_at: 0,
+            sends: 0,
         };
         self.conns.push(conn);
         let number = self.conns.len() - 1;
@@ -353,6 +368,10 @@ impl World {
     /// The relay's kernel goes on with a send.
     pub(crate) fn progress_send(&mut self, conn: usize) {
         let is_short = self.rng.chance(self.options.faults.short_send);
+        self.progress(conn, is_short);
+    }
+
+    fn progress(&mut self, conn: usize, is_short: bool) {
         let Some(entry) = self.conns.get_mut(conn) else {
             return;
         };
@@ -385,12 +404,30 @@ impl World {
         };
         op.offset += taken;
         let offset = op.offset;
-        if offset == total || (is_short && offset > 0) {
+        let is_over = offset == total || (is_short && offset > 0);
+        if taken > 0 {
+            let now = self.now;
+            self.conns[conn].stuck_since = (!is_over).then_some(now);
+        }
+        if is_over {
             if offset < total {
                 self.counts.short_sends += 1;
+                // Its rest is no send of its own.
+                self.conns[conn].sends -= 1;
             }
             self.end_send(conn, Ok(u32::try_from(offset).unwrap_or(u32::MAX)));
         }
+    }
+
+    /// The relay's kernel has sent everything although it was told to stop.
+    pub(crate) fn cross_cancel(&mut self, conn: usize) {
+        let entry = &mut self.conns[conn];
+        let Some(op) = entry.op.as_ref() else { return };
+        let left = op.batch.len() - op.offset;
+        let capacity = entry.down.capacity;
+        entry.down.capacity = entry.down.bytes.len() + left;
+        self.progress(conn, false);
+        self.conns[conn].down.capacity = capacity;
     }
 
     pub(crate) fn end_send(&mut self, conn: usize, result: Result<u32, i32>) {
