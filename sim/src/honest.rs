@@ -240,7 +240,11 @@ impl Honest {
         let has_more = conn.down.arrived() > 0 || conn.is_reset_at_peer || conn.down.has_fin;
         if !is_at_end && has_more {
             self.is_read_planned = true;
-            let delay = self.read_delay();
+            let delay = if is_reset {
+                self.socket_delay
+            } else {
+                self.read_delay()
+            };
             world.at(
                 delay,
                 Event::Read {
@@ -780,8 +784,10 @@ impl Honest {
         self.is_over = true;
         let own = self.number;
         world.trace(|| format!("client {own}: session {how}"));
-        let is_clean =
-            self.hurt.is_none() && !world.conns[self.conn].has_waited && !world.was_shard_full();
+        let is_clean = self.hurt.is_none()
+            && !world.conns[self.conn].has_waited
+            && !world.was_shard_full()
+            && !(self.slow.is_some() && world.is_behind_pings(self.conn));
         if is_clean && !world.is_draining {
             world.fail(format!(
                 "session of client {own}, which no fault has touched, {how}"

@@ -121,6 +121,8 @@ pub(crate) struct Conn {
     pub(crate) accepted_at: u64,
     /// When the relay last read bytes of it.
     pub(crate) heard_at: u64,
+    /// When the relay's last whole send was taken.
+    pub(crate) completed_at: u64,
     /// Since when nothing is taken of what the relay sends; `None`: nothing waits.
     pub(crate) stuck_since: Option<u64>,
     /// What its shard had put behind it when it last moved in its handshake (`Shard::pushed`).
@@ -152,6 +154,7 @@ impl World {
             has_waited: false,
             accepted_at: 0,
             heard_at: 0,
+            completed_at: 0,
             stuck_since: None,
             pushed_at: 0,
             sends: 0,
@@ -408,6 +411,9 @@ impl World {
         if taken > 0 {
             let now = self.now;
             self.conns[conn].stuck_since = (!is_over).then_some(now);
+            if offset == total {
+                self.conns[conn].completed_at = now;
+            }
         }
         if is_over {
             if offset < total {

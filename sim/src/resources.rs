@@ -112,7 +112,7 @@ impl World {
         }
         // One that just came in while all places are with the executor, and the next ones of its kind.
         let handshakes_max = u64::from(self.options.handshakes_max) + book.jobs + 1;
-        let wrong = if audit.timers > audit.sockets + audit.streams {
+        let wrong = if audit.timers > audit.sockets + audit.streams + audit.dials {
             Some(format!("more timers than owners: {audit:?}"))
         } else if audit.handshakes > handshakes_max {
             Some(format!(
@@ -236,6 +236,14 @@ impl World {
         others.count() >= usize::try_from(self.options.limits.handshakes_source_max).unwrap_or(0)
     }
 
+    /// Returns whether a session may end although its peer reads: what the relay sent is with the peer's
+    /// host, so that nothing tells the relay how slowly it is read, and its pings wait there unanswered.
+    pub(crate) fn is_behind_pings(&self, conn: usize) -> bool {
+        let entry = &self.conns[conn];
+        let keepalive = nanos(self.options.limits.timeouts.keepalive);
+        entry.completed_at >= entry.heard_at && self.now - entry.heard_at >= 4 * keepalive
+    }
+
     /// A client was told why it gets no session. Returns whether that was right.
     pub(crate) fn check_refused(&mut self, conn: usize, error: SessionError) -> bool {
         let SessionError::PeerRefused {
@@ -316,7 +324,8 @@ impl World {
             counts.idle_resets += stats.streams_reset.of(Reason::Idle);
             let shed = stats.handshakes_shed;
             let failed = stats.handshakes_failed.of(Reason::TooManyHandshakes);
-            if shard.book.accepts_pending == 0 && stats.sockets_opened != shard.book.accepted {
+            if shard.book.accepts_pending == 0 && stats.sockets_opened - stats.sockets_dialed != shard.book.accepted
+            {
                 wrong = Some(format!(
                     "shard {number} counts {} of {} accepted sockets",
                     stats.sockets_opened, shard.book.accepted

@@ -171,6 +171,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let options = Options::draw(seed, &mut rng);
         let dials = Dials::draw(seed);
+        let shards_count = u16::try_from(options.shards).unwrap_or(1);
         let keys = Keys::shared();
         let directory = SimDirectory::default();
         let now = rng.below(1_000_000 * SECOND);
@@ -188,12 +189,6 @@ impl World {
                         stream_window: WINDOW_INITIAL,
                         keepalive_s: 30,
                     },
-                    admission: AdmissionLimits {
-                        handshakes_max: options.handshakes_max,
-                        ..AdmissionLimits::for_sockets(options.sockets_max)
-                    },
-                    queue: QueueLimits::default(),
-                    timeouts: Timeouts::default(),
                     ports: dials.config.of_shard(shard, shards_count),
                     admission: options.limits.admission(&options),
                     queue: options.limits.queue,
