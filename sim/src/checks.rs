@@ -216,8 +216,8 @@ impl World {
         };
         let is_absent = !open.was_there && code == Reason::UnknownDestination.code();
         // A reset right behind the acceptance may arrive with it.
-        let is_reset =
-            matches!(open.plan.reset, Some((1, _))) && code == Reason::RefusedByDestination.code();
+        let is_reset = (matches!(open.plan.reset, Some((1, _))) || self.is_queue_excuse(number))
+            && code == Reason::RefusedByDestination.code();
         // The relay says 303; a destination that is full itself resets the stream, which is 305.
         // So does a peer with 256 opens unanswered.
         let is_full = (self.options.streams_max < 100 || self.options.opens > 250)

@@ -191,7 +191,7 @@ impl World {
             let bytes = self.conns[conn].up.read(count);
             let lease = SimLease::new(bytes, &self.shards[shard].account);
             self.push(shard, Input::Received(slot, lease));
-            self.conns[conn].heard_at = self.now;
+            self.note_heard(conn);
             has_read = true;
         }
         let entry = &mut self.conns[conn];

@@ -39,6 +39,17 @@ pub(crate) struct Pipe {
     cut_at: Option<u64>,
 }
 
+impl Conn {
+    /// Returns the longest silence so far in which the peer's host took what was sent.
+    pub(crate) fn silent_ns(&self, now: u64) -> u64 {
+        if self.completed_at >= self.heard_at {
+            self.silent_ns_max.max(now - self.heard_at)
+        } else {
+            self.silent_ns_max
+        }
+    }
+}
+
 impl Pipe {
     fn new(capacity: usize) -> Self {
         Self {
@@ -121,6 +132,8 @@ pub(crate) struct Conn {
     pub(crate) accepted_at: u64,
     /// When the relay last read bytes of it.
     pub(crate) heard_at: u64,
+    /// Longest time without bytes of it although its host had taken all that was sent.
+    pub(crate) silent_ns_max: u64,
     /// When the relay's last whole send was taken.
     pub(crate) completed_at: u64,
     /// Since when nothing is taken of what the relay sends; `None`: nothing waits.
@@ -154,6 +167,7 @@ impl World {
             has_waited: false,
             accepted_at: 0,
             heard_at: 0,
+            silent_ns_max: 0,
             completed_at: 0,
             stuck_since: None,
             pushed_at: 0,
@@ -329,6 +343,14 @@ impl World {
         self.relay_read(conn);
     }
 
+    /// The relay has read bytes of a peer.
+    pub(crate) fn note_heard(&mut self, conn: usize) {
+        let now = self.now;
+        let entry = &mut self.conns[conn];
+        entry.silent_ns_max = entry.silent_ns(now);
+        entry.heard_at = now;
+    }
+
     /// Closes the peer's end for good.
     pub(crate) fn peer_close(&mut self, conn: usize, with_reset: bool) {
         let delay = self.network_delay();
@@ -430,10 +452,9 @@ impl World {
         let entry = &mut self.conns[conn];
         let Some(op) = entry.op.as_ref() else { return };
         let left = op.batch.len() - op.offset;
-        let capacity = entry.down.capacity;
-        entry.down.capacity = entry.down.bytes.len() + left;
+        // The buffer grows for it, as the kernel's do: what the peer takes still makes room.
+        entry.down.capacity = entry.down.capacity.max(entry.down.bytes.len() + left);
         self.progress(conn, false);
-        self.conns[conn].down.capacity = capacity;
     }
 
     pub(crate) fn end_send(&mut self, conn: usize, result: Result<u32, i32>) {

@@ -239,9 +239,8 @@ impl World {
     /// Returns whether a session may end although its peer reads: what the relay sent is with the peer's
     /// host, so that nothing tells the relay how slowly it is read, and its pings wait there unanswered.
     pub(crate) fn is_behind_pings(&self, conn: usize) -> bool {
-        let entry = &self.conns[conn];
         let keepalive = nanos(self.options.limits.timeouts.keepalive);
-        entry.completed_at >= entry.heard_at && self.now - entry.heard_at >= 4 * keepalive
+        self.conns[conn].silent_ns(self.now) >= 4 * keepalive
     }
 
     /// A client was told why it gets no session. Returns whether that was right.
@@ -324,7 +323,8 @@ impl World {
             counts.idle_resets += stats.streams_reset.of(Reason::Idle);
             let shed = stats.handshakes_shed;
             let failed = stats.handshakes_failed.of(Reason::TooManyHandshakes);
-            if shard.book.accepts_pending == 0 && stats.sockets_opened - stats.sockets_dialed != shard.book.accepted
+            if shard.book.accepts_pending == 0
+                && stats.sockets_opened - stats.sockets_dialed != shard.book.accepted
             {
                 wrong = Some(format!(
                     "shard {number} counts {} of {} accepted sockets",
