@@ -189,7 +189,7 @@ impl World {
             }
             let count = self.rng.size(1, self.options.piece_max);
             let bytes = self.conns[conn].up.read(count);
-            let lease = SimLease::new(bytes, &self.shards[shard].account);
+            let lease = SimLease::new(bytes, self.now, &self.shards[shard].account);
             self.push(shard, Input::Received(slot, lease));
             self.note_heard(conn);
             has_read = true;
@@ -304,6 +304,10 @@ impl World {
             let before = entry.core.stats().reliefs;
             entry.core.relieve(now);
             self.counts.reliefs += entry.core.stats().reliefs - before;
+            self.note_short(shard);
+        } else {
+            entry.book.short_since = None;
+            entry.book.reliefs.clear();
         }
     }
 

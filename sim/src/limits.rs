@@ -53,7 +53,15 @@ impl Limits {
             return limits;
         }
         limits.draw_admission(&mut rng, options);
-        if rng.chance(30) {
+        limits.draw_slowness(&mut rng);
+        // Slow peers are worth most where what waits for them is short.
+        let is_slow = limits.trickle + limits.stall > 0;
+        let percent = if is_slow { 60 } else { 20 };
+        if is_slow && options.piece_max >= 100 && rng.chance(70) {
+            options.stream_bytes_max = options.stream_bytes_max.max(60_000);
+            options.opens = options.opens.min(24);
+        }
+        if rng.chance(percent) {
             let session_bytes_max = rng.pick(&[65_536, 262_144, 1_048_576], 65_536);
             let shard_bytes_max = rng.pick(&[131_072, 524_288, 4_194_304], 131_072);
             limits.queue = QueueLimits {
@@ -64,19 +72,22 @@ impl Limits {
         if rng.chance(30) {
             limits.timeouts = draw_timeouts(&mut rng);
         }
-        if rng.chance(30) {
-            options.ring_bytes_max = rng.pick(&[40_000, 200_000, 1_000_000], 40_000);
+        if rng.chance(percent) {
+            options.ring_bytes_max = rng.pick(&[20_000, 40_000, 200_000], 40_000);
         }
+        limits
+    }
+
+    fn draw_slowness(&mut self, rng: &mut Rng) {
         let mut kind = |percent: u64, percents: &[u64]| {
             let is_on = rng.chance(percent);
             let percent = rng.pick(percents, 0);
             if is_on { percent } else { 0 }
         };
-        limits.trickle = kind(20, &[20, 60]);
-        limits.stall = kind(20, &[20, 60]);
-        limits.half_closed = kind(20, &[20, 60]);
-        limits.crossing = kind(30, &[30, 100]);
-        limits
+        self.trickle = kind(20, &[20, 60]);
+        self.stall = kind(20, &[20, 60]);
+        self.half_closed = kind(20, &[20, 60]);
+        self.crossing = kind(30, &[30, 100]);
     }
 
     /// Returns the default limits and no slow peer.

@@ -15,6 +15,7 @@ use ringway_shards::core::Source;
 
 use crate::checks::Target;
 use crate::event::Event;
+use crate::keys::IDENTITIES;
 use crate::limits::nanos;
 use crate::options::{MS, SECOND};
 use crate::world::{Client, World};
@@ -40,6 +41,10 @@ pub(crate) struct Book {
     full_at: Option<u64>,
     /// Since when receives wait for memory.
     pub(crate) starved_since: Option<u64>,
+    /// Since when more than half of the receive memory is out.
+    pub(crate) short_since: Option<u64>,
+    /// When the shard was asked to relieve it since then, with distance.
+    pub(crate) reliefs: Vec<u64>,
     /// Clients that were told 203.
     refused_seen: u64,
 }
@@ -47,6 +52,14 @@ pub(crate) struct Book {
 /// Longest time that receives may wait for memory: looks at all sessions 50 ms apart, a cancel, and mail
 /// to the other shards and back.
 const STARVED_NS_MAX: u64 = 2 * SECOND;
+
+/// Time between two requests for relief that count: more than mail, wake-ups that get lost and
+/// cancelled sends take.
+const RELIEFS_APART: u64 = 500 * MS;
+
+/// Requests for relief after which none of the old bytes may be left: one finds a send too young, one
+/// is on its way to the other shards while they have just looked.
+const RELIEFS_ENOUGH: usize = 3;
 
 /// Accepts that are remembered.
 const ACCEPTS_KEPT: usize = 300;
@@ -93,6 +106,35 @@ impl World {
         }
     }
 
+    /// A shard has been asked to relieve its receive memory. What came before it ran short must not be
+    /// there any more some time after it was asked repeatedly: what waited was copied, on the other
+    /// shards as well; what was in flight was cancelled, or has gone.
+    pub(crate) fn note_short(&mut self, shard: usize) {
+        let now = self.now;
+        // A send that moves all the time, a little each time, is not cancelled.
+        let has_loophole = self.options.faults.short_send > 0;
+        let entry = &mut self.shards[shard];
+        let since = *entry.book.short_since.get_or_insert(now);
+        let reliefs = &mut entry.book.reliefs;
+        if reliefs
+            .last()
+            .is_none_or(|last| now - last >= RELIEFS_APART)
+        {
+            reliefs.push(now);
+        }
+        let has_had_time = reliefs
+            .get(RELIEFS_ENOUGH - 1)
+            .is_some_and(|at| now - at >= RELIEFS_APART);
+        let oldest = entry.account.oldest();
+        if has_had_time && !has_loophole && oldest.is_some_and(|born| born < since) {
+            let bytes = entry.account.bytes();
+            self.fail(format!(
+                "shard {shard} holds bytes for {} ms though its memory is short: {bytes} are out",
+                (now - oldest.unwrap_or(now)) / MS
+            ));
+        }
+    }
+
     /// Looks at what a shard holds between two turns.
     pub(crate) fn check_holdings(&mut self, shard: usize) {
         let now = self.now;
@@ -121,8 +163,8 @@ impl World {
             ))
         } else if audit.sources > audit.handshakes {
             Some(format!("sources without handshakes: {audit:?}"))
-        } else if audit.sessions > u64::from(sessions_max).max(u64::from(self.options.sockets_max))
-        {
+        } else if audit.sessions > u64::from(sessions_max) + IDENTITIES as u64 {
+            // A key that has a session on another shard brings it along.
             Some(format!("{} of {sessions_max} sessions", audit.sessions))
         } else if audit.pipelined_bytes > limits.pipelined_bytes_max {
             Some(format!("{} bytes ahead of verdicts", audit.pipelined_bytes))
