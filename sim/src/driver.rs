@@ -461,8 +461,10 @@ impl World {
         let now = self.now;
         let pushed = self.shards[shard].book.pushed_before_turn;
         let entry = &mut self.conns[conn];
-        entry.sends += 1;
-        entry.pushed_at = entry.pushed_at.max(pushed);
+        if !std::mem::take(&mut entry.is_rest_next) {
+            entry.sends += 1;
+            entry.pushed_at = entry.pushed_at.max(pushed);
+        }
         entry.stuck_since.get_or_insert(now);
         entry.op = Some(SendOp {
             batch,

@@ -150,6 +150,7 @@ impl Limits {
             handshakes_source_max: self.handshakes_source_max,
             accepts_per_s_max: self.accepts_per_s_max,
             pipelined_bytes_max: self.pipelined_bytes_max,
+            ..AdmissionLimits::for_sockets(options.sockets_max)
         }
     }
 

@@ -140,8 +140,10 @@ pub(crate) struct Conn {
     pub(crate) stuck_since: Option<u64>,
     /// What its shard had put behind it when it last moved in its handshake (`Shard::pushed`).
     pub(crate) pushed_at: u64,
-    /// Sends that the relay has begun.
+    /// Sends that the relay has begun, without rests of short ones.
     pub(crate) sends: u64,
+    /// The next send is the rest of a short one.
+    pub(crate) is_rest_next: bool,
 }
 
 const ECONNRESET: i32 = 104;
@@ -172,6 +174,7 @@ impl World {
             stuck_since: None,
             pushed_at: 0,
             sends: 0,
+            is_rest_next: false,
         };
         self.conns.push(conn);
         let number = self.conns.len() - 1;
@@ -440,8 +443,7 @@ impl World {
         if is_over {
             if offset < total {
                 self.counts.short_sends += 1;
-                // Its rest is no send of its own.
-                self.conns[conn].sends -= 1;
+                self.conns[conn].is_rest_next = true;
             }
             self.end_send(conn, Ok(u32::try_from(offset).unwrap_or(u32::MAX)));
         }
