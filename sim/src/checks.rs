@@ -6,6 +6,7 @@
 use ringway_proto::limits::SESSION_QUEUE_MAX;
 use ringway_proto::reason::Reason;
 
+use crate::limits::nanos;
 use crate::options::{MS, SECOND};
 use crate::world::{Client, World};
 
@@ -35,6 +36,7 @@ pub(crate) enum Finish {
     AtOnce,
     /// Some time later.
     Later(u64),
+    Never,
 }
 
 /// What is to become of an open.
@@ -45,6 +47,8 @@ pub(crate) struct Plan {
     /// Bytes that the opener and the destination send.
     pub(crate) bytes: [u64; 2],
     pub(crate) finish: [Finish; 2],
+    /// Pause between the few bytes that each side writes at a time; 0: all at once.
+    pub(crate) pace: [u64; 2],
     /// The side that resets the stream once it has sent and received so many bytes.
     pub(crate) reset: Option<(usize, u64)>,
     /// The opener gives up after this time if there is no answer.
@@ -111,6 +115,10 @@ pub(crate) struct Open {
     pub(crate) hurt: Option<(&'static str, u64)>,
     /// It could not be made at all.
     pub(crate) is_void: bool,
+    /// When something was last said on it.
+    pub(crate) touched_at: Option<u64>,
+    /// Longest silence before that.
+    pub(crate) gap_max: u64,
 }
 
 impl Open {
@@ -126,6 +134,8 @@ impl Open {
             was_there: false,
             hurt: None,
             is_void: false,
+            touched_at: None,
+            gap_max: 0,
         }
     }
 
@@ -206,15 +216,16 @@ impl World {
         };
         let is_absent = !open.was_there && code == Reason::UnknownDestination.code();
         // A reset right behind the acceptance may arrive with it.
-        let is_reset =
-            matches!(open.plan.reset, Some((1, _))) && code == Reason::RefusedByDestination.code();
+        let is_reset = (matches!(open.plan.reset, Some((1, _))) || self.is_queue_excuse(number))
+            && code == Reason::RefusedByDestination.code();
         // The relay says 303; a destination that is full itself resets the stream, which is 305.
         // So does a peer with 256 opens unanswered.
         let is_full = (self.options.streams_max < 100 || self.options.opens > 250)
             && [Reason::TooManyStreams, Reason::RefusedByDestination]
                 .iter()
                 .any(|reason| reason.code() == code);
-        let is_late = code == Reason::DialTimeout.code() && self.options.is_slow_network();
+        let is_late = code == Reason::DialTimeout.code()
+            && (self.options.is_slow_network() || self.is_answer_late(number));
         if !(is_right || is_absent || is_full || is_reset || is_late) {
             let target = open.target;
             let answer = open.plan.answer;
@@ -234,7 +245,10 @@ impl World {
         }
         let Some(started) = open.started else { return };
         // Time-out, two ticks of the wheel, the network there and back, and what queues.
-        let bound = 5 * SECOND + 300 * MS + 8 * self.options.delay_max + 200 * MS;
+        let bound = nanos(self.options.limits.timeouts.open)
+            + 300 * MS
+            + 8 * self.options.delay_max
+            + 200 * MS;
         let took = self.now - started;
         let is_small = self.options.piece_max > 1_000 && self.options.socket_bytes > 10_000;
         if is_small && took > bound && self.options.stream_bytes_max < 10_000 {
@@ -252,12 +266,57 @@ impl World {
             || plan.cancel.is_some()
             || self.is_shut_down
             || (side == 1 && open.ends[1].state == State::Opening)
+            || (side == 1 && self.has_timed_out(number))
             || matches!(open.ends[1 - side].state, State::Refused(_));
-        if !is_expected {
-            self.fail(format!(
+        if is_expected {
+            return;
+        }
+        let excuse = if self.was_silent(number) {
+            "silent for too long"
+        } else if self.is_queue_excuse(number) {
+            "too much waits"
+        } else {
+            return self.fail(format!(
                 "open {number}: side {side} was reset for no reason"
             ));
-        }
+        };
+        let now = self.now;
+        self.opens[number].hurt = Some((excuse, now));
+    }
+
+    /// Returns whether an honest answer may come too late for a short time-out.
+    fn is_answer_late(&self, number: usize) -> bool {
+        let Answer::Accept { delay } = self.opens[number].plan.answer else {
+            return false;
+        };
+        let open_ns = nanos(self.options.limits.timeouts.open);
+        let wakes = if self.options.faults.lost_wake > 0 {
+            4
+        } else {
+            2
+        };
+        let is_starved = self.options.ring_bytes_max < i64::MAX;
+        let expected = delay + 4 * self.options.delay_max + wakes * 200 * MS;
+        open_ns < 5 * SECOND && (expected >= open_ns || is_starved)
+    }
+
+    /// Returns whether the relay has given up an open whose destination has answered.
+    fn has_timed_out(&self, number: usize) -> bool {
+        let open = &self.opens[number];
+        let open_ns = nanos(self.options.limits.timeouts.open);
+        open.ends[0].state == State::Opening
+            && open
+                .started
+                .is_some_and(|started| self.now - started >= open_ns)
+    }
+
+    /// Returns whether nothing was said on a stream for so long that the relay may end it. Half the
+    /// time-out: the relay counts whole seconds, and sees later what the ends say.
+    fn was_silent(&self, number: usize) -> bool {
+        let open = &self.opens[number];
+        let is_half_closed = open.ends.iter().any(|end| end.has_finished);
+        let limit = self.options.limits.silence_ns(is_half_closed);
+        open.gap_max(self.now) >= limit / 2
     }
 
     /// Looks at a shard between two turns.
@@ -309,6 +368,7 @@ impl World {
                 && matches!(open.plan.answer, Answer::Accept { .. })
                 && open.plan.reset.is_none()
                 && open.plan.cancel.is_none()
+                && !open.plan.finish.contains(&Finish::Never)
                 && !matches!(states[0], State::Refused(_));
             let is_complete = states == [State::Done; 2]
                 && (0..2).all(|side| {

@@ -553,7 +553,7 @@ impl World {
                 Input::Dial(DialInput::Ended(number, slot, RecvEnd::Error(104))),
             ),
             _ => {
-                let lease = SimLease::new(vec![1; 5], &self.shards[shard].account);
+                let lease = SimLease::new(vec![1; 5], self.now, &self.shards[shard].account);
                 self.push(shard, Input::Received(slot, lease));
             }
         }

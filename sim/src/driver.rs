@@ -22,7 +22,8 @@ use crate::event::Event;
 use crate::lease::{Account, SimLease};
 use crate::network::{SendOp, Way};
 use crate::options::MS;
-use crate::world::{Client, World};
+use crate::resources::Book;
+use crate::world::World;
 
 /// The directory that all shards share.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +75,7 @@ pub(crate) struct Shard {
     pub(crate) account: Arc<Account>,
     pub(crate) slots: Vec<Option<usize>>,
     pub(crate) received_bytes: u64,
+    pub(crate) book: Book,
     inbox: VecDeque<Input>,
     backlog: VecDeque<usize>,
     mail_due: Vec<u64>,
@@ -95,6 +97,7 @@ impl Shard {
             account: Arc::default(),
             slots: vec![None; slots],
             received_bytes: 0,
+            book: Book::default(),
             inbox: VecDeque::new(),
             backlog: VecDeque::new(),
             mail_due: vec![0; shards],
@@ -110,9 +113,6 @@ impl Shard {
 }
 
 const ECANCELED: i32 = 125;
-
-/// With so many places for handshakes none is ever given up for another.
-const HANDSHAKES_PLENTY: u32 = 30;
 
 impl World {
     /// Gives a shard an input and wakes it.
@@ -133,6 +133,7 @@ impl World {
     pub(crate) fn reach_listener(&mut self, conn: usize) {
         let shard = self.conns[conn].shard;
         self.conns[conn].has_waited = self.shards[shard].is_paused;
+        self.counts.accepts_delayed += u64::from(self.shards[shard].is_paused);
         self.shards[shard].backlog.push_back(conn);
         self.accept(shard);
     }
@@ -161,6 +162,7 @@ impl World {
             self.conns[conn].slot = Some(slot);
             self.trace(|| format!("shard {shard} accepts connection {conn} in slot {}", slot.0));
             let source = self.source_of(conn);
+            self.note_accept(shard);
             self.push(shard, Input::Accepted(slot, source));
             self.relay_read(conn);
         }
@@ -179,13 +181,17 @@ impl World {
             if self.shards[shard].account.bytes() >= self.options.ring_bytes_max {
                 // No buffer is free (ENOBUFS): the driver arms the receive again when one is.
                 self.counts.ring_full += 1;
+                self.note_starved(shard);
+                // A turn, in which the shard looks after its memory.
+                self.wake(shard);
                 self.at(MS, Event::Arrive { conn, way: Way::Up });
                 return;
             }
             let count = self.rng.size(1, self.options.piece_max);
             let bytes = self.conns[conn].up.read(count);
-            let lease = SimLease::new(bytes, &self.shards[shard].account);
+            let lease = SimLease::new(bytes, self.now, &self.shards[shard].account);
             self.push(shard, Input::Received(slot, lease));
+            self.note_heard(conn);
             has_read = true;
         }
         let entry = &mut self.conns[conn];
@@ -247,6 +253,8 @@ impl World {
     pub(crate) fn turn(&mut self, shard: usize) {
         let now = Now::from_nanos(self.now);
         self.shards[shard].is_awake = false;
+        let book = &mut self.shards[shard].book;
+        book.pushed_before_turn = book.pushed;
         let timers_first = self.rng.chance(50);
         if timers_first {
             self.timers(shard, now);
@@ -268,6 +276,7 @@ impl World {
             self.timers(shard, now);
         }
         self.shards[shard].core.collect_ports(now);
+        self.relieve(shard, now);
         self.shards[shard].core.flush();
         self.actions(shard);
         if !later.is_empty() {
@@ -277,6 +286,7 @@ impl World {
             self.wake(shard);
         }
         self.check_shard(shard);
+        self.check_holdings(shard);
         if let Some(deadline) = self.shards[shard].core.next_deadline() {
             let due = deadline.as_nanos();
             let timer_at = self.shards[shard].timer_at;
@@ -284,6 +294,20 @@ impl World {
                 self.shards[shard].timer_at = due;
                 self.when(due, Event::Turn { shard });
             }
+        }
+    }
+
+    /// Receive memory runs short at half, as with the ring's blocks.
+    fn relieve(&mut self, shard: usize, now: Now) {
+        let entry = &mut self.shards[shard];
+        if entry.account.bytes() > self.options.ring_bytes_max / 2 {
+            let before = entry.core.stats().reliefs;
+            entry.core.relieve(now);
+            self.counts.reliefs += entry.core.stats().reliefs - before;
+            self.note_short(shard);
+        } else {
+            entry.book.short_since = None;
+            entry.book.reliefs.clear();
         }
     }
 
@@ -296,6 +320,7 @@ impl World {
 
     fn input(&mut self, shard: usize, input: Input, now: Now) {
         self.trace(|| format!("shard {shard} <- {}", describe(&input)));
+        self.note_input(shard, &input);
         let Shard {
             core,
             received_bytes,
@@ -330,6 +355,31 @@ impl World {
         }
     }
 
+    fn note_input(&mut self, shard: usize, input: &Input) {
+        let conn = match input {
+            Input::Accepted(slot, _) => self.conn_of(shard, *slot),
+            _ => None,
+        };
+        let book = &mut self.shards[shard].book;
+        match input {
+            Input::Accepted(..) => {
+                book.accepts_pending -= 1;
+                book.pushed += 1;
+            }
+            Input::Computed(_) => {
+                book.jobs -= 1;
+                book.pushed += 1;
+            }
+            _ => {}
+        }
+        let pushed = book.pushed;
+        if let Some(entry) = conn.and_then(|conn| self.conns.get_mut(conn)) {
+            entry.accepted_at = self.now;
+            entry.heard_at = self.now;
+            entry.pushed_at = pushed;
+        }
+    }
+
     fn actions(&mut self, shard: usize) {
         while let Some(action) = self.shards[shard].core.poll_action() {
             match action {
@@ -343,6 +393,7 @@ impl World {
                 Action::Connect { dial, source, .. } => self.start_connect(shard, dial, source),
                 Action::Dialed { dial, outcome } => self.dial_answered(shard, dial, outcome),
                 Action::Compute(job) => {
+                    self.shards[shard].book.jobs += 1;
                     let random = self.rng.bytes_32();
                     let result = Box::new(job.run(&self.keys.relay, random));
                     let delay = self.rng.skewed(0, self.options.compute_delay_max);
@@ -366,13 +417,12 @@ impl World {
                     );
                 }
                 Action::PauseAccept => self.shards[shard].is_paused = true,
-                Action::ResumeAccept => {
-                    self.shards[shard].is_paused = false;
-                    self.accept(shard);
-                }
+                Action::ResumeAccept => self.shards[shard].is_paused = false,
                 Action::Send { slot, batch } => self.send(shard, slot, batch),
             }
         }
+        // The ring looks at what the core has settled on at the end of the turn.
+        self.accept(shard);
     }
 
     fn conn_of(&self, shard: usize, slot: Slot) -> Option<usize> {
@@ -408,7 +458,15 @@ impl World {
                 batch.len()
             )
         });
-        self.conns[conn].op = Some(SendOp {
+        let now = self.now;
+        let pushed = self.shards[shard].book.pushed_before_turn;
+        let entry = &mut self.conns[conn];
+        if !std::mem::take(&mut entry.is_rest_next) {
+            entry.sends += 1;
+            entry.pushed_at = entry.pushed_at.max(pushed);
+        }
+        entry.stuck_since.get_or_insert(now);
+        entry.op = Some(SendOp {
             batch,
             offset: 0,
             result: None,
@@ -416,9 +474,13 @@ impl World {
         self.progress_send(conn);
     }
 
-    /// Where a connection comes from: every client has an address of its own.
-    fn source_of(&self, conn: usize) -> Source {
+    /// Where a connection comes from: an address of its own, or one that many share.
+    pub(crate) fn source_of(&self, conn: usize) -> Source {
         let client = u32::try_from(self.conns[conn].client).unwrap_or(u32::MAX);
+        let client = match self.options.limits.sources {
+            0 => client,
+            sources => client % sources,
+        };
         Source::of(core::net::Ipv4Addr::from(client).into())
     }
 
@@ -429,6 +491,13 @@ impl World {
                 slot.0
             ));
         };
+        self.counts.sends_cancelled += 1;
+        let crossing = self.options.limits.crossing;
+        let is_reset = self.conns[conn].is_reset_at_relay;
+        if crossing > 0 && !is_reset && self.rng.chance(crossing) {
+            self.counts.sends_crossed += 1;
+            self.cross_cancel(conn);
+        }
         self.end_early(conn);
     }
 
@@ -455,14 +524,8 @@ impl World {
             return self.fail(format!("shard {shard} closes slot {} twice", slot.0));
         };
         self.trace(|| format!("shard {shard} closes connection {conn}"));
+        self.check_turned_away(conn);
         self.conns[conn].is_closing = true;
-        let client = self.conns[conn].client;
-        if let Client::Honest(honest) = &self.clients[client]
-            && !honest.is_ready
-            && self.options.handshakes_max < HANDSHAKES_PLENTY
-        {
-            self.hurt(client, "handshake given up for a newer one");
-        }
         self.end_early(conn);
         self.relay_close(conn);
         let delay = self.completion_delay();

@@ -10,6 +10,7 @@ use ringway_shards::core::{JobResult, Message};
 use crate::dials::DialStep;
 use crate::lease::SimLease;
 use crate::network::Way;
+use crate::slow::Pace;
 
 /// One kind of event.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) enum Event {
     Arrive { conn: usize, way: Way },
     /// The relay's kernel has closed a socket.
     CloseDone { conn: usize },
+    /// A peer reads faster or slower from now on.
+    Slow { client: usize, pace: Pace },
     /// A client joins.
     Join { kind: Join },
     /// The executor has finished a job.
@@ -39,6 +42,8 @@ pub(crate) enum Event {
     Dial { dial: usize, step: DialStep },
     /// A fault is injected.
     Fault { fault: Fault },
+    /// The checkers look at what takes long.
+    Look,
     /// A mailbox has something for a shard.
     Mail {
         source: usize,
@@ -66,6 +71,7 @@ pub(crate) enum Event {
 pub(crate) enum Join {
     Honest { identity: usize },
     Adversary,
+    Idler,
     Stranger,
 }
 
@@ -80,6 +86,8 @@ pub(crate) enum Act {
     Finish,
     /// Reads a bit.
     Read,
+    /// Writes a bit.
+    Talk,
 }
 
 /// Faults at a time.

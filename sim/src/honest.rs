@@ -3,6 +3,8 @@
 //! Here: opens, answers, writing, reading, finishing as planned, and telling the checkers what was
 //! seen. Not here: what is right (`checks`).
 
+mod streams;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -13,10 +15,11 @@ use ringway_proto::peer::{
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
-use crate::checks::{Answer, Finish, State, Target};
+use crate::checks::{Answer, State, Target};
 use crate::event::{Act, Event};
 use crate::network::Way;
 use crate::options::{MS, SECOND};
+use crate::slow::{DROP_BYTES_MAX, Pace};
 use crate::world::{Client, World};
 
 /// Unix time at the beginning of virtual time, ns.
@@ -44,6 +47,9 @@ pub(crate) struct Honest {
     /// Between two reads of the socket.
     pub(crate) socket_delay: u64,
     pub(crate) is_read_planned: bool,
+    pub(crate) pace: Pace,
+    /// It has read slowly: its streams may come to nothing, its session not.
+    pub(crate) slow: Option<&'static str>,
     stream_delay: u64,
     timer_at: u64,
 }
@@ -66,6 +72,8 @@ struct App {
     is_finish_planned: bool,
     has_finished: bool,
     has_seen_fin: bool,
+    /// When it may write again.
+    talk_at: u64,
 }
 
 impl App {
@@ -81,6 +89,7 @@ impl App {
             is_finish_planned: false,
             has_finished: false,
             has_seen_fin: false,
+            talk_at: 0,
         }
     }
 }
@@ -135,6 +144,8 @@ impl World {
             hurt: None,
             socket_delay,
             is_read_planned: false,
+            pace: Pace::Normal,
+            slow: None,
             stream_delay,
             timer_at: u64::MAX,
         }));
@@ -143,6 +154,7 @@ impl World {
         if self.rng.chance(faults.reset) {
             self.cut_later(conn);
         }
+        self.plan_pace(number);
         number
     }
 
@@ -171,6 +183,7 @@ impl World {
                 Act::Answer => honest.answer(world, stream),
                 Act::Cancel => honest.cancel(world, stream),
                 Act::Finish => honest.finish(world, stream),
+                Act::Talk => honest.work(world, stream),
                 Act::Read => {
                     if let Some(app) = honest.apps.get_mut(&stream) {
                         app.is_read_planned = false;
@@ -184,13 +197,32 @@ impl World {
 }
 
 impl Honest {
+    /// Returns the time until it reads again.
+    pub(crate) const fn read_delay(&self) -> u64 {
+        match self.pace {
+            Pace::Drops(interval) => interval,
+            Pace::Normal | Pace::Still => self.socket_delay,
+        }
+    }
+
+    /// Returns why its streams may come to nothing.
+    fn hurt(&self) -> Option<&'static str> {
+        self.hurt.or(self.slow)
+    }
+
     /// Reads a piece off the socket.
     pub(crate) fn read(&mut self, world: &mut World) {
         self.is_read_planned = false;
         if self.is_over {
             return;
         }
-        let count_max = if self.socket_delay > 0 {
+        let is_reset = world.conns[self.conn].is_reset_at_peer;
+        if self.pace == Pace::Still && !is_reset {
+            return;
+        }
+        let count_max = if matches!(self.pace, Pace::Drops(_)) && !is_reset {
+            DROP_BYTES_MAX
+        } else if self.socket_delay > 0 {
             (world.options.socket_bytes / 4).max(1)
         } else {
             world.options.piece_max
@@ -210,7 +242,11 @@ impl Honest {
         let has_more = conn.down.arrived() > 0 || conn.is_reset_at_peer || conn.down.has_fin;
         if !is_at_end && has_more {
             self.is_read_planned = true;
-            let delay = self.socket_delay;
+            let delay = if is_reset {
+                self.socket_delay
+            } else {
+                self.read_delay()
+            };
             world.at(
                 delay,
                 Event::Read {
@@ -337,7 +373,7 @@ impl Honest {
         let (own, own_identity) = (self.number, self.identity);
         // The destination's session, if there is one that no fault has touched.
         let there = match target {
-            Target::Peer(identity) if identity == own_identity => Some((own, self.hurt)),
+            Target::Peer(identity) if identity == own_identity => Some((own, self.hurt())),
             Target::Peer(identity) => {
                 world
                     .clients
@@ -350,7 +386,7 @@ impl Honest {
                                 && honest.is_ready
                                 && !honest.is_over =>
                         {
-                            Some((number, honest.hurt))
+                            Some((number, honest.hurt()))
                         }
                         _ => None,
                     })
@@ -359,7 +395,7 @@ impl Honest {
         };
         let now = world.now;
         let hurt = self
-            .hurt
+            .hurt()
             .or_else(|| there.and_then(|(_, hurt)| hurt))
             .or_else(|| world.hurt_session_of(target))
             .map(|why| (why, now));
@@ -385,6 +421,9 @@ impl Honest {
         });
         match event {
             PeerEvent::Closed { error } => {
+                if world.check_refused(self.conn, error) {
+                    self.hurt.get_or_insert("refused by a full relay");
+                }
                 let sentence = format!("ended: {error}");
                 self.session_over(world, &sentence);
             }
@@ -472,7 +511,7 @@ impl Honest {
         open.ends[1].state = State::Opening;
         open.clients[1] = Some(own);
         let now = world.now;
-        open.hurt = open.hurt.or_else(|| self.hurt.map(|why| (why, now)));
+        open.hurt = open.hurt.or_else(|| self.hurt().map(|why| (why, now)));
         let answer = open.plan.answer;
         self.offers.insert(stream, (request, Some(number)));
         match answer {
@@ -525,253 +564,5 @@ impl Honest {
         };
         self.apps.insert(stream, App::new(open, 1, total));
         self.work(world, stream);
-    }
-
-    /// Writes what goes, finishes and resets as planned.
-    fn work(&mut self, world: &mut World, stream: u32) {
-        let id = StreamId::new(stream);
-        if let Some(number) = self.apps.get(&stream).and_then(|app| app.open)
-            && matches!(
-                world.opens[number].ends[self.apps[&stream].side].state,
-                State::Opening
-            )
-        {
-            return;
-        }
-        let Some(app) = self.apps.get_mut(&stream) else {
-            return;
-        };
-        while app.written < app.total {
-            let left = usize::try_from(app.total - app.written).unwrap_or(usize::MAX);
-            let count = world.rng.size(1, 32_768).min(left);
-            let mut bytes = vec![0; count];
-            crate::content::fill(app.open.unwrap_or(0), app.side, app.written, &mut bytes);
-            let Ok(taken) = self.session.write(id, &bytes) else {
-                return;
-            };
-            app.written += taken as u64;
-            if let Some(number) = app.open {
-                world.opens[number].ends[app.side].written = app.written;
-            }
-            if taken < count {
-                break;
-            }
-        }
-        if let Some(number) = app.open
-            && let Some((side, after)) = world.opens[number].plan.reset
-            && side == app.side
-            && app.written + app.received >= after
-        {
-            world.counts.stream_resets += 1;
-            world.opens[number].ends[side].state = State::ResetHere;
-            self.apps.remove(&stream);
-            let _may_be_gone = self.session.reset(id);
-            return;
-        }
-        if app.written < app.total || app.has_finished || app.is_finish_planned {
-            return;
-        }
-        let plan = app.open.map_or(Finish::AtOnce, |number| {
-            world.opens[number].plan.finish[app.side]
-        });
-        match plan {
-            Finish::AfterOther if !app.has_seen_fin => {}
-            Finish::AfterOther | Finish::AtOnce => self.finish(world, stream),
-            Finish::Later(delay) => {
-                app.is_finish_planned = true;
-                let client = self.number;
-                world.at(
-                    delay,
-                    Event::Act {
-                        client,
-                        stream,
-                        act: Act::Finish,
-                    },
-                );
-            }
-        }
-    }
-
-    fn finish(&mut self, world: &mut World, stream: u32) {
-        let Some(app) = self.apps.get_mut(&stream).filter(|app| !app.has_finished) else {
-            return;
-        };
-        let id = StreamId::new(stream);
-        if let Err(error) = self.session.finish(id) {
-            if self.session.stream_state(id).is_none() || self.session.error().is_some() {
-                // The event that says so is on its way.
-                return;
-            }
-            let own = self.number;
-            return world.fail(format!(
-                "client {own}: stream {stream} cannot be finished: {error}"
-            ));
-        }
-        app.has_finished = true;
-        if let Some(number) = app.open {
-            world.opens[number].ends[app.side].has_finished = true;
-        }
-        self.done(world, stream);
-    }
-
-    fn cancel(&mut self, world: &mut World, stream: u32) {
-        let Some(number) = self.apps.get(&stream).and_then(|app| app.open) else {
-            return;
-        };
-        if world.opens[number].ends[0].state == State::Opening {
-            world.opens[number].ends[0].state = State::ResetHere;
-            self.apps.remove(&stream);
-            let _may_be_gone = self.session.reset(StreamId::new(stream));
-        }
-    }
-
-    fn read_stream(&mut self, world: &mut World, stream: u32, is_due: bool) {
-        let Some(app) = self.apps.get_mut(&stream) else {
-            return;
-        };
-        if !app.is_readable || app.is_read_planned {
-            return;
-        }
-        let is_slow = self.stream_delay > 0;
-        while !is_slow || is_due || self.is_over {
-            let mut bytes = vec![0; world.rng.size(1, 65_536)];
-            let Ok(count) = self.session.read(StreamId::new(stream), &mut bytes) else {
-                return;
-            };
-            if count == 0 {
-                app.is_readable = false;
-                break;
-            }
-            app.received += count as u64;
-            if let Some(number) = app.open {
-                world.check_bytes(number, app.side, &bytes[..count]);
-            }
-            if is_slow && !self.is_over {
-                break;
-            }
-        }
-        if app.is_readable {
-            app.is_read_planned = true;
-            let (client, delay) = (self.number, self.stream_delay);
-            world.at(
-                delay,
-                Event::Act {
-                    client,
-                    stream,
-                    act: Act::Read,
-                },
-            );
-        }
-        if !self.is_over {
-            self.work(world, stream);
-        }
-    }
-
-    fn saw_fin(&mut self, world: &mut World, stream: u32) {
-        let Some(app) = self.apps.get_mut(&stream) else {
-            return;
-        };
-        app.has_seen_fin = true;
-        if let Some(number) = app.open {
-            let side = app.side;
-            world.check_fin(number, side);
-        }
-        if !self.is_over {
-            self.work(world, stream);
-        }
-        self.done(world, stream);
-    }
-
-    /// Both directions have ended in order?
-    fn done(&mut self, world: &mut World, stream: u32) {
-        let Some(app) = self
-            .apps
-            .get(&stream)
-            .filter(|app| app.has_finished && app.has_seen_fin)
-        else {
-            return;
-        };
-        if let Some(number) = app.open {
-            world.counts.streams_completed += 1;
-            world.opens[number].ends[app.side].state = State::Done;
-        }
-        self.apps.remove(&stream);
-        self.start_opens(world);
-    }
-
-    fn was_reset(&mut self, world: &mut World, stream: u32) {
-        let offer = self
-            .offers
-            .remove(&stream)
-            .and_then(|(_, open)| Some((open?, 1)));
-        let app = self
-            .apps
-            .remove(&stream)
-            .and_then(|app| Some((app.open?, app.side)));
-        if let Some((number, side)) = offer.or(app) {
-            world.check_reset(number, side);
-            world.opens[number].ends[side].state = State::Reset;
-        }
-        self.start_opens(world);
-    }
-
-    /// The session has ended: what was received is read, the rest is told.
-    fn session_over(&mut self, world: &mut World, how: &str) {
-        if self.is_over {
-            return;
-        }
-        self.is_over = true;
-        let own = self.number;
-        world.trace(|| format!("client {own}: session {how}"));
-        let is_clean = self.hurt.is_none() && !world.conns[self.conn].has_waited;
-        if is_clean && !world.is_draining {
-            world.fail(format!(
-                "session of client {own}, which no fault has touched, {how}"
-            ));
-        }
-        let streams: Vec<u32> = self.apps.keys().copied().collect();
-        for stream in streams {
-            if let Some(app) = self.apps.get_mut(&stream) {
-                app.is_readable = true;
-                app.is_read_planned = false;
-            }
-            self.read_stream(world, stream, true);
-        }
-        while let Some(event) = self.session.poll_event() {
-            if let PeerEvent::Finished { stream } = event {
-                self.saw_fin(world, stream.as_u32());
-            }
-        }
-        let is_graceful = is_clean && world.is_draining && !world.is_shut_down;
-        for (stream, app) in std::mem::take(&mut self.apps) {
-            let Some(number) = app.open else { continue };
-            let open = &mut world.opens[number];
-            let was_open = open.ends[app.side].state == State::Open;
-            let is_lost = is_graceful
-                && was_open
-                && open.hurt.is_none()
-                && open.plan.reset.is_none()
-                && matches!(open.target, Target::Peer(_));
-            open.ends[app.side].state = State::SessionOver;
-            let ends = open.ends;
-            if is_lost {
-                world.fail(format!(
-                    "client {own}: stream {stream}, open {number}, was cut by a drain: {ends:?}"
-                ));
-            }
-        }
-        for (_, (_, open)) in std::mem::take(&mut self.offers) {
-            if let Some(number) = open {
-                world.opens[number].ends[1].state = State::SessionOver;
-            }
-        }
-        for number in std::mem::take(&mut self.waiting) {
-            world.opens[number].is_void = true;
-        }
-        self.transmit(world);
-        world.peer_close(self.conn, false);
-        // Whoever talks to it loses the other end.
-        world.hurt(own, "session over");
-        world.hurt_opens_to(self.identity, "session over");
     }
 }

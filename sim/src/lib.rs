@@ -19,7 +19,8 @@
 //! - a session that no fault has touched completes everything, whatever others send;
 //! - a dial is answered once and in time, a refusal at once; no two live sockets share a local port, and
 //!   none is used again before it has rested;
-//! - the counters obey their laws, what waits is bounded, receive memory is given back;
+//! - the counters obey their laws, what waits is bounded, receive memory is given back in time;
+//! - who is turned away, cut off or reaped is so for a reason, and in time;
 //! - after the end nothing is owned: audit, leases, directory, sockets;
 //! - bounded steps and bounded virtual time.
 //!
@@ -35,11 +36,14 @@ mod event;
 mod honest;
 mod keys;
 mod lease;
+mod limits;
 mod network;
 mod options;
 mod raw;
+mod resources;
 mod rng;
 mod run;
+mod slow;
 mod stranger;
 mod world;
 

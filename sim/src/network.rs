@@ -39,6 +39,17 @@ pub(crate) struct Pipe {
     cut_at: Option<u64>,
 }
 
+impl Conn {
+    /// Returns the longest silence so far in which the peer's host took what was sent.
+    pub(crate) fn silent_ns(&self, now: u64) -> u64 {
+        if self.completed_at >= self.heard_at {
+            self.silent_ns_max.max(now - self.heard_at)
+        } else {
+            self.silent_ns_max
+        }
+    }
+}
+
 impl Pipe {
     fn new(capacity: usize) -> Self {
         Self {
@@ -117,6 +128,22 @@ pub(crate) struct Conn {
     pub(crate) is_silent: bool,
     /// It waited for the relay to accept.
     pub(crate) has_waited: bool,
+    /// When the relay's core was told of it.
+    pub(crate) accepted_at: u64,
+    /// When the relay last read bytes of it.
+    pub(crate) heard_at: u64,
+    /// Longest time without bytes of it although its host had taken all that was sent.
+    pub(crate) silent_ns_max: u64,
+    /// When the relay's last whole send was taken.
+    pub(crate) completed_at: u64,
+    /// Since when nothing is taken of what the relay sends; `None`: nothing waits.
+    pub(crate) stuck_since: Option<u64>,
+    /// What its shard had put behind it when it last moved in its handshake (`Shard::pushed`).
+    pub(crate) pushed_at: u64,
+    /// Sends that the relay has begun, without rests of short ones.
+    pub(crate) sends: u64,
+    /// The next send is the rest of a short one.
+    pub(crate) is_rest_next: bool,
 }
 
 const ECONNRESET: i32 = 104;
@@ -140,6 +167,14 @@ impl World {
             is_closed_by_peer: false,
             is_silent: false,
             has_waited: false,
+            accepted_at: 0,
+            heard_at: 0,
+            silent_ns_max: 0,
+            completed_at: 0,
+            stuck_since: None,
+            pushed_at: 0,
+            sends: 0,
+            is_rest_next: false,
         };
         self.conns.push(conn);
         let number = self.conns.len() - 1;
@@ -311,6 +346,14 @@ impl World {
         self.relay_read(conn);
     }
 
+    /// The relay has read bytes of a peer.
+    pub(crate) fn note_heard(&mut self, conn: usize) {
+        let now = self.now;
+        let entry = &mut self.conns[conn];
+        entry.silent_ns_max = entry.silent_ns(now);
+        entry.heard_at = now;
+    }
+
     /// Closes the peer's end for good.
     pub(crate) fn peer_close(&mut self, conn: usize, with_reset: bool) {
         let delay = self.network_delay();
@@ -353,6 +396,10 @@ impl World {
     /// The relay's kernel goes on with a send.
     pub(crate) fn progress_send(&mut self, conn: usize) {
         let is_short = self.rng.chance(self.options.faults.short_send);
+        self.progress(conn, is_short);
+    }
+
+    fn progress(&mut self, conn: usize, is_short: bool) {
         let Some(entry) = self.conns.get_mut(conn) else {
             return;
         };
@@ -385,12 +432,31 @@ impl World {
         };
         op.offset += taken;
         let offset = op.offset;
-        if offset == total || (is_short && offset > 0) {
+        let is_over = offset == total || (is_short && offset > 0);
+        if taken > 0 {
+            let now = self.now;
+            self.conns[conn].stuck_since = (!is_over).then_some(now);
+            if offset == total {
+                self.conns[conn].completed_at = now;
+            }
+        }
+        if is_over {
             if offset < total {
                 self.counts.short_sends += 1;
+                self.conns[conn].is_rest_next = true;
             }
             self.end_send(conn, Ok(u32::try_from(offset).unwrap_or(u32::MAX)));
         }
+    }
+
+    /// The relay's kernel has sent everything although it was told to stop.
+    pub(crate) fn cross_cancel(&mut self, conn: usize) {
+        let entry = &mut self.conns[conn];
+        let Some(op) = entry.op.as_ref() else { return };
+        let left = op.batch.len() - op.offset;
+        // The buffer grows for it, as the kernel's do: what the peer takes still makes room.
+        entry.down.capacity = entry.down.capacity.max(entry.down.bytes.len() + left);
+        self.progress(conn, false);
     }
 
     pub(crate) fn end_send(&mut self, conn: usize, result: Result<u32, i32>) {

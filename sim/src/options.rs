@@ -5,6 +5,7 @@
 //!
 //! Units: nanoseconds, bytes.
 
+use crate::limits::Limits;
 use crate::rng::Rng;
 
 /// One millisecond.
@@ -47,6 +48,7 @@ pub(crate) struct Options {
     pub(crate) faults: Faults,
     pub(crate) adversaries: usize,
     pub(crate) strangers: usize,
+    pub(crate) limits: Limits,
 }
 
 /// Kinds of fault, in percent; 0: the kind is off in this run.
@@ -91,11 +93,18 @@ impl Options {
             0
         };
         let round_trip = 2 * self.delay_max + reading;
-        bytes / self.socket_bytes as u64 * round_trip > 2 * SECOND
+        let answer_ns = crate::limits::nanos(self.limits.timeouts.open);
+        bytes / self.socket_bytes as u64 * round_trip > answer_ns * 2 / 5
     }
 
-    /// Draws the settings of a run.
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
+    /// Draws the settings of the run of `seed`; `rng` is its generator.
+    pub(crate) fn draw(seed: u64, rng: &mut Rng) -> Self {
+        let mut options = Self::draw_workload(rng);
+        options.limits = Limits::draw(seed, &mut options);
+        options
+    }
+
+    fn draw_workload(rng: &mut Rng) -> Self {
         let faults = Faults::draw(rng);
         let is_tiny = rng.chance(15);
         let is_crowd = !is_tiny && rng.chance(1);
@@ -143,6 +152,7 @@ impl Options {
             ring_bytes_max: if rng.chance(20) { 40_000 } else { i64::MAX },
             adversaries: if rng.chance(50) { rng.size(1, 4) } else { 0 },
             strangers: if rng.chance(30) { rng.size(1, 4) } else { 0 },
+            limits: Limits::plenty(),
             faults,
         }
     }

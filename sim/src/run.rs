@@ -14,6 +14,7 @@ use crate::checks::{Answer, Finish, Open, Plan, Target};
 use crate::driver::Input;
 use crate::event::{Event, Fault, Join};
 use crate::keys::ADVERSARY_FIRST;
+use crate::limits::{Limits, nanos};
 use crate::options::{Options, SECOND};
 use crate::world::{Client, Counts, World};
 
@@ -50,6 +51,7 @@ pub fn run(seed: u64, is_traced: bool) -> Outcome {
     if world.failure.is_none() {
         world.end();
     }
+    world.tally();
     Outcome {
         counts: world.counts,
         failure: world.failure,
@@ -91,6 +93,7 @@ impl World {
                 },
             );
         }
+        self.plan_limits();
         // Opens before the handshakes have ended are a case, but not the rule.
         let first = 10 * self.options.delay_max + 4 * self.options.compute_delay_max;
         for number in 0..self.options.opens {
@@ -129,6 +132,17 @@ impl World {
         }
     }
 
+    fn plan_limits(&mut self) {
+        let limits = self.options.limits;
+        self.counts.tight_limits += u64::from(limits != Limits::plenty());
+        self.at(SECOND, Event::Look);
+        for _ in 0..limits.flood {
+            let delay = self.rng.below(limits.flood_ns + 1);
+            let kind = Join::Idler;
+            self.at(delay, Event::Join { kind });
+        }
+    }
+
     fn draw_open(&mut self, source_port: u16) -> Open {
         let Options {
             stream_bytes_max,
@@ -137,6 +151,7 @@ impl World {
             faults,
             ..
         } = self.options;
+        let open_timeout = self.options.limits.timeouts.open;
         let rng = &mut self.rng;
         let identity = rng.index(identities);
         let mut target = Target::Peer(rng.index(identities));
@@ -144,7 +159,7 @@ impl World {
             delay: if rng.chance(70) {
                 0
             } else {
-                rng.skewed(0, SECOND)
+                rng.skewed(0, SECOND.min(nanos(open_timeout) / 4))
             },
         };
         let mut cancel = None;
@@ -176,14 +191,20 @@ impl World {
             .chance(faults.stream_reset)
             .then(|| (rng.index(2), rng.skewed(0, bytes[0] + bytes[1])));
         let port = u16::try_from(rng.range(1, 65_535)).unwrap_or(1);
-        let plan = Plan {
+        let mut plan = Plan {
             answer,
             port,
             bytes,
             finish,
+            pace: [0; 2],
             reset,
             cancel,
         };
+        let half_closed = self.options.limits.half_closed;
+        let is_plain = reset.is_none() && cancel.is_none() && matches!(target, Target::Peer(_));
+        if half_closed > 0 && is_plain && self.rng.chance(half_closed) {
+            self.half_close(&mut plan);
+        }
         Open::new(identity, source_port, target, plan)
     }
 
@@ -193,6 +214,7 @@ impl World {
         }
         match kind {
             Join::Adversary => self.add_adversary(),
+            Join::Idler => self.add_idler(),
             Join::Stranger => self.add_stranger(),
             Join::Honest { identity } => {
                 let older: Vec<usize> = self.honest_of(identity);

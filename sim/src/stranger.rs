@@ -7,6 +7,9 @@ use ringway_proto::handshake::{Initiator, Role, message_len};
 use crate::network::Way;
 use crate::world::{Client, World};
 
+/// Kinds that say nothing, half a message, a whole message and nothing more.
+const IDLE_KINDS: [u64; 3] = [0, 2, 9];
+
 /// A connection whose handshake fails.
 #[derive(Debug)]
 pub(crate) struct Stranger {
@@ -19,10 +22,20 @@ pub(crate) struct Stranger {
 impl World {
     /// Adds a stranger that connects now.
     pub(crate) fn add_stranger(&mut self) {
+        let kind = self.rng.below(9);
+        self.add_stranger_of(kind);
+    }
+
+    /// Adds one that never finishes its handshake and keeps its connection.
+    pub(crate) fn add_idler(&mut self) {
+        let kind = self.rng.pick(&IDLE_KINDS, 0);
+        self.add_stranger_of(kind);
+    }
+
+    fn add_stranger_of(&mut self, kind: u64) {
         let number = self.clients.len();
         self.clients.push(Client::Taken);
         let conn = self.connect(number);
-        let kind = self.rng.below(9);
         let random = self.rng.bytes_32();
         let (secret, _) = &self.keys.peers[crate::keys::ADVERSARY_FIRST];
         let role = if kind == 8 { Role::Relay } else { Role::Peer };
@@ -70,6 +83,11 @@ impl World {
 }
 
 impl Stranger {
+    /// Returns whether it never does anything more.
+    pub(crate) fn is_idle(&self) -> bool {
+        IDLE_KINDS.contains(&self.kind)
+    }
+
     pub(crate) fn read(&mut self, world: &mut World) {
         let conn = &mut world.conns[self.conn];
         if (conn.is_reset_at_peer || conn.down.has_fin) && conn.down.arrived() == 0 {

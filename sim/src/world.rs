@@ -12,7 +12,7 @@ use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::Offer;
 use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::time::Now;
-use ringway_shards::core::{AdmissionLimits, CoreConfig, QueueLimits, ShardId, Timeouts};
+use ringway_shards::core::{CoreConfig, ShardId};
 
 use crate::checks::{Open, Target};
 use crate::dials::Dials;
@@ -58,6 +58,18 @@ pub struct Counts {
     pub dials: u64,
     pub dials_connected: u64,
     pub dials_refused: u64,
+    pub tight_limits: u64,
+    pub handshakes_shed: u64,
+    pub sessions_refused: u64,
+    pub accepts_delayed: u64,
+    pub reliefs: u64,
+    pub sends_cancelled: u64,
+    pub sends_crossed: u64,
+    pub readers_slow: u64,
+    pub readers_stopped: u64,
+    pub slow_consumers: u64,
+    pub half_closed: u64,
+    pub idle_resets: u64,
 }
 
 impl Counts {
@@ -78,7 +90,7 @@ impl Counts {
             .collect()
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 25] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 37] {
         [
             ("events", &mut self.events),
             ("opens", &mut self.opens),
@@ -105,6 +117,18 @@ impl Counts {
             ("dials", &mut self.dials),
             ("dials connected", &mut self.dials_connected),
             ("dials refused at once", &mut self.dials_refused),
+            ("runs with tight limits", &mut self.tight_limits),
+            ("handshakes shed", &mut self.handshakes_shed),
+            ("sessions refused with 203", &mut self.sessions_refused),
+            ("connections that waited", &mut self.accepts_delayed),
+            ("reliefs of memory", &mut self.reliefs),
+            ("sends cancelled", &mut self.sends_cancelled),
+            ("sends that crossed it", &mut self.sends_crossed),
+            ("peers that read drops", &mut self.readers_slow),
+            ("peers that stop reading", &mut self.readers_stopped),
+            ("ends with 208", &mut self.slow_consumers),
+            ("half-closed streams", &mut self.half_closed),
+            ("idle bridges reset", &mut self.idle_resets),
         ]
     }
 }
@@ -145,7 +169,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, is_traced: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let options = Options::draw(&mut rng);
+        let options = Options::draw(seed, &mut rng);
         let dials = Dials::draw(seed);
         let shards_count = u16::try_from(options.shards).unwrap_or(1);
         let keys = Keys::shared();
@@ -165,13 +189,10 @@ impl World {
                         stream_window: WINDOW_INITIAL,
                         keepalive_s: 30,
                     },
-                    admission: AdmissionLimits {
-                        handshakes_max: options.handshakes_max,
-                        ..AdmissionLimits::for_sockets(options.sockets_max)
-                    },
-                    queue: QueueLimits::default(),
-                    timeouts: Timeouts::default(),
                     ports: dials.config.of_shard(shard, shards_count),
+                    admission: options.limits.admission(&options),
+                    queue: options.limits.queue,
+                    timeouts: options.limits.timeouts,
                     hash_seed: rng.next_u64(),
                 };
                 Shard::new(config, directory.clone(), options.shards, now)
@@ -281,6 +302,7 @@ impl World {
             Event::Dial { dial, step } => self.dial_step(dial, step),
             Event::Fault { fault } => self.inject(fault),
             Event::Join { kind } => self.join(kind),
+            Event::Look => self.look(),
             Event::Mail {
                 source,
                 target,
@@ -292,6 +314,7 @@ impl World {
             Event::ResetPeer { conn } => self.reset_peer(conn),
             Event::ResetRelay { conn } => self.reset_relay(conn),
             Event::SendDone { conn } => self.send_done(conn),
+            Event::Slow { client, pace } => self.change_pace(client, pace),
             Event::Turn { shard } => self.turn(shard),
         }
     }
@@ -305,7 +328,7 @@ impl World {
                     return;
                 }
                 honest.is_read_planned = true;
-                let delay = honest.socket_delay;
+                let delay = honest.read_delay();
                 self.at(delay, Event::Read { client });
             }
             Client::Adversary(_) | Client::Stranger(_) => self.at(0, Event::Read { client }),
@@ -389,7 +412,7 @@ impl World {
                 if target == Target::Peer(honest.identity)
                     && (!honest.is_over || self.conns[honest.conn].is_silent) =>
             {
-                honest.hurt
+                honest.hurt.or(honest.slow)
             }
             _ => None,
         })

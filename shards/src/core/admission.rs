@@ -68,12 +68,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     fn begin_handshake(&mut self, slot: Slot, source: Source) {
-        if self.common.stats.handshakes_current >= u64::from(self.config.admission.handshakes_max)
-            && let Some(oldest) = self.waiting.oldest()
-        {
-            self.common.stats.handshakes_shed += 1;
-            self.fail_handshake(oldest, Reason::TooManyHandshakes);
-        }
+        let handshakes_max = u64::from(self.config.admission.handshakes_max);
+        self.shed_handshakes(handshakes_max.saturating_sub(1));
         self.common.stats.handshakes_current += 1;
         if let Some(session) = self.sessions.get_mut(slot.0 as usize) {
             session.phase = Phase::Handshake(Box::new(Handshake {
@@ -88,6 +84,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         self.waiting.push(&mut self.sessions, slot);
         self.set_session_timer(slot, self.now + self.config.timeouts.handshake);
+    }
+
+    /// Gives handshakes up that wait for their peers, the longest first, until `left` are in progress or
+    /// the executor has all that are left.
+    fn shed_handshakes(&mut self, left: u64) {
+        while self.common.stats.handshakes_current > left
+            && let Some(oldest) = self.waiting.oldest()
+        {
+            self.common.stats.handshakes_shed += 1;
+            self.fail_handshake(oldest, Reason::TooManyHandshakes);
+        }
     }
 
     /// Bytes of a peer that is not yet known.
@@ -181,6 +188,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                     self.fold(slot);
                 }
                 self.push_control(slot, &message);
+                // A burst may have come in while the executor had all there were.
+                self.shed_handshakes(u64::from(self.config.admission.handshakes_max));
                 self.regulate_accept();
             }
             Ok(Progress::Established(established)) => self.establish(slot, *established),

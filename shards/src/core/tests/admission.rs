@@ -127,6 +127,22 @@ fn accept_pauses_while_the_executor_has_its_fill() {
 }
 
 #[test]
+fn burst_that_the_executor_had_leaves_no_more_handshakes_than_there_may_be() {
+    let mut harness = Harness::with(1, |config| config.admission.handshakes_max = 2);
+    for byte in 1..=6 {
+        // One turn: the kernel has accepted them all before it can be told to stop.
+        let wire = harness.connect_raw(0);
+        harness.inject(wire, &message_1(byte));
+    }
+    assert_eq!(harness.cores[0].audit().handshakes, 6);
+    harness.run();
+    assert_eq!(harness.cores[0].audit().handshakes, 2);
+    assert_eq!(harness.cores[0].stats().handshakes_shed, 4);
+    assert!(harness.is_accepting[0]);
+    harness.assert_clean();
+}
+
+#[test]
 fn accept_is_no_faster_than_its_rate() {
     let mut harness = Harness::with(1, |config| config.admission.accepts_per_s_max = 20);
     let mut accepted = 0;
