@@ -84,6 +84,9 @@ most for the drain's timeout; a second signal ends it at once.";
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = resolve(&args.settings(), |name| std::env::var(name).ok())?;
     start_logs(&config)?;
+    if let Err(error) = ringway_shards::ring::huge_pages_only_where_asked() {
+        tracing::debug!(%error, "huge pages stay as the host has them");
+    }
     let key_path = match &config.key_file {
         Some(path) => path.clone(),
         None => key_file::state_directory(args.key.state_dir.as_deref())?.join("relay.key"),
