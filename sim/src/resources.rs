@@ -64,6 +64,9 @@ const RELIEFS_ENOUGH: usize = 3;
 /// Accepts that are remembered.
 const ACCEPTS_KEPT: usize = 300;
 
+/// Bytes that a session may have behind a send in flight before its bound is looked at.
+const DIRECT_BYTES_MAX: u64 = 65_536;
+
 /// Most control bytes that wait for a session: the answers after which an asker is cut off, the resets
 /// and grants of all its streams; once in flight and once behind.
 const CONTROL_BYTES_MAX: u64 = 2 * (1_572_864 + 131_072);
@@ -141,6 +144,12 @@ impl World {
         let limits = self.options.limits;
         let sessions_max = limits.sessions_max.unwrap_or(self.options.sockets_max);
         let ring_bytes_max = self.options.ring_bytes_max;
+        // A key that has a session on another shard brings it along.
+        let brought = if self.shards.len() > 1 {
+            IDENTITIES as u64
+        } else {
+            0
+        };
         let bound = self.queued_bytes_bound(shard);
         let entry = &mut self.shards[shard];
         let audit = entry.core.audit();
@@ -163,8 +172,7 @@ impl World {
             ))
         } else if audit.sources > audit.handshakes {
             Some(format!("sources without handshakes: {audit:?}"))
-        } else if audit.sessions > u64::from(sessions_max) + IDENTITIES as u64 {
-            // A key that has a session on another shard brings it along.
+        } else if audit.sessions > u64::from(sessions_max) + brought {
             Some(format!("{} of {sessions_max} sessions", audit.sessions))
         } else if audit.pipelined_bytes > limits.pipelined_bytes_max {
             Some(format!("{} bytes ahead of verdicts", audit.pipelined_bytes))
@@ -178,8 +186,9 @@ impl World {
         }
     }
 
-    /// Returns the bytes that may wait on a shard: its bound, what one receive adds while it is not
-    /// reached, and control frames, which are never refused but to those who ask without reading.
+    /// Returns the bytes that may wait on a shard: its bound and what one receive adds while it is not
+    /// reached, or the same of all its sessions if that is less; and control frames, which are never
+    /// refused but to those who ask without reading.
     fn queued_bytes_bound(&self, shard: usize) -> u64 {
         let audit = self.shards[shard].core.audit();
         let receive = 2 * 65_536;
@@ -190,7 +199,13 @@ impl World {
             self.options.opens as u64 * 4_096 + audit.sockets * 4_096
         };
         let limits = self.options.limits.queue;
-        limits.shard_bytes_max.saturating_add(receive + control)
+        let session = u64::from(limits.session_bytes_max.max(SESSION_QUEUE_SMALL));
+        let sessions = audit.sockets * (session + DIRECT_BYTES_MAX + receive);
+        limits
+            .shard_bytes_max
+            .saturating_add(receive)
+            .min(sessions)
+            .saturating_add(control)
     }
 
     /// Looks at what takes long, once a second.
