@@ -52,8 +52,8 @@ pub const KERNEL_SLOT_BYTES: u64 = 16;
 /// Bytes that a shard costs before the first connection, its receive memory at rest excepted: two
 /// threads with their stacks, the executor's rings, histograms, pools of idle chunks, tables.
 ///
-/// Measured: relays of one, two and four shards without a connection have 20.0, 24.3 and 34.8 MiB of RSS,
-/// 4.3 to 5.3 MiB for each shard; the rest is for the idle pools, which fill with use.
+/// Measured: relays of one, two and four shards without a connection have 7.7, 8.3 and 10.1 MiB of RSS, 0.6
+/// to 0.9 MiB for each shard; the rest is for the idle pools, which fill with use.
 /// Source: docs/benchmarks.md, "Many sessions".
 pub const SHARD_FIXED_BYTES: u64 = 8 << 20;
 

@@ -4,13 +4,20 @@
 //! missing feature beyond naming it.
 
 use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use io_uring::IoUring;
 use io_uring::Probe;
 use io_uring::opcode;
 
+use crate::ring::Completion;
+use crate::ring::ConnectOptions;
+use crate::ring::ListenOptions;
+use crate::ring::Listener;
 use crate::ring::Ring;
 use crate::ring::RingConfig;
+use crate::ring::Wait;
 
 /// One feature of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,15 +67,7 @@ pub fn features() -> Vec<Feature> {
             .build(8),
     );
     let operations = operations();
-    let ring = Ring::new(&RingConfig {
-        entries: 8,
-        sockets_max: 8,
-        blocks: 2,
-        blocks_max: 2,
-        block_bytes: 4_096,
-        block_bytes_plain: 4_096,
-        incremental: true,
-    });
+    let ring = Ring::new(&small());
     let is_incremental = ring.is_ok_and(|mut ring| ring.numbers().buffers.is_incremental);
     let required = |name, since, is_present| Feature {
         name,
@@ -117,7 +116,60 @@ pub fn features() -> Vec<Feature> {
             is_present: is_incremental,
             is_required: false,
         },
+        Feature {
+            name: "SOCKET_URING_OP_GETSOCKOPT: where a connection comes from",
+            since: "6.7",
+            without: "limits.handshakes_source_max has no effect",
+            is_present: is_on && tells_addresses(),
+            is_required: false,
+        },
     ]
+}
+
+/// Connects a ring to itself and returns whether it is told where the connection comes from.
+fn tells_addresses() -> bool {
+    let Ok(mut ring) = Ring::new(&small()) else {
+        return false;
+    };
+    let Ok(listener) = Listener::bind(&ListenOptions {
+        address: (Ipv4Addr::LOCALHOST, 0).into(),
+        backlog: 1,
+        congestion: None,
+    }) else {
+        return false;
+    };
+    let target = listener.address();
+    ring.listen(listener);
+    if ring.connect(target, &ConnectOptions::default(), 0).is_err() {
+        return false;
+    }
+    let mut completions = Vec::new();
+    // Over loopback it takes two turns; half a second covers a host that is busy.
+    for _ in 0..50 {
+        let turned = ring.turn(Wait::For(Duration::from_millis(10)), &mut completions);
+        if turned.is_err() {
+            return false;
+        }
+        for completion in completions.drain(..) {
+            if let Completion::Accepted { address, .. } = completion {
+                return address.is_some();
+            }
+        }
+    }
+    false
+}
+
+/// The smallest ring.
+const fn small() -> RingConfig {
+    RingConfig {
+        entries: 8,
+        sockets_max: 8,
+        blocks: 2,
+        blocks_max: 2,
+        block_bytes: 4_096,
+        block_bytes_plain: 4_096,
+        incremental: true,
+    }
 }
 
 /// Returns what the kernel says about its operations.
@@ -143,6 +195,16 @@ mod tests {
                 .iter()
                 .all(|feature| feature.is_present || !feature.is_required)
         );
+        let last = features.last().unwrap();
+        assert!(last.is_present || version() < (6, 7), "{last}");
+    }
+
+    /// Major and minor version of the running kernel.
+    fn version() -> (u32, u32) {
+        let name = rustix::system::uname();
+        let release = name.release().to_string_lossy();
+        let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap());
+        (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn relay_with_few_open_files_serves_fewer_sessions_and_says_so() {
     let json = run(state.path(), &["status", "--admin", admin, "--json"]);
     assert_eq!(json.code, Some(0), "{}", json.err);
     let health: serde_json::Value = serde_json::from_str(&json.out).unwrap();
-    assert_eq!(health["limits"]["shard_sessions_max"], 255);
+    assert_eq!(health["limits"]["shard_sessions_max"], 224);
     assert_eq!(
         format!(
             "capacity   {}",
@@ -116,6 +116,8 @@ fn queue_limits_reach_the_relay() {
         "limits.shard_queue=2MiB",
         "--set",
         "limits.receive_memory=8MiB",
+        "--set",
+        "limits.shard_streams_max=10000",
     ]);
     let json = run(
         relay.state.path(),
@@ -126,7 +128,8 @@ fn queue_limits_reach_the_relay() {
     assert_eq!(limits["session_queue_bytes_max"], 1 << 20);
     assert_eq!(limits["shard_queue_bytes_max"], 2 << 20);
     assert_eq!(limits["shard_receive_bytes_max"], 8 << 20);
-    // 1 GiB of queues and 248 MiB of receive memory less than by default.
+    assert_eq!(limits["shard_streams_max"], 10_000);
+    // 1 GiB of queues, 300 MB of streams and 248 MiB of receive memory less than by default.
     assert!(limits["memory_bytes_max"].as_u64().unwrap() < 128 << 20);
 }
 
