@@ -62,6 +62,40 @@ fn slow_session_leaves_room_for_those_that_keep_up() {
     harness.assert_clean();
 }
 
+/// Sends to a session that does not read, more than may wait; returns the most that waited.
+fn fill(session_bytes_max: u32, shard_bytes_max: u64) -> u64 {
+    let mut harness = Harness::with(1, |config| {
+        config.queue.session_bytes_max = session_bytes_max;
+        config.queue.shard_bytes_max = shard_bytes_max;
+    });
+    let (a, b) = (harness.connect(1, 0), harness.connect(2, 0));
+    let (from, to) = harness.bridge(a, b, 2);
+    stop_reading(&mut harness, b, to);
+    let payload = pattern(60_000);
+    let mut queued_bytes_max = 0;
+    for _ in 0..200 {
+        send(&mut harness, a, from, &payload);
+        harness.run();
+        queued_bytes_max = harness.cores[0].audit().queued_bytes.max(queued_bytes_max);
+    }
+    harness.assert_clean();
+    queued_bytes_max
+}
+
+#[test]
+fn session_holds_no_more_than_its_bound_and_half_of_the_shared_part() {
+    const MIB: u64 = 1 << 20;
+    // Its own bound.
+    let queued = fill(1 << 20, 64 * MIB);
+    assert!((900_000..=MIB).contains(&queued), "{queued}");
+    // Half of three quarters.
+    let queued = fill(8 << 20, 8 * MIB);
+    assert!(
+        (3 * MIB - 100_000..=3 * MIB).contains(&queued),
+        "{queued} bytes wait"
+    );
+}
+
 #[test]
 fn receiver_that_takes_a_little_is_slow_but_alive() {
     let (mut harness, a, b) = pair(1, 0, 0);
