@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ringway_proto::limits::KEEPALIVE_MISSED_MAX;
 use thiserror::Error;
 use toml::Value;
 
@@ -119,6 +120,7 @@ impl Resolver {
 
     fn finish(mut self) -> Result<Config, Problems> {
         self.check_pairs();
+        self.fit_times();
         match self.problems.is_empty() {
             true => Ok(self.config),
             false => Err(Problems(self.problems)),
@@ -175,6 +177,14 @@ impl Resolver {
             );
             self.problem("with limits.shard_queue", "limits.session_queue", text);
         }
+    }
+
+    /// Shortens a time that others leave no room for: the relay's pings are stuck behind a stuck send, so it
+    /// has to be looked at before they count as missed.
+    fn fit_times(&mut self) {
+        let timeouts = &mut self.config.timeouts;
+        let most = timeouts.keepalive * KEEPALIVE_MISSED_MAX;
+        timeouts.send_stall = timeouts.send_stall.min(most);
     }
 }
 
@@ -320,6 +330,17 @@ mod tests {
             "{error}"
         );
         assert!(resolve_text("shards = 1\n[ports]\nrange = \"7099-7100\"", &[], &[]).is_ok());
+    }
+
+    #[test]
+    fn stuck_send_is_looked_at_before_its_peer_is_given_up() {
+        let stall = |file| resolve_text(file, &[], &[]).unwrap().timeouts.send_stall;
+        let seconds = std::time::Duration::from_secs;
+        assert_eq!(stall(""), seconds(30));
+        assert_eq!(stall("[limits]\nkeepalive = \"5s\""), seconds(15));
+        assert_eq!(stall("[timeouts]\nsend_stall = \"10m\""), seconds(90));
+        let both = "[limits]\nkeepalive = \"1m\"\n[timeouts]\nsend_stall = \"2m\"";
+        assert_eq!(stall(both), seconds(120));
     }
 
     #[test]
