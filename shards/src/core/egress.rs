@@ -457,13 +457,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         egress.referenced_in_flight = referenced;
         if count > 0 {
             egress.sending_since = Some(now);
-        }
-        if cancel == Some(Cancel::Stall)
-            && let Some(live) = self.live_mut(slot)
-        {
-            // Its host has acknowledged bytes that were stuck: a sign of life, while the relay's pings
-            // are stuck behind them.
-            live.heard_at = now;
+            if let Some(live) = self.live_mut(slot) {
+                // A send that moves and has not ended has found the socket full: its peer's host has
+                // acknowledged bytes that were stuck. A sign of life, while pings are stuck behind them.
+                live.heard_at = now;
+            }
         }
         if cancel.is_none() {
             self.common.stats.sends_short += 1;

@@ -414,6 +414,21 @@ impl Harness {
         }
     }
 
+    /// The kernel takes `count` bytes of the send that waits, and says so.
+    pub(super) fn take_short(&mut self, wire: usize, count: usize) {
+        let (shard, slot) = (self.wires[wire].shard, self.wires[wire].slot);
+        for batch in std::mem::take(&mut self.wires[wire].waiting) {
+            let mut bytes = Vec::new();
+            batch.for_each_slice(|slice| bytes.extend_from_slice(slice));
+            if let Some(session) = self.wires[wire].session.as_mut() {
+                let _shows_in_events = session.receive(&bytes[..count], self.now);
+            }
+            let count = u32::try_from(count).unwrap();
+            self.cores[shard].sent(slot, batch, Ok(count), self.now);
+        }
+        self.run();
+    }
+
     /// Lets the relay's sends arrive.
     pub(super) fn deliver(&mut self, wire: usize) {
         if !self.wires[wire].is_reading {

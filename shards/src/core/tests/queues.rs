@@ -118,6 +118,25 @@ fn receiver_that_takes_a_little_is_slow_but_alive() {
 }
 
 #[test]
+fn receiver_of_many_short_sends_is_slow_but_alive() {
+    let (mut harness, a, b) = pair(1, 0, 0);
+    let (from, to) = harness.bridge(a, b, 2);
+    stop_reading(&mut harness, b, to);
+    send(&mut harness, a, from, &pattern(200_000));
+    harness.run();
+    // No send is ever old enough to be looked at, and no ping gets through.
+    for _ in 0..100 {
+        harness.pass(Duration::from_secs(2));
+        harness.take_short(b, 8);
+        assert!(!harness.wires[b].is_closed);
+    }
+    harness.pass(Duration::from_secs(62));
+    let stats = harness.cores[0].stats();
+    assert_eq!(stats.sessions_closed.of(Reason::SlowConsumer), 1);
+    harness.assert_clean();
+}
+
+#[test]
 fn receiver_that_comes_back_gets_every_byte_in_order() {
     let (mut harness, a, b) = pair(1, 0, 0);
     let (from, to) = harness.bridge(a, b, 2);
