@@ -35,7 +35,7 @@ use ringway_proto::reason::Reason;
 use ringway_shards::core::{AdmissionLimits, DialError, Dialed, QueueLimits, Timeouts};
 use ringway_shards::ports::{PortSet, PortsConfig};
 use ringway_shards::ring::RingConfig;
-use ringway_shards::set::{BACKLOG_DEFAULT, ShardSet, ShardSetConfig, ShardSnapshot};
+use ringway_shards::set::{BACKLOG_DEFAULT, PendingDial, ShardSet, ShardSetConfig, ShardSnapshot};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const RANGE: &str = "40000 40063";
@@ -92,7 +92,7 @@ impl Relay {
     }
 
     /// Asks for a connection without waiting for it.
-    fn ask(&self, shard: usize, target: SocketAddr) -> mpsc::Receiver<Result<Dialed, DialError>> {
+    fn ask(&self, shard: usize, target: SocketAddr) -> PendingDial {
         // The queue of commands holds 64; whoever meets a full one asks again.
         let end = Instant::now() + DEADLINE;
         loop {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::TURN_QUANTUM;
@@ -77,6 +78,8 @@ pub struct ShardHandle {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     commands: ArrayQueue<Command>,
+    /// Dialed connections that nobody has taken. Bound: the sockets of the shard, each once.
+    abandoned: Arc<SegQueue<SessionKey>>,
     /// These two must not meet a full queue.
     is_draining: AtomicBool,
     is_ending: AtomicBool,
@@ -91,7 +94,69 @@ enum Command {
 }
 
 /// Where the outcome of a dial goes.
-type DialAnswer = mpsc::SyncSender<Result<Dialed, DialError>>;
+#[derive(Debug)]
+struct DialAnswer {
+    sender: mpsc::SyncSender<Delivery>,
+    abandoned: Arc<SegQueue<SessionKey>>,
+    doorbell: Doorbell,
+}
+
+impl DialAnswer {
+    /// Hands the outcome over; returns whether somebody may still take it.
+    fn send(self, outcome: Result<Dialed, DialError>) -> bool {
+        let Self {
+            sender,
+            abandoned,
+            doorbell,
+        } = self;
+        let delivery = Delivery {
+            outcome: Some(outcome),
+            abandoned,
+            doorbell,
+        };
+        sender.try_send(delivery).is_ok()
+    }
+}
+
+/// An outcome on its way. A connection that is dropped with it is hung up, wherever that happens: in the
+/// hands of the data thread, or in a channel whose receiver has gone.
+#[derive(Debug)]
+struct Delivery {
+    outcome: Option<Result<Dialed, DialError>>,
+    abandoned: Arc<SegQueue<SessionKey>>,
+    doorbell: Doorbell,
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(Ok(dialed)) = self.outcome.take() {
+            self.abandoned.push(dialed.place.session);
+            self.doorbell.ring();
+        }
+    }
+}
+
+/// A dial under way. Dropped before its outcome was taken, it closes the connection.
+#[derive(Debug)]
+#[must_use = "a dropped dial is hung up"]
+pub struct PendingDial(mpsc::Receiver<Delivery>);
+
+impl PendingDial {
+    /// Waits for the outcome. The connection is then the caller's to hang up.
+    ///
+    /// # Errors
+    /// When it does not come within `timeout`, or never, because the shard has ended.
+    pub fn recv_timeout(
+        &self,
+        timeout: Duration,
+    ) -> Result<Result<Dialed, DialError>, mpsc::RecvTimeoutError> {
+        let mut delivery = self.0.recv_timeout(timeout)?;
+        delivery
+            .outcome
+            .take()
+            .ok_or(mpsc::RecvTimeoutError::Disconnected)
+    }
+}
 
 /// Wakes a data thread if it sleeps.
 #[derive(Debug, Clone)]
@@ -117,6 +182,7 @@ impl ShardHandle {
     pub(crate) fn new(shard: ShardId, doorbell: Doorbell) -> Self {
         let inbox = Arc::new(Inbox {
             commands: ArrayQueue::new(COMMANDS_MAX),
+            abandoned: Arc::default(),
             is_draining: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
         });
@@ -154,19 +220,21 @@ impl ShardHandle {
         Ok(receiver)
     }
 
-    /// Connects the shard to `target`; the receiver gets the connection or why there is none: what lacks
-    /// on this side within a turn, what the target does within `DIAL_TIMEOUT`. A connection that nobody
-    /// waits for any more is closed.
+    /// Connects the shard to `target`; the dial gets the connection or why there is none: what lacks on
+    /// this side within a turn, what the target does within `DIAL_TIMEOUT`. A connection that nobody takes
+    /// is closed.
     ///
     /// # Errors
     /// As for [`ShardHandle::kick`].
-    pub fn dial(
-        &self,
-        target: SocketAddr,
-    ) -> Result<mpsc::Receiver<Result<Dialed, DialError>>, CommandError> {
-        let (answer, receiver) = mpsc::sync_channel(1);
+    pub fn dial(&self, target: SocketAddr) -> Result<PendingDial, CommandError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let answer = DialAnswer {
+            sender,
+            abandoned: Arc::clone(&self.inbox.abandoned),
+            doorbell: self.doorbell.clone(),
+        };
         self.command(Command::Dial(target, answer))?;
-        Ok(receiver)
+        Ok(PendingDial(receiver))
     }
 
     /// Closes a connection that was dialed on this shard; the receiver gets whether it was still there.
@@ -370,6 +438,10 @@ impl DataThread {
             self.parts.ring.unlisten();
             self.parts.core.shutdown(now);
         }
+        while let Some(dialed) = inbox.abandoned.pop() {
+            let is_there = self.parts.core.hang_up(dialed, now);
+            tracing::trace!(is_there, "nobody has taken a dialed connection");
+        }
         for _ in 0..COMMANDS_MAX {
             let is_heard = match inbox.commands.pop() {
                 None => return,
@@ -393,7 +465,7 @@ impl DataThread {
                 self.dialers.insert(dial, answer);
                 true
             }
-            Err(error) => answer.try_send(Err(error)).is_ok(),
+            Err(error) => answer.send(Err(error)),
         }
     }
 
@@ -430,13 +502,11 @@ impl DataThread {
                     }
                 }
                 Action::Dialed { dial, outcome } => {
-                    let dialer = self.dialers.remove(&dial);
-                    let place = outcome.as_ref().ok().map(|dialed| dialed.place);
-                    let is_heard = dialer.is_some_and(|dialer| dialer.try_send(outcome).is_ok());
-                    if !is_heard && let Some(place) = place {
-                        // Nobody would ever hang it up.
-                        core.hang_up(place.session, now);
-                    }
+                    let is_heard = self
+                        .dialers
+                        .remove(&dial)
+                        .is_some_and(|dialer| dialer.send(outcome));
+                    tracing::trace!(is_heard, "dial answered");
                 }
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
                 Action::Compute(job) => service.submit(job),
@@ -526,6 +596,7 @@ impl DataThread {
             || self.parts.mailboxes.has_mail()
             || self.parts.service.has_result()
             || !self.parts.inbox.commands.is_empty()
+            || !self.parts.inbox.abandoned.is_empty()
             || (!self.is_draining && self.parts.inbox.is_draining.load(Ordering::Acquire))
             || (self.ends_at.is_none() && self.parts.inbox.is_ending.load(Ordering::Acquire))
     }

@@ -54,6 +54,7 @@ pub use crate::core::AdmissionLimits;
 pub use crate::core::QueueLimits;
 pub use crate::core::Timeouts;
 pub use crate::data::CommandError;
+pub use crate::data::PendingDial;
 pub use crate::data::ShardHandle;
 pub use crate::service::ServiceError;
 pub use crate::snapshot::DataNumbers;

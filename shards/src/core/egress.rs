@@ -456,10 +456,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         egress.referenced_bytes -= egress.referenced_in_flight - referenced;
         egress.referenced_in_flight = referenced;
         if count > 0 {
-            egress.sending_since = Some(now);
-            if let Some(live) = self.live_mut(slot) {
-                // A send that moves and has not ended has found the socket full: its peer's host has
-                // acknowledged bytes that were stuck. A sign of life, while pings are stuck behind them.
+            let since = egress.sending_since.replace(now);
+            let was_stuck = since.is_some_and(|since| now.saturating_since(since) >= STUCK_MIN);
+            if was_stuck && let Some(live) = self.live_mut(slot) {
+                // Its peer's host has acknowledged bytes that were stuck: a sign of life, while the
+                // relay's pings are stuck behind the rest.
                 live.heard_at = now;
             }
         }
@@ -601,6 +602,10 @@ const ECANCELED: i32 = 125;
 
 /// Time between two looks at all sessions: 100 us for 20,000 of them, so 0.2 % of the core.
 const RELIEVE_PAUSE: Duration = Duration::from_millis(50);
+
+/// A send that moved after so long had found the socket full; one that moved sooner may just have found
+/// room in it, which says nothing of the peer.
+const STUCK_MIN: Duration = Duration::from_millis(50);
 
 /// A send that has been in flight for so long belongs to a session that does not keep up.
 const RELIEVE_AGE: Duration = Duration::from_millis(20);
