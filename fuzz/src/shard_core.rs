@@ -8,7 +8,7 @@
 //! (`sim`).
 //!
 //! Invariant: the checks use what the harness itself has counted, not what the core says of itself alone.
-//! Bound: [`OPERATIONS_MAX`] operations, and [`world::ROUNDS_MAX`] rounds until nothing moves.
+//! Bound: `OPERATIONS_MAX` operations, and `ROUNDS_MAX` of `world` rounds until nothing moves.
 
 mod book;
 mod operation;

@@ -59,7 +59,7 @@ impl Books {
         })
     }
 
-    /// Looks until the relay is at rest, at most [`REST_TIME`]: the look that others are compared with.
+    /// Looks until the relay is at rest, at most `REST_TIME`: the look that others are compared with.
     ///
     /// # Errors
     /// As [`Books::take`].

@@ -4,7 +4,7 @@
 //!
 //! The generator knows the document by its field names only, so that it does not share the relay's code.
 //!
-//! Bound: [`ANSWER_BYTES_MAX`] and [`STEP_TIME`] for each step of a request.
+//! Bound: `ANSWER_BYTES_MAX` and `STEP_TIME` for each step of a request.
 //! Source: src/control/health.rs, whose fields are added and never renamed.
 
 use std::collections::BTreeMap;

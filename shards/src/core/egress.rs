@@ -491,7 +491,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Receive memory runs short: copies out of it what waits for sessions that do not keep up, here and
-    /// on the other shards. Costs a look at every session, so at most one each [`RELIEVE_PAUSE`].
+    /// on the other shards. Costs a look at every session, so at most one each `RELIEVE_PAUSE`.
     pub fn relieve(&mut self, now: Now) {
         self.now = now;
         if now < self.common.relieve_at {
