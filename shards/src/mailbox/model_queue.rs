@@ -5,7 +5,7 @@
 //! other way round; each end remembers the other's last one. Not here: the memory of the slots, which rtrb
 //! manages with unsafe code; Miri runs the tests of `mailbox` over the real one, and upstream's own.
 //!
-//! Source: rtrb 0.4.1, `src/lib.rs`: `push`, `pop`, `is_empty`, `is_abandoned`, `Drop` of both ends.
+//! Source: rtrb 0.4.1, `src/lib.rs`: `push`, `pop`, `is_empty`, `slots`, `is_abandoned`, `Drop` of both ends.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -110,6 +110,13 @@ impl<T> Consumer<T> {
                 .set(self.buffer.tail.load(Ordering::Acquire));
         }
         self.head == self.cached_tail.get()
+    }
+
+    /// Unlike [`Self::is_empty`] this always looks at the producer's position: the whole count is wanted.
+    pub(super) fn slots(&self) -> usize {
+        let tail = self.buffer.tail.load(Ordering::Acquire);
+        self.cached_tail.set(tail);
+        tail - self.head
     }
 }
 
