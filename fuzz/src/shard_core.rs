@@ -1,7 +1,7 @@
 //! Operations on two shard cores in any order: the laws hold after each, nothing is left at the end.
 //!
-//! Four sockets for each; honest peers that open, write, finish and reset; peers that lie; sockets that take
-//! little, fail or end; results, messages and closes that come late; time; drain.
+//! Four sockets for each, accepted or dialed; honest peers that open, write, finish and reset; peers that
+//! lie; sockets that take little, fail or end; results, messages and closes that come late; time; drain.
 //!
 //! Here: the entry and what must hold. `operation` is the input, `world` the sockets and peers, `book` the
 //! bytes of honest peers. Not here: delays and bounded buffers of a network, goals that must be reached
@@ -61,6 +61,9 @@ fn check(world: &World) {
             world.batches_count(shard),
             "batches"
         );
+        assert_eq!(audit.dials, world.dials.connects_count(shard), "connects");
+        assert_eq!(core.stats().dials_pending, world.dials.asked_count(shard));
+        assert_eq!(audit.local_ports, world.dials.ports_count(shard), "ports");
         assert!(audit.handshakes + audit.sessions <= audit.sockets);
         assert!(
             audit.streams <= audit.sessions * 2 * (u64::from(STREAMS_MAX) + REFUSALS_PENDING_MAX)
@@ -91,6 +94,7 @@ fn check_empty(world: &World) {
         assert_eq!(core.stats().broken_laws(), Vec::<String>::new());
         assert_eq!(core.stats().opens_pending, 0);
     }
+    assert!(world.dials.is_empty(), "a dial is left");
     assert!(world.directory.is_empty(), "a key is left in the directory");
     assert_eq!(
         world.memory.leased_bytes(),

@@ -570,7 +570,7 @@ mod tests {
             .split("```")
             .next()
             .unwrap();
-        for (path, value) in super::super::file::leaves(example).unwrap() {
+        for (path, value) in super::super::file::leaves(example.as_bytes()).unwrap() {
             (key_of(&path).unwrap().apply)(&mut Config::default(), &value).unwrap();
         }
     }

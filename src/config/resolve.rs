@@ -88,9 +88,9 @@ struct Resolver {
 }
 
 impl Resolver {
-    fn file(&mut self, path: &Path, text: &str) {
+    fn file(&mut self, path: &Path, bytes: &[u8]) {
         let name = path.display().to_string();
-        match file::leaves(text) {
+        match file::leaves(bytes) {
             Ok(leaves) => {
                 for (key, value) in leaves {
                     self.set(&name, &key, &value);
@@ -242,7 +242,7 @@ mod tests {
         flags: &[(&str, &str)],
     ) -> Result<Config, String> {
         let mut resolver = Resolver::default();
-        resolver.file(Path::new("relay.toml"), file);
+        resolver.file(Path::new("relay.toml"), file.as_bytes());
         let env: HashMap<&str, &str> = env.iter().copied().collect();
         for key in KEYS {
             if let Some(text) = env.get(key.variable().as_str()) {

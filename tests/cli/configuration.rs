@@ -51,6 +51,18 @@ fn check_config_accepts_and_refuses() {
         "{}",
         bad.err
     );
+    fs::write(
+        &file,
+        b"listen = \"127.0.0.1:7100\"\n[log]\nformat = \"\xfftext\"\n",
+    )
+    .unwrap();
+    let no_text = run(state.path(), &["check-config", name]);
+    assert_eq!(no_text.code, Some(2), "{}", no_text.err);
+    assert!(
+        no_text.err.contains("line 3: the byte 0xff is no UTF-8"),
+        "{}",
+        no_text.err
+    );
     let missing = run(state.path(), &["check-config", "/nonexistent/relay.toml"]);
     assert_eq!(missing.code, Some(1));
     assert!(

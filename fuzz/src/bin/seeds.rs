@@ -83,6 +83,11 @@ fn write_configurations(directory: &Path) -> io::Result<()> {
     ] {
         fs::write(directory.join(name), text)?;
     }
+    let document = include_str!("../../../docs/config.md");
+    let examples = document.split("```toml").skip(1);
+    for (number, example) in (0..).zip(examples.filter_map(|rest| rest.split("```").next())) {
+        fs::write(directory.join(format!("example-{number}")), example)?;
+    }
     Ok(())
 }
 

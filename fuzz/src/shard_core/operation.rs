@@ -22,6 +22,8 @@ pub(super) struct Setting {
     pub(super) piece: u8,
     pub(super) handshakes_max: u8,
     pub(super) handshakes_source_max: u8,
+    /// Local ports of each shard.
+    pub(super) slice_ports: u8,
     /// Queues that one stream fills.
     pub(super) is_tight: bool,
 }
@@ -50,6 +52,16 @@ pub(super) enum Operation {
         has_hash: bool,
         is_signed: bool,
     },
+    /// The kernel knows what became of a connect of the relay.
+    ConnectOutcome {
+        which: u8,
+        outcome: u8,
+    },
+    /// Somebody asks the relay for a connection.
+    Dial {
+        shard: bool,
+        is_v6: bool,
+    },
     Drain {
         shard: bool,
     },
@@ -74,7 +86,11 @@ pub(super) enum Operation {
         stream: u8,
         length: u32,
     },
-    /// Closes of a shard complete late.
+    /// Who asked for a connection gives it up.
+    HangUp {
+        which: u8,
+    },
+    /// Closes and cancelled connects of a shard complete late.
     HoldCloses {
         shard: bool,
         is_held: bool,

@@ -6,6 +6,7 @@
 //! Invariant: the driver does to a core what the data thread may do: one send in flight for each socket,
 //! no slot reused before its close was reported, messages of a pair of shards in order.
 
+mod dials;
 mod drive;
 mod socket;
 
@@ -23,8 +24,9 @@ use ringway_shards::core::{
     AdmissionLimits, CoreConfig, Job, Message, QueueLimits, RecvEnd, ShardCore, ShardId, Slot,
     Source, Timeouts,
 };
-use ringway_shards::ports::PortsConfig;
+use ringway_shards::ports::{PortSet, PortsConfig};
 
+use self::dials::Dials;
 use self::socket::{Party, Socket};
 use super::book::{Book, End};
 use super::operation::{Operation, Setting};
@@ -60,6 +62,7 @@ pub(super) struct World {
     pub(super) memory: Memory,
     pub(super) directory: Map,
     pub(super) queue: QueueLimits,
+    pub(super) dials: Dials,
     late: Vec<Late>,
     sockets: Vec<Option<Socket>>,
     book: Book,
@@ -84,6 +87,15 @@ impl World {
         } else {
             QueueLimits::default()
         };
+        let slice_ports = 1 + u16::from(setting.slice_ports % 4);
+        let ports = PortsConfig {
+            range: PortSet::range(
+                dials::PORT_MIN,
+                dials::PORT_MIN + slice_ports * number(SHARDS) - 1,
+            ),
+            dials_max: dials::DIALS_MAX,
+            ..PortsConfig::default()
+        };
         let cores = (0..SHARDS)
             .map(|shard| {
                 let config = CoreConfig {
@@ -103,7 +115,7 @@ impl World {
                         ..AdmissionLimits::for_sockets(u32::try_from(SLOTS).expect("four slots"))
                     },
                     queue,
-                    ports: PortsConfig::default().of_shard(number(shard), number(SHARDS)),
+                    ports: ports.of_shard(number(shard), number(SHARDS)),
                     timeouts: Timeouts::default(),
                     hash_seed: 7,
                 };
@@ -115,6 +127,7 @@ impl World {
             memory: Memory::default(),
             directory,
             queue,
+            dials: Dials::new(slice_ports),
             late: (0..SHARDS).map(|_| Late::default()).collect(),
             sockets: (0..SOCKETS).map(|_| None).collect(),
             book: Book::default(),
@@ -167,9 +180,14 @@ impl World {
                 self.accept(*socket, Party::Hostile(Box::new(hostile)));
             }
             Operation::AcceptStranger { socket } => self.accept(*socket, Party::Nobody),
+            Operation::ConnectOutcome { which, outcome } => {
+                self.connect_outcome(*which, *outcome);
+            }
+            Operation::Dial { shard, is_v6 } => self.dial(usize::from(*shard), *is_v6),
             Operation::Drain { shard } => self.cores[usize::from(*shard)].drain(self.now),
             Operation::Eof { socket } => self.end_receiving(*socket, RecvEnd::Eof),
             Operation::Error { socket } => self.end_receiving(*socket, RecvEnd::Error(104)),
+            Operation::HangUp { which } => self.hang_up(*which),
             Operation::HoldCloses { shard, is_held } => {
                 self.late[usize::from(*shard)].holds_closes = *is_held;
             }

@@ -59,6 +59,9 @@ impl World {
             self.close(index);
             is_moving = true;
         }
+        while !self.late[shard].holds_closes && self.end_cancelled(shard) {
+            is_moving = true;
+        }
         self.cores[shard].collect_ports(now);
         self.cores[shard].flush();
         while let Some(action) = self.cores[shard].poll_action() {
@@ -70,9 +73,7 @@ impl World {
 
     fn act(&mut self, shard: usize, action: Action<crate::memory::HeapLease>) {
         match action {
-            Action::CancelConnect { .. } | Action::Connect { .. } | Action::Dialed { .. } => {
-                panic_dials();
-            }
+            Action::CancelConnect { dial } => self.dials.cancel(shard, dial),
             Action::CancelSend { slot } => {
                 let index = shard * SLOTS + slot.0 as usize;
                 // A send that is held has not begun; another one completes with what it has taken.
@@ -93,7 +94,16 @@ impl World {
                 socket.party = Party::Nobody;
                 self.late[shard].closes.push(index);
             }
+            Action::Connect { dial, source, .. } => {
+                self.dials.connect(shard, dial, source.port(), self.now);
+            }
             Action::Compute(job) => self.late[shard].jobs.push(job),
+            Action::Dialed { dial, outcome } => {
+                self.dials.answer(shard, dial);
+                if let Ok(dialed) = outcome {
+                    self.dialed(shard, &dialed);
+                }
+            }
             Action::Message { target, message } => {
                 let source = ShardId(super::number(shard));
                 let target = usize::from(target.0);
@@ -115,13 +125,17 @@ impl World {
 
     /// Completes a close, the operations of the socket first.
     fn close(&mut self, index: usize) {
+        let Some(socket) = self.sockets[index].take() else {
+            return;
+        };
         let core = &mut self.cores[index / SLOTS];
-        if let Some(socket) = self.sockets[index].take()
-            && let Some(batch) = socket.sending
-        {
+        if let Some(batch) = socket.sending {
             core.sent(slot_of(index), batch, Err(125), self.now);
         }
         core.closed(slot_of(index));
+        if let Some(port) = socket.port {
+            self.rest_port(port);
+        }
     }
 
     /// Hands the relay what the party at a socket has to say.
@@ -254,9 +268,4 @@ impl World {
 #[expect(clippy::panic, reason = "the failure that libFuzzer looks for")]
 fn panic_still_moving() -> ! {
     panic!("still moving after {ROUNDS_MAX} rounds")
-}
-
-#[expect(clippy::panic, reason = "the failure that libFuzzer looks for")]
-fn panic_dials() -> ! {
-    panic!("a core dials and nobody has asked it to")
 }

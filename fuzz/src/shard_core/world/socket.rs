@@ -1,4 +1,4 @@
-//! One accepted socket, seen from the network.
+//! One socket, accepted or dialed, seen from the network.
 //!
 //! Here: who is at the other end, the send in flight, what the kernel does with it. Not here: when it
 //! completes (`drive`).
@@ -31,6 +31,8 @@ pub(super) struct Socket {
     /// The core has asked for the close.
     pub(super) is_closing: bool,
     pub(super) is_receiving: bool,
+    /// The port that the relay dialed it from.
+    pub(super) port: Option<u16>,
     pub(super) send_bytes_max: usize,
 }
 
@@ -44,6 +46,7 @@ impl Socket {
             is_held: false,
             is_closing: false,
             is_receiving: true,
+            port: None,
             send_bytes_max: usize::MAX,
         }
     }
