@@ -139,6 +139,7 @@ fn bounds(config: &Config, shards: u16, sessions_max: u32) -> Bounds {
         shards: shards.into(),
         sessions_max: sessions_max.into(),
         handshakes_max: config.handshakes_max.into(),
+        dials_max: config.dials_max.into(),
         streams_max: config.streams_max.into(),
         shard_streams_max: config.shard_streams_max.into(),
         session_queue_bytes_max: config.session_queue_bytes_max.into(),

@@ -18,7 +18,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ringway-shards", &["ringway-proto"]),
     ("ringway-client", &["ringway-proto"]),
     ("ringway-sim", &["ringway-proto", "ringway-shards"]),
-    ("ringway-loadgen", &["ringway-proto", "ringway-shards"]),
+    (
+        "ringway-loadgen",
+        &["ringway-proto", "ringway-shards", "ringway-tuning"],
+    ),
     (
         "ringway-fuzz",
         &["ringway", "ringway-proto", "ringway-shards"],

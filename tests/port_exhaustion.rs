@@ -28,14 +28,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringway_client::{Address, Client, Config, RelayAddress, SecretKey};
-use ringway_proto::dialect::Dialect;
-use ringway_proto::handshake::{Offer, RelayIdentity};
-use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
+use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::reason::Reason;
-use ringway_shards::core::{AdmissionLimits, DialError, Dialed, QueueLimits, Timeouts};
+use ringway_shards::core::{DialError, Dialed};
 use ringway_shards::ports::{PortSet, PortsConfig};
-use ringway_shards::ring::RingConfig;
-use ringway_shards::set::{BACKLOG_DEFAULT, PendingDial, ShardSet, ShardSetConfig, ShardSnapshot};
+use ringway_shards::set::{PendingDial, ShardSet, ShardSetConfig, ShardSnapshot};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const RANGE: &str = "40000 40063";
@@ -57,35 +54,17 @@ impl Relay {
     fn start(sources: &[&str]) -> Self {
         let secret = SecretKey::from_seed([200; 32]);
         let sources = sources.iter().map(|source| source.parse().unwrap());
+        let identity = Arc::new(RelayIdentity::new(&secret));
         let set = ShardSet::launch(&ShardSetConfig {
             shards_count: 2,
-            cores: Vec::new(),
             listen: "127.0.0.1:7100".parse().unwrap(),
-            joins_address: false,
-            backlog: BACKLOG_DEFAULT,
-            congestion: None,
-            spin: Duration::ZERO,
-            admission: AdmissionLimits::for_sockets(1_023),
-            queue: QueueLimits::default(),
-            timeouts: Timeouts::default(),
-            identity: Arc::new(RelayIdentity::new(&secret)),
-            dialect: Dialect::Native,
-            offer: Offer {
-                capabilities: 0,
-                streams_max: STREAMS_MAX,
-                stream_window: WINDOW_INITIAL,
-                keepalive_s: 30,
-            },
             ports: PortsConfig {
                 sources: sources.collect(),
                 range: PortSet::range(FIRST, LAST),
                 quarantine: Duration::from_millis(300),
                 dials_max: 256,
             },
-            ring: RingConfig {
-                sockets_max: 1_024,
-                ..RingConfig::default()
-            },
+            ..ShardSetConfig::new(identity).with_sockets(1_023)
         })
         .unwrap();
         Self { set, secret }

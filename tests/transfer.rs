@@ -9,20 +9,13 @@
     reason = "a failure in a helper of a test fails the test"
 )]
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_client::{Address, Client, Config, Listener, RelayAddress, SecretKey, Stream};
-use ringway_proto::dialect::Dialect;
-use ringway_proto::handshake::{Offer, RelayIdentity};
-use ringway_proto::limits::{KEEPALIVE_INTERVAL, STREAMS_MAX, WINDOW_INITIAL};
+use ringway_proto::handshake::RelayIdentity;
 use ringway_shards::core::{Directory as _, ShardId};
-use ringway_shards::ports::PortsConfig;
-use ringway_shards::ring::RingConfig;
-use ringway_shards::set::{
-    AdmissionLimits, BACKLOG_DEFAULT, QueueLimits, ShardSet, ShardSetConfig, Timeouts,
-};
+use ringway_shards::set::{ShardSet, ShardSetConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A relay in this process.
@@ -35,30 +28,10 @@ impl Relay {
     fn start(shards_count: u16) -> Self {
         raise_descriptor_limit();
         let secret = SecretKey::from_seed([200; 32]);
+        let identity = Arc::new(RelayIdentity::new(&secret));
         let config = ShardSetConfig {
             shards_count,
-            cores: Vec::new(),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            joins_address: false,
-            backlog: BACKLOG_DEFAULT,
-            congestion: None,
-            spin: Duration::ZERO,
-            admission: AdmissionLimits::for_sockets(8_191),
-            queue: QueueLimits::default(),
-            timeouts: Timeouts::default(),
-            identity: Arc::new(RelayIdentity::new(&secret)),
-            dialect: Dialect::Native,
-            offer: Offer {
-                capabilities: 0,
-                streams_max: STREAMS_MAX,
-                stream_window: WINDOW_INITIAL,
-                keepalive_s: u16::try_from(KEEPALIVE_INTERVAL.as_secs()).unwrap(),
-            },
-            ports: PortsConfig::default(),
-            ring: RingConfig {
-                sockets_max: 8_192,
-                ..RingConfig::default()
-            },
+            ..ShardSetConfig::new(identity).with_sockets(8_191)
         };
         let set = ShardSet::launch(&config).unwrap();
         let address = RelayAddress::new(secret.public(), set.address());

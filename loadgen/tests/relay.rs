@@ -14,14 +14,10 @@ use ringway_loadgen::plan::{
 };
 use ringway_loadgen::report::{Verdict, document};
 use ringway_loadgen::run::{News, Outcome, RunError, run};
-use ringway_proto::dialect::Dialect;
-use ringway_proto::handshake::{Offer, RelayIdentity};
+use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::key::SecretKey;
-use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
-use ringway_shards::ring::RingConfig;
-use ringway_shards::set::{
-    AdmissionLimits, BACKLOG_DEFAULT, QueueLimits, ShardSet, ShardSetConfig, Timeouts,
-};
+use ringway_proto::limits::WINDOW_INITIAL;
+use ringway_shards::set::{ShardSet, ShardSetConfig};
 
 #[path = "relay/hostile.rs"]
 mod hostile;
@@ -29,30 +25,10 @@ mod hostile;
 /// Starts a relay on a free port of the loopback.
 fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
     let secret = SecretKey::from_seed([7; 32]);
+    let identity = Arc::new(RelayIdentity::new(&secret));
     let set = ShardSet::launch(&ShardSetConfig {
         shards_count,
-        cores: Vec::new(),
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        joins_address: false,
-        backlog: BACKLOG_DEFAULT,
-        congestion: None,
-        spin: Duration::ZERO,
-        admission: AdmissionLimits::for_sockets(1_023),
-        queue: QueueLimits::default(),
-        timeouts: Timeouts::default(),
-        identity: Arc::new(RelayIdentity::new(&secret)),
-        dialect: Dialect::Native,
-        offer: Offer {
-            capabilities: 0,
-            streams_max: STREAMS_MAX,
-            stream_window: WINDOW_INITIAL,
-            keepalive_s: 30,
-        },
-        ports: ringway_shards::ports::PortsConfig::default(),
-        ring: RingConfig {
-            sockets_max: 1_024,
-            ..RingConfig::default()
-        },
+        ..ShardSetConfig::new(identity).with_sockets(1_023)
     })
     .expect("a relay on a free port");
     let address = RelayAddress {

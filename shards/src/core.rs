@@ -55,7 +55,7 @@ pub use self::event::{
 pub use self::recorder::Recorder;
 pub(crate) use self::sizes::CoreSizes;
 pub use self::source::Source;
-pub use self::stats::{Audit, ByReason, CoreStats};
+pub use self::stats::{Audit, ByReason, CoreStats, Law};
 
 use self::dial::Dial;
 use self::egress::Egress;

@@ -101,6 +101,10 @@ struct DialAnswer {
     doorbell: Doorbell,
 }
 
+/// Memory of one dial that is waited for: the place in the table and the slot of the channel.
+pub(crate) const DIAL_ANSWER_BYTES: usize =
+    size_of::<(DialKey, DialAnswer)>() + size_of::<Delivery>();
+
 impl DialAnswer {
     /// Hands the outcome over; returns whether somebody may still take it.
     fn send(self, outcome: Result<Dialed, DialError>) -> bool {

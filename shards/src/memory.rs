@@ -15,6 +15,7 @@ use ringway_proto::key::PublicKey;
 use ringway_proto::limits::BATCH_BYTES_MAX;
 use ringway_proto::limits::BATCH_SEGMENTS_MAX;
 use ringway_proto::limits::COPY_THRESHOLD;
+use ringway_proto::limits::DIALS_MAX;
 use ringway_proto::limits::HANDSHAKE_MESSAGE_MAX;
 use ringway_proto::limits::HANDSHAKES_MAX;
 use ringway_proto::limits::PIPELINED_SHARD_MAX;
@@ -69,6 +70,8 @@ pub struct Bounds {
     pub sessions_max: u64,
     /// Handshakes in progress on each shard.
     pub handshakes_max: u64,
+    /// Connections that each shard makes at once.
+    pub dials_max: u64,
     /// Streams of each session.
     pub streams_max: u64,
     /// Stream legs of each shard.
@@ -89,6 +92,7 @@ impl Bounds {
             shards: 1,
             sessions_max,
             handshakes_max: widen(HANDSHAKES_MAX as usize),
+            dials_max: widen(DIALS_MAX as usize),
             streams_max: widen(STREAMS_MAX as usize),
             shard_streams_max: widen(SHARD_STREAMS_MAX as usize),
             session_queue_bytes_max: widen(SESSION_QUEUE_MAX as usize),
@@ -205,7 +209,7 @@ pub const fn session(bounds: &Bounds) -> [Term; 6] {
 
 /// A shard with every session established, as many streams being opened as may be, and every queue full.
 #[must_use]
-pub const fn shard(bounds: &Bounds) -> [Term; 10] {
+pub const fn shard(bounds: &Bounds) -> [Term; 11] {
     let queue = bounds.shard_queue_bytes_max;
     let asked = bounds.sessions_max.saturating_mul(bounds.streams_max);
     let streams = if asked < bounds.shard_streams_max {
@@ -225,6 +229,12 @@ pub const fn shard(bounds: &Bounds) -> [Term; 10] {
             "the core and the service executor",
             bounds.handshakes_max,
             HANDSHAKE_BYTES,
+        ),
+        Term::new(
+            "connections being made, each with who waits for it",
+            "the core and the ring",
+            bounds.dials_max,
+            DIAL_BYTES,
         ),
         Term::new(
             "bytes that peers sent ahead of their verdicts",
@@ -326,6 +336,12 @@ const LEG_BYTES: u64 =
 /// peer sends behind it has a bound of its own.
 const HANDSHAKE_BYTES: u64 =
     heap(SIZES.handshake) + heap(size_of::<Responder>()) + 2 * heap(2 + HANDSHAKE_MESSAGE_MAX);
+
+/// A connection being made: its entry, the ring's, a timer, and the channel of whoever asked.
+const DIAL_BYTES: u64 = widen(SIZES.dial)
+    + heap(ring::CONNECT_BYTES)
+    + widen(SIZES.timer)
+    + heap(crate::data::DIAL_ANSWER_BYTES);
 
 // PERFORMANCE: the bound of an idle session holds, whatever a struct grows by.
 const _: () = assert!(sum(&idle_session()) <= IDLE_SESSION_BYTES_MAX);

@@ -138,6 +138,9 @@ pub struct Ring {
 /// Memory of one slot of the file table, in this process.
 pub(crate) const SLOT_BYTES: usize = Slots::SLOT_BYTES;
 
+/// Memory of one connect under way.
+pub(crate) const CONNECT_BYTES: usize = Connects::CONNECT_BYTES;
+
 /// Memory of one send in flight.
 pub(crate) const SEND_BYTES: usize = Sends::SEND_BYTES;
 

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -21,6 +22,8 @@ use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::Offer;
 use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::key::PublicKey;
+use ringway_proto::limits::STREAMS_MAX;
+use ringway_proto::limits::WINDOW_INITIAL;
 
 use crate::core::CoreConfig;
 use crate::core::Message;
@@ -98,6 +101,46 @@ pub struct ShardSetConfig {
     pub ports: PortsConfig,
     /// Each shard's ring.
     pub ring: RingConfig,
+}
+
+impl ShardSetConfig {
+    /// Returns one shard with every default, on a free port of the loopback: to be changed field by field.
+    #[must_use]
+    pub fn new(identity: Arc<RelayIdentity>) -> Self {
+        let ring = RingConfig::default();
+        let timeouts = Timeouts::default();
+        Self {
+            shards_count: 1,
+            cores: Vec::new(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            joins_address: false,
+            backlog: BACKLOG_DEFAULT,
+            congestion: None,
+            spin: SPIN_DEFAULT,
+            admission: AdmissionLimits::for_sockets(ring.sockets_max - 1),
+            queue: QueueLimits::default(),
+            timeouts,
+            identity,
+            dialect: Dialect::Native,
+            offer: Offer {
+                capabilities: 0,
+                streams_max: STREAMS_MAX,
+                stream_window: WINDOW_INITIAL,
+                keepalive_s: u16::try_from(timeouts.keepalive.as_secs()).unwrap_or(u16::MAX),
+            },
+            ports: PortsConfig::default(),
+            ring,
+        }
+    }
+
+    /// Lets each shard hold this many sockets.
+    #[must_use]
+    pub fn with_sockets(mut self, sockets_max: u32) -> Self {
+        self.admission = AdmissionLimits::for_sockets(sockets_max);
+        // One slot of the table stays free.
+        self.ring.sockets_max = sockets_max + 1;
+        self
+    }
 }
 
 /// Connections that may wait to be accepted, unless configured: a reconnect storm of this many clients a

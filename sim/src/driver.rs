@@ -353,6 +353,7 @@ impl World {
             }
             Input::Shutdown => core.shutdown(now),
         }
+        self.note_full(shard);
     }
 
     fn note_input(&mut self, shard: usize, input: &Input) {

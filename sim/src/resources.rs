@@ -138,9 +138,19 @@ impl World {
         }
     }
 
+    /// Notes that a shard has no room for another session; within a turn one may come and go.
+    pub(crate) fn note_full(&mut self, shard: usize) {
+        let limits = self.options.limits;
+        let sessions_max = limits.sessions_max.unwrap_or(self.options.sockets_max);
+        let entry = &mut self.shards[shard];
+        if entry.core.stats().sessions_current >= u64::from(sessions_max) {
+            entry.book.full_at = Some(self.now);
+        }
+    }
+
     /// Looks at what a shard holds between two turns.
     pub(crate) fn check_holdings(&mut self, shard: usize) {
-        let now = self.now;
+        self.note_full(shard);
         let limits = self.options.limits;
         let sessions_max = limits.sessions_max.unwrap_or(self.options.sockets_max);
         let ring_bytes_max = self.options.ring_bytes_max;
@@ -155,9 +165,6 @@ impl World {
         let audit = entry.core.audit();
         let book = &mut entry.book;
         book.queued_peak = book.queued_peak.max(audit.queued_bytes);
-        if audit.sessions >= u64::from(sessions_max) {
-            book.full_at = Some(now);
-        }
         if entry.account.bytes() < ring_bytes_max {
             book.starved_since = None;
         }

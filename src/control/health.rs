@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use ringway_shards::core::ByReason;
+use ringway_shards::core::{ByReason, CoreStats};
 use ringway_shards::ports::PortUse;
 use ringway_shards::set::ShardAudit;
 use serde::{Deserialize, Serialize};
@@ -260,7 +260,7 @@ fn limits(relay: &Relay) -> Limits {
 }
 
 fn consistency(shards: &[ShardView]) -> Consistency {
-    let core = metrics::LAWS.iter().map(|law| {
+    let core = CoreStats::LAWS.iter().map(|law| {
         law_state(law.text, shards, |view: &ShardView| {
             (law.sides)(&view.stats)
         })

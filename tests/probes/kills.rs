@@ -349,7 +349,11 @@ fn connections_killed_in_every_phase_leave_nothing_across_two_shards() {
 
 #[test]
 fn connections_that_are_gone_before_they_are_accepted_leave_nothing() {
-    let relay = Relay::with_shards(2);
+    let mut options = Options::shards(2);
+    // A reset right behind the bytes may be lost in the kernel (docs/internals/uring.md I); what remains is
+    // ended by this.
+    options.timeouts.handshake = Duration::from_secs(10);
+    let relay = Relay::start(options);
     for number in 0..500 {
         let mut socket = connect(relay.address());
         if number % 2 == 0 {

@@ -3,23 +3,17 @@
 //! Here: starting it with the limits a probe needs, waiting for what it says of itself, the checks at
 //! its end. Not here: peers.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ringway_client::{Client, Config, PublicKey, RelayAddress, SecretKey};
-use ringway_proto::dialect::Dialect;
-use ringway_proto::handshake::{Offer, RelayIdentity};
-use ringway_proto::limits::{KEEPALIVE_INTERVAL, STREAMS_MAX, WINDOW_INITIAL};
+use ringway_proto::handshake::RelayIdentity;
+use ringway_proto::limits::STREAMS_MAX;
 use ringway_proto::reason::Reason;
 use ringway_shards::core::{Directory as _, ShardId};
-use ringway_shards::ports::PortsConfig;
-use ringway_shards::ring::RingConfig;
-use ringway_shards::set::{
-    AdmissionLimits, BACKLOG_DEFAULT, QueueLimits, ShardSet, ShardSetConfig, ShardSnapshot,
-    Timeouts,
-};
+use ringway_shards::set::{AdmissionLimits, ShardSet, ShardSetConfig, ShardSnapshot, Timeouts};
 
 use crate::raw::Raw;
 use crate::sockets::Sockets;
@@ -65,32 +59,12 @@ impl Relay {
     pub(crate) fn start(options: Options) -> Self {
         raise_descriptor_limit();
         let secret = SecretKey::from_seed([201; 32]);
-        let config = ShardSetConfig {
-            shards_count: options.shards_count,
-            cores: Vec::new(),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            joins_address: false,
-            backlog: BACKLOG_DEFAULT,
-            congestion: None,
-            spin: Duration::ZERO,
-            admission: options.admission,
-            queue: QueueLimits::default(),
-            timeouts: options.timeouts,
-            ports: PortsConfig::default(),
-            identity: Arc::new(RelayIdentity::new(&secret)),
-            dialect: Dialect::Native,
-            offer: Offer {
-                capabilities: 0,
-                streams_max: options.streams_max,
-                stream_window: WINDOW_INITIAL,
-                keepalive_s: u16::try_from(KEEPALIVE_INTERVAL.as_secs()).unwrap(),
-            },
-            ring: RingConfig {
-                // One slot of the table stays free.
-                sockets_max: options.admission.sockets_max + 1,
-                ..RingConfig::default()
-            },
-        };
+        let identity = Arc::new(RelayIdentity::new(&secret));
+        let mut config = ShardSetConfig::new(identity).with_sockets(options.admission.sockets_max);
+        config.shards_count = options.shards_count;
+        config.admission = options.admission;
+        config.timeouts = options.timeouts;
+        config.offer.streams_max = options.streams_max;
         let set = ShardSet::launch(&config).unwrap();
         let sockets = Sockets::of(set.address());
         Self {

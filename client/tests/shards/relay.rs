@@ -18,30 +18,11 @@ pub(crate) fn start_relay_at(
     shards_count: u16,
     listen: std::net::SocketAddr,
 ) -> Relay {
+    let identity = std::sync::Arc::new(ringway_proto::handshake::RelayIdentity::new(secret));
     let config = ringway_shards::set::ShardSetConfig {
         shards_count,
-        cores: Vec::new(),
         listen,
-        joins_address: false,
-        backlog: ringway_shards::set::BACKLOG_DEFAULT,
-        congestion: None,
-        spin: std::time::Duration::ZERO,
-        admission: ringway_shards::set::AdmissionLimits::for_sockets(1_023),
-        queue: ringway_shards::set::QueueLimits::default(),
-        timeouts: ringway_shards::set::Timeouts::default(),
-        identity: std::sync::Arc::new(ringway_proto::handshake::RelayIdentity::new(secret)),
-        dialect: ringway_proto::dialect::Dialect::Native,
-        offer: ringway_proto::handshake::Offer {
-            capabilities: 0,
-            streams_max: ringway_proto::limits::STREAMS_MAX,
-            stream_window: ringway_proto::limits::WINDOW_INITIAL,
-            keepalive_s: 30,
-        },
-        ports: ringway_shards::ports::PortsConfig::default(),
-        ring: ringway_shards::ring::RingConfig {
-            sockets_max: 1_024,
-            ..Default::default()
-        },
+        ..ringway_shards::set::ShardSetConfig::new(identity).with_sockets(1_023)
     };
     let set = ringway_shards::set::ShardSet::launch(&config).expect("a relay");
     let address = ringway_client::RelayAddress::new(secret.public(), set.address());

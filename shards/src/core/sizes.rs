@@ -4,6 +4,7 @@
 //!
 //! Units: bytes, without what an allocator adds.
 
+use super::dial::Dial;
 use super::egress::Egress;
 use super::event::{Message, Place};
 use super::session::{Handshake, Live, Session};
@@ -18,6 +19,8 @@ pub(crate) struct CoreSizes {
     pub(crate) session: usize,
     /// An established session.
     pub(crate) live: usize,
+    /// A connect under way.
+    pub(crate) dial: usize,
     /// A handshake in progress, the state of the key exchange excepted.
     pub(crate) handshake: usize,
     /// A stream leg in its table.
@@ -44,6 +47,7 @@ impl CoreSizes {
         Self {
             session: size_of::<Session<L>>(),
             live: size_of::<Live>(),
+            dial: SlotTable::<Dial>::ENTRY_BYTES,
             handshake: size_of::<Handshake<L>>(),
             stream: SlotTable::<Stream<L>>::ENTRY_BYTES,
             opening: size_of::<Opening>(),

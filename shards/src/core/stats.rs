@@ -3,15 +3,7 @@
 //! Here: plain integers that only the shard's own thread changes; a snapshot is a clone. Not here:
 //! how they are published.
 //!
-//! Invariant, at any time between two calls of the core:
-//! - `sockets_opened = sockets_closed + sockets_current`
-//! - `sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) +
-//!   sessions_opened + sockets_dialed`
-//! - `sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)`
-//! - `streams_opened = streams_current + streams_closed`
-//! - `opens_received = opens_pending + opens_accepted + sum(opens_refused) + opens_cancelled`
-//! - `dials_received = dials_pending + dials_connected + sum(dials_refused) + sum(dials_failed)`
-//! - `dials_connected = dialed_current + dialed_left + dialed_lost + dialed_hung_up + sum(dialed_closed)`
+//! Invariant: [`CoreStats::LAWS`], at any time between two calls of the core.
 
 use ringway_proto::ports::PortUse;
 use ringway_proto::reason::Reason;
@@ -137,67 +129,72 @@ pub struct CoreStats {
     pub virtual_ports: PortUse,
 }
 
+/// An equation between the counters of one shard.
+#[derive(Debug, Clone, Copy)]
+pub struct Law {
+    /// The equation in the names of the counters.
+    pub text: &'static str,
+    /// Both sides.
+    pub sides: fn(&CoreStats) -> (u64, u64),
+}
+
 impl CoreStats {
+    /// Every law. They hold for each shard by itself at any time.
+    pub const LAWS: &[Law] = &[
+        Law {
+            text: "sockets_opened = sockets_closed + sockets_current",
+            sides: |s| (s.sockets_opened, s.sockets_closed + s.sockets_current),
+        },
+        Law {
+            text: "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened + sockets_dialed",
+            sides: |s| {
+                let ended = s.handshakes_abandoned + s.handshakes_failed.sum();
+                let became = s.sessions_opened + s.sockets_dialed;
+                (s.sockets_opened, s.handshakes_current + ended + became)
+            },
+        },
+        Law {
+            text: "sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)",
+            sides: |s| {
+                let ended = s.sessions_left + s.sessions_lost + s.sessions_closed.sum();
+                (s.sessions_opened, s.sessions_current + ended)
+            },
+        },
+        Law {
+            text: "streams_opened = streams_current + streams_closed",
+            sides: |s| (s.streams_opened, s.streams_current + s.streams_closed),
+        },
+        Law {
+            text: "opens_received = opens_pending + opens_accepted + sum(opens_refused) + opens_cancelled",
+            sides: |s| {
+                let ended = s.opens_accepted + s.opens_refused.sum() + s.opens_cancelled;
+                (s.opens_received, s.opens_pending + ended)
+            },
+        },
+        Law {
+            text: "dials_received = dials_pending + dials_connected + sum(dials_refused) + sum(dials_failed)",
+            sides: |s| {
+                let ended = s.dials_connected + s.dials_refused.sum() + s.dials_failed.sum();
+                (s.dials_received, s.dials_pending + ended)
+            },
+        },
+        Law {
+            text: "dials_connected = dialed_current + dialed_left + dialed_lost + dialed_hung_up + sum(dialed_closed)",
+            sides: |s| {
+                let ended =
+                    s.dialed_left + s.dialed_lost + s.dialed_hung_up + s.dialed_closed.sum();
+                (s.dials_connected, s.dialed_current + ended)
+            },
+        },
+    ];
+
     /// Returns the laws that do not hold, each as a sentence; none in a correct relay.
     #[must_use]
     pub fn broken_laws(&self) -> Vec<String> {
-        let laws = [
-            (
-                "sockets_opened = sockets_closed + sockets_current",
-                self.sockets_opened,
-                self.sockets_closed + self.sockets_current,
-            ),
-            (
-                "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened + sockets_dialed",
-                self.sockets_opened,
-                self.handshakes_current
-                    + self.handshakes_abandoned
-                    + self.handshakes_failed.sum()
-                    + self.sessions_opened
-                    + self.sockets_dialed,
-            ),
-            (
-                "sessions_opened = sessions_current + sessions_left + sessions_lost + sum(sessions_closed)",
-                self.sessions_opened,
-                self.sessions_current
-                    + self.sessions_left
-                    + self.sessions_lost
-                    + self.sessions_closed.sum(),
-            ),
-            (
-                "streams_opened = streams_current + streams_closed",
-                self.streams_opened,
-                self.streams_current + self.streams_closed,
-            ),
-            (
-                "opens_received = opens_pending + opens_accepted + sum(opens_refused) + opens_cancelled",
-                self.opens_received,
-                self.opens_pending
-                    + self.opens_accepted
-                    + self.opens_refused.sum()
-                    + self.opens_cancelled,
-            ),
-            (
-                "dials_received = dials_pending + dials_connected + sum(dials_refused) + sum(dials_failed)",
-                self.dials_received,
-                self.dials_pending
-                    + self.dials_connected
-                    + self.dials_refused.sum()
-                    + self.dials_failed.sum(),
-            ),
-            (
-                "dials_connected = dialed_current + dialed_left + dialed_lost + dialed_hung_up + sum(dialed_closed)",
-                self.dials_connected,
-                self.dialed_current
-                    + self.dialed_left
-                    + self.dialed_lost
-                    + self.dialed_hung_up
-                    + self.dialed_closed.sum(),
-            ),
-        ];
-        laws.into_iter()
-            .filter(|(_, left, right)| left != right)
-            .map(|(law, left, right)| format!("{law}: {left} is not {right}"))
+        let sides = Self::LAWS.iter().map(|law| (law.text, (law.sides)(self)));
+        sides
+            .filter(|(_, (left, right))| left != right)
+            .map(|(law, (left, right))| format!("{law}: {left} is not {right}"))
             .collect()
     }
 }

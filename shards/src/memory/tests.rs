@@ -44,6 +44,9 @@ fn each_setting_moves_the_sum_that_it_bounds() {
     more.handshakes_max += 1;
     assert_eq!(total(&more), total(&bounds) + HANDSHAKE_BYTES);
     let mut more = bounds;
+    more.dials_max += 1;
+    assert_eq!(total(&more), total(&bounds) + DIAL_BYTES);
+    let mut more = bounds;
     more.sessions_max += 1;
     assert!(total(&more) > total(&bounds) + sum(&idle_session()));
     let mut more = bounds;

@@ -63,6 +63,10 @@ pub(super) struct Connects {
 }
 
 impl Connects {
+    /// Memory of one connect: box and places in the tables.
+    pub(super) const CONNECT_BYTES: usize =
+        size_of::<Connect>() + size_of::<Option<Box<Connect>>>() + size_of::<u32>();
+
     pub(super) const fn new() -> Self {
         Self {
             table: Vec::new(),

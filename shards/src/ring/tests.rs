@@ -5,6 +5,7 @@
 mod cancel;
 mod connect;
 mod echo;
+mod hangup;
 
 use std::io;
 use std::io::Read;
