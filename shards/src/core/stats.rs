@@ -238,3 +238,25 @@ impl Audit {
         *self == Self::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_law_can_be_broken_and_is_named() {
+        let mut broken = CoreStats::default();
+        assert_eq!(broken.broken_laws(), Vec::<String>::new());
+        broken.sockets_opened = 2;
+        broken.sessions_opened = 1;
+        broken.streams_opened = 1;
+        broken.opens_received = 1;
+        broken.dials_received = 1;
+        broken.dials_connected = 2;
+        let named = broken.broken_laws();
+        assert_eq!(named.len(), CoreStats::LAWS.len());
+        for (law, named) in CoreStats::LAWS.iter().zip(&named) {
+            assert!(named.starts_with(law.text), "{named}");
+        }
+    }
+}
