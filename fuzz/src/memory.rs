@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway_proto::key::PublicKey;
-use ringway_shards::core::{Directory, Place};
+use ringway_shards::core::{Directory, Outdated, Place, Registration};
 use ringway_shards::lease::Lease;
 
 /// Counts the bytes of all leases that have not been dropped.
@@ -72,7 +72,7 @@ impl Drop for HeapLease {
 
 /// The session directory of all shards of one run.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Map(Arc<Mutex<BTreeMap<PublicKey, Place>>>);
+pub(crate) struct Map(Arc<Mutex<BTreeMap<PublicKey, Registration>>>);
 
 impl Map {
     /// Returns the number of keys.
@@ -87,16 +87,24 @@ impl Map {
 }
 
 impl Directory for Map {
-    fn insert(&self, key: PublicKey, place: Place) -> Option<Place> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, place)
+    fn insert(
+        &self,
+        key: PublicKey,
+        registration: Registration,
+    ) -> Result<Option<Place>, Outdated> {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map
+            .get(&key)
+            .is_some_and(|there| registration.is_outdated_by(there))
+        {
+            return Err(Outdated);
+        }
+        Ok(map.insert(key, registration).map(|older| older.place))
     }
 
     fn remove(&self, key: &PublicKey, place: Place) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if map.get(key) == Some(&place) {
+        if map.get(key).is_some_and(|there| there.place == place) {
             map.remove(key);
         }
     }
@@ -106,6 +114,6 @@ impl Directory for Map {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(key)
-            .copied()
+            .map(|there| there.place)
     }
 }

@@ -49,8 +49,8 @@ use ringway_proto::time::Now;
 pub use self::config::{AdmissionLimits, CoreConfig, QueueLimits, Timeouts};
 pub use self::dial::{ConnectFault, DialError, DialKey, Dialed};
 pub use self::event::{
-    Action, Directory, Job, JobResult, Message, OpenMessage, Place, RecvEnd, SessionKey, ShardId,
-    Slot, StreamKey,
+    Action, Directory, Job, JobResult, Message, OpenMessage, Outdated, Place, RecvEnd,
+    Registration, SessionKey, ShardId, Slot, StreamKey,
 };
 pub use self::recorder::Recorder;
 pub(crate) use self::sizes::CoreSizes;

@@ -147,7 +147,7 @@ pub const fn sum(terms: &[Term]) -> u64 {
 /// An established session that neither sends nor receives.
 #[must_use]
 pub const fn idle_session() -> [Term; 5] {
-    let entry = size_of::<PublicKey>() + SIZES.place;
+    let entry = size_of::<PublicKey>() + SIZES.registration;
     [
         // Tables grow by doubling; of what was added the half that is not used was never touched.
         Term::new(

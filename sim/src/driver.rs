@@ -13,8 +13,8 @@ use std::sync::Arc;
 use ringway_proto::key::PublicKey;
 use ringway_proto::time::Now;
 use ringway_shards::core::{
-    Action, CoreConfig, Directory, JobResult, Message, Place, RecvEnd, ShardCore, ShardId, Slot,
-    Source,
+    Action, CoreConfig, Directory, JobResult, Message, Outdated, Place, RecvEnd, Registration,
+    ShardCore, ShardId, Slot, Source,
 };
 
 use crate::dials::DialInput;
@@ -27,7 +27,7 @@ use crate::world::World;
 
 /// The directory that all shards share.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SimDirectory(Rc<RefCell<BTreeMap<PublicKey, Place>>>);
+pub(crate) struct SimDirectory(Rc<RefCell<BTreeMap<PublicKey, Registration>>>);
 
 impl SimDirectory {
     pub(crate) fn len(&self) -> usize {
@@ -36,19 +36,30 @@ impl SimDirectory {
 }
 
 impl Directory for SimDirectory {
-    fn insert(&self, key: PublicKey, place: Place) -> Option<Place> {
-        self.0.borrow_mut().insert(key, place)
+    fn insert(
+        &self,
+        key: PublicKey,
+        registration: Registration,
+    ) -> Result<Option<Place>, Outdated> {
+        let mut map = self.0.borrow_mut();
+        if map
+            .get(&key)
+            .is_some_and(|there| registration.is_outdated_by(there))
+        {
+            return Err(Outdated);
+        }
+        Ok(map.insert(key, registration).map(|older| older.place))
     }
 
     fn remove(&self, key: &PublicKey, place: Place) {
         let mut map = self.0.borrow_mut();
-        if map.get(key) == Some(&place) {
+        if map.get(key).is_some_and(|there| there.place == place) {
             map.remove(key);
         }
     }
 
     fn lookup(&self, key: &PublicKey) -> Option<Place> {
-        self.0.borrow().get(key).copied()
+        self.0.borrow().get(key).map(|there| there.place)
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ringway_proto::key::Address;
 use ringway_proto::peer::{
-    IncomingRequest, OpenStreamError, PeerConfig, PeerEvent, PeerSession, StreamId,
+    IncomingRequest, OpenStreamError, PeerConfig, PeerEvent, PeerSession, SessionError, StreamId,
 };
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
@@ -410,6 +410,21 @@ impl Honest {
         world.trace(|| format!("client {own} opens {number} as stream {stream} to {target:?}"));
     }
 
+    fn closed(&mut self, world: &mut World, error: SessionError) {
+        if world.check_refused(self.conn, error) {
+            self.hurt.get_or_insert("refused by a full relay");
+        }
+        if let SessionError::PeerRefused {
+            reason: Reason::Replaced,
+            ..
+        } = error
+        {
+            world.counts.outdated += 1;
+            world.check_replaced(self.conn, self.identity);
+        }
+        self.session_over(world, &format!("ended: {error}"));
+    }
+
     fn event(&mut self, world: &mut World, event: PeerEvent) {
         world.trace(|| {
             let text = format!("{event:?}");
@@ -420,15 +435,12 @@ impl Honest {
             )
         });
         match event {
-            PeerEvent::Closed { error } => {
-                if world.check_refused(self.conn, error) {
-                    self.hurt.get_or_insert("refused by a full relay");
-                }
-                let sentence = format!("ended: {error}");
-                self.session_over(world, &sentence);
-            }
+            PeerEvent::Closed { error } => self.closed(world, error),
             PeerEvent::Finished { stream } => self.saw_fin(world, stream.as_u32()),
             PeerEvent::GoAway { code } if code != 0 => {
+                if code == u32::from(Reason::Replaced.code()) {
+                    world.check_replaced(self.conn, self.identity);
+                }
                 self.session_over(world, &format!("was ended by the relay with {code}"));
             }
             PeerEvent::Incoming {

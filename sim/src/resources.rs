@@ -328,6 +328,21 @@ impl World {
         was_full
     }
 
+    /// A session was told 202: its key must have a connection that was accepted after it, or with it.
+    pub(crate) fn check_replaced(&mut self, conn: usize, identity: usize) {
+        let accepted_at = self.conns[conn].accepted_at;
+        let is_newer = |other: &Client| {
+            matches!(other, Client::Honest(other) if other.identity == identity
+                && other.conn != conn
+                && self.conns[other.conn].accepted_at >= accepted_at)
+        };
+        if !self.clients.iter().any(is_newer) {
+            self.fail(format!(
+                "connection {conn} was told 202, and its key has no newer one"
+            ));
+        }
+    }
+
     /// Returns whether bytes that wait may have cost a shard's streams and sessions: its own bound was
     /// near.
     pub(crate) fn was_shard_full(&self) -> bool {

@@ -46,6 +46,7 @@ pub struct Counts {
     pub leaves: u64,
     pub kicks: u64,
     pub replaced: u64,
+    pub outdated: u64,
     pub drains: u64,
     pub shutdowns: u64,
     pub lost_wakes: u64,
@@ -90,7 +91,7 @@ impl Counts {
             .collect()
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 37] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 38] {
         [
             ("events", &mut self.events),
             ("opens", &mut self.opens),
@@ -105,6 +106,10 @@ impl Counts {
             ("peers left", &mut self.leaves),
             ("sessions kicked", &mut self.kicks),
             ("sessions replaced", &mut self.replaced),
+            (
+                "connections that came to their end behind a newer one",
+                &mut self.outdated,
+            ),
             ("drains under load", &mut self.drains),
             ("shutdowns under load", &mut self.shutdowns),
             ("wake-ups lost", &mut self.lost_wakes),

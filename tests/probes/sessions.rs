@@ -38,6 +38,37 @@ fn the_newest_session_of_a_key_is_reachable_a_hundred_times_in_a_row() {
 }
 
 #[test]
+fn a_connection_from_before_that_ends_its_handshake_late_replaces_nobody() {
+    let relay = Relay::with_shards(2);
+    let mut dialer = Raw::admitted(&relay, 0);
+    let mut newest: Option<Raw> = None;
+    for number in 0..20 {
+        let mut begun = Begun::new(&relay, 1);
+        begun.send();
+        // It is accepted now, and message 3 is on its way for long.
+        let (mut late, message_3) = begun.answered();
+        let replaced = newest.replace(Raw::admitted(&relay, 1));
+        late.send(&message_3);
+        let verdict = late.verdict();
+        assert_eq!(verdict.reason, Reason::Replaced, "{number}");
+        assert_eq!(verdict.retry_after_ms, 0);
+        reaches(&mut dialer, newest.as_mut().unwrap());
+        if let Some(replaced) = replaced {
+            assert_eq!(replaced.dismissed(), u32::from(Reason::Replaced.code()));
+        }
+        late.kill();
+    }
+    assert_eq!(relay.handshakes_failed(Reason::Replaced), 20);
+    assert_eq!(
+        relay.sum(|shard| shard.stats.sessions_closed.of(Reason::Replaced)),
+        19
+    );
+    drop((dialer, newest));
+    relay.until_empty();
+    relay.end();
+}
+
+#[test]
 fn of_three_sessions_of_a_key_the_last_one_stays() {
     let relay = Relay::with_shards(2);
     let mut dialer = Raw::admitted(&relay, 0);

@@ -56,6 +56,17 @@ struct Late {
     holds_closes: bool,
 }
 
+/// What there is to know of a connection for as long as the run lasts.
+#[derive(Clone, Copy)]
+struct Connection {
+    /// It said only what an honest peer says.
+    is_honest: bool,
+    /// Whose it is.
+    key: Option<u8>,
+    /// When the core was told of it.
+    accepted_at: Now,
+}
+
 /// See the module.
 pub(super) struct World {
     pub(super) cores: Vec<ShardCore<HeapLease, Map>>,
@@ -66,8 +77,7 @@ pub(super) struct World {
     late: Vec<Late>,
     sockets: Vec<Option<Socket>>,
     book: Book,
-    /// By connection: whether it said only what an honest peer says.
-    is_honest: Vec<bool>,
+    connections: Vec<Connection>,
     identity: RelayIdentity,
     now: Now,
     piece: usize,
@@ -131,7 +141,7 @@ impl World {
             late: (0..SHARDS).map(|_| Late::default()).collect(),
             sockets: (0..SOCKETS).map(|_| None).collect(),
             book: Book::default(),
-            is_honest: Vec::new(),
+            connections: Vec::new(),
             identity,
             now,
             piece: usize::from(setting.piece).max(1) * 16,
@@ -169,17 +179,15 @@ impl World {
                     random,
                     self.now,
                 );
-                self.accept(
-                    *socket,
-                    peer.map_or(Party::Nobody, |peer| Party::Honest(Box::new(peer))),
-                );
+                let party = peer.map_or(Party::Nobody, |peer| Party::Honest(Box::new(peer)));
+                self.accept(*socket, party, Some(*key));
             }
             Operation::AcceptHostile { socket, key } => {
                 let random = self.random();
                 let hostile = Hostile::connect(secret(*key), &self.identity.public(), random);
-                self.accept(*socket, Party::Hostile(Box::new(hostile)));
+                self.accept(*socket, Party::Hostile(Box::new(hostile)), Some(*key));
             }
-            Operation::AcceptStranger { socket } => self.accept(*socket, Party::Nobody),
+            Operation::AcceptStranger { socket } => self.accept(*socket, Party::Nobody, None),
             Operation::ConnectOutcome { which, outcome } => {
                 self.connect_outcome(*which, *outcome);
             }
@@ -290,17 +298,32 @@ impl World {
         }
     }
 
-    fn accept(&mut self, socket: u8, party: Party) {
+    fn accept(&mut self, socket: u8, party: Party, key: Option<u8>) {
         let index = usize::from(socket) % SOCKETS;
         if self.sockets[index].is_some() {
             return;
         }
-        let connection = self.is_honest.len() as u64;
-        self.is_honest.push(matches!(party, Party::Honest(_)));
+        let is_honest = matches!(party, Party::Honest(_));
+        let connection = self.connect(is_honest, key);
         self.sockets[index] = Some(Socket::new(party, connection));
         // Three places: one of a source's sockets may be refused for the others.
         let source = Source::of(Ipv4Addr::new(127, 0, 0, socket / 8 % 3).into());
         self.cores[index / SLOTS].accepted(slot_of(index), source, self.now);
+    }
+
+    /// Notes a connection; returns its number.
+    fn connect(&mut self, is_honest: bool, key: Option<u8>) -> u64 {
+        self.connections.push(Connection {
+            is_honest,
+            key: key.map(|key| key % KEYS),
+            accepted_at: self.now,
+        });
+        self.connections.len() as u64 - 1
+    }
+
+    fn connection(&mut self, number: u64) -> &mut Connection {
+        let index = usize::try_from(number).expect("a count of operations");
+        &mut self.connections[index]
     }
 
     fn open(&mut self, socket: u8, key: u8, port: u8) {
@@ -341,8 +364,9 @@ impl World {
         let Some(socket) = &self.sockets[index] else {
             return;
         };
-        self.is_honest[usize::try_from(socket.connection).expect("a count of operations")] = false;
-        if socket.is_receiving && !bytes.is_empty() {
+        let (number, is_receiving) = (socket.connection, socket.is_receiving);
+        self.connection(number).is_honest = false;
+        if is_receiving && !bytes.is_empty() {
             let lease = self.memory.lease(bytes);
             self.cores[index / SLOTS].received(slot_of(index), lease, self.now);
         }
@@ -427,8 +451,11 @@ fn number(shard: usize) -> u16 {
 }
 
 /// Returns one of four keys: few, so that sessions of one key meet.
+/// Keys that parties have: few, so that many have the same.
+const KEYS: u8 = 4;
+
 fn secret(key: u8) -> SecretKey {
-    SecretKey::from_seed([0x20 + key % 4; 32])
+    SecretKey::from_seed([0x20 + key % KEYS; 32])
 }
 
 fn slot_of(index: usize) -> Slot {

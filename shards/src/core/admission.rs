@@ -15,13 +15,15 @@
 //! | bytes sent ahead of the verdict | that peer is reset (212) | its memory |
 //! | sessions | the handshake is made, its verdict says 203 and when to come back | three Diffie-Hellman |
 //!
-//! An established session is never ended for a new one, but for that of the same key.
+//! An established session is never ended for a new one, but for one of the same key that was accepted
+//! after it.
 //!
 //! Invariant: nothing here waits for anything but the peer and the executor; the deadline covers both.
 //! Bound: a handshake holds one message (`HANDSHAKE_MESSAGE_MAX`) and at most `PIPELINED_MAX` bytes
 //! behind it, all of them `pipelined_bytes_max`; `AdmissionLimits` has the rest.
 
 use ringway_proto::handshake::{Established, Role, message_len};
+use ringway_proto::key::PublicKey;
 use ringway_proto::limits::{
     HANDSHAKE_FOLD_AFTER, HANDSHAKES_UNFOLDED_MAX, LINGER_TIMEOUT, PIPELINED_MAX,
 };
@@ -30,7 +32,8 @@ use ringway_proto::time::Now;
 use ringway_proto::verdict::Verdict;
 
 use super::event::{
-    Action, Directory, Job, JobResult, Message, Place, Progress, SessionKey, Slot, Step,
+    Action, Directory, Job, JobResult, Message, Outdated, Place, Progress, Registration,
+    SessionKey, Slot, Step,
 };
 use super::session::{Handshake, Live, Parser, Phase, Stage};
 use super::source::Source;
@@ -73,7 +76,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.common.stats.handshakes_current += 1;
         if let Some(session) = self.sessions.get_mut(slot.0 as usize) {
             session.phase = Phase::Handshake(Box::new(Handshake {
-                started: self.now,
+                accepted_at: self.now,
                 source,
                 stage: Stage::Message1,
                 waiting: None,
@@ -181,7 +184,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Ok(Progress::Reply { responder, message }) => {
                 handshake.stage = Stage::Message3(responder);
                 let fold_at = now + HANDSHAKE_FOLD_AFTER;
-                let due = fold_at.min(handshake.started + self.config.timeouts.handshake);
+                let due = fold_at.min(handshake.accepted_at + self.config.timeouts.handshake);
                 self.waiting.push(&mut self.sessions, slot);
                 self.set_session_timer(slot, due);
                 if self.waiting.len() > HANDSHAKES_UNFOLDED_MAX {
@@ -202,7 +205,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(handshake) = self.handshake_mut(slot) else {
             return;
         };
-        let due = handshake.started + timeout;
+        let due = handshake.accepted_at + timeout;
         if due <= self.now {
             return self.fail_handshake(slot, Reason::HandshakeTimeout);
         }
@@ -232,7 +235,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             opener,
             ..
         } = established;
-        let reason = self.admit(&key, role);
+        let place = Place {
+            shard: self.config.shard,
+            session: self.sessions[slot.0 as usize].key(slot),
+        };
+        let mut reason = self.admit(&key, role);
+        if reason == Reason::Accepted {
+            reason = self.register(slot, key, place);
+        }
         let mut verdict = Vec::new();
         let plain = Verdict {
             reason,
@@ -240,6 +250,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         .encode();
         if sealer.seal(&plain, &mut verdict).is_err() {
+            self.directory.remove(&key, place);
             return self.fail_handshake(slot, Reason::BadHandshake);
         }
         self.push_control(slot, &verdict);
@@ -255,7 +266,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.common.stats.sessions_current += 1;
         self.common
             .recorder
-            .handshake(self.now.saturating_since(handshake.started));
+            .handshake(self.now.saturating_since(handshake.accepted_at));
         let session = &mut self.sessions[slot.0 as usize];
         session.phase = Phase::Live(Box::new(Live {
             key,
@@ -271,14 +282,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             is_draining: false,
             is_emptied: false,
         }));
-        let place = Place {
-            shard: self.config.shard,
-            session: session.key(slot),
-        };
         self.set_keepalive_timer(slot);
-        if let Some(older) = self.directory.insert(key, place) {
-            self.evict(older);
-        }
         self.regulate_accept();
         for lease in handshake.pipelined {
             self.take_received(slot, lease);
@@ -286,7 +290,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Decides whether a peer gets a session.
-    fn admit(&self, key: &ringway_proto::key::PublicKey, role: Role) -> Reason {
+    fn admit(&self, key: &PublicKey, role: Role) -> Reason {
         if self.is_draining {
             Reason::Draining
         } else if role == Role::Relay || *key == self.config.own_key {
@@ -300,6 +304,26 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Reason::TooManySessions
         } else {
             Reason::Accepted
+        }
+    }
+
+    /// Enters a session in the directory and ends the one whose place it takes. An older connection
+    /// that comes to its end only now is told what it would have been told had it been in time.
+    fn register(&mut self, slot: Slot, key: PublicKey, place: Place) -> Reason {
+        let Some(handshake) = self.handshake_mut(slot) else {
+            return Reason::BadHandshake;
+        };
+        let registration = Registration {
+            place,
+            accepted_at: handshake.accepted_at,
+        };
+        match self.directory.insert(key, registration) {
+            Ok(None) => Reason::Accepted,
+            Ok(Some(older)) => {
+                self.evict(older);
+                Reason::Accepted
+            }
+            Err(Outdated) => Reason::Replaced,
         }
     }
 

@@ -10,6 +10,7 @@ use ringway_proto::handshake::{
     Established, FoldedResponder, HandshakeError, Offer, RelayIdentity, Responder,
 };
 use ringway_proto::key::PublicKey;
+use ringway_proto::time::Now;
 
 use super::dial::{DialError, DialKey, Dialed};
 use crate::batch::Batch;
@@ -50,14 +51,44 @@ pub struct Place {
     pub session: SessionKey,
 }
 
+/// What the directory holds of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registration {
+    /// Where it lives.
+    pub place: Place,
+    /// When its connection was accepted, by the clock that all shards share.
+    pub accepted_at: Now,
+}
+
+impl Registration {
+    /// Returns whether this session must leave the key to `there`, whose connection is newer.
+    ///
+    /// The accept counts, not the end of the handshake: a peer that has given a connection up and made
+    /// another had message 2 of the first one, so that its accept lies before the second connect. The
+    /// end of the handshake may lie behind that of the second: on a slower shard, or because the relay
+    /// has not been told that the first connection is gone.
+    #[must_use]
+    pub fn is_outdated_by(&self, there: &Self) -> bool {
+        there.accepted_at > self.accepted_at
+    }
+}
+
+/// A newer session of the key is in the directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outdated;
+
 /// The read-mostly map from key to session that all shards share.
 ///
 /// Every method must be atomic: of two shards that insert the same key, exactly one is told about the
-/// other's place, so that exactly one older session is ended.
+/// other's place or that it is outdated, so that exactly one of the two sessions is ended.
 pub trait Directory {
-    /// Makes `place` the session of `key`; returns the place it replaces.
-    fn insert(&self, key: PublicKey, place: Place) -> Option<Place>;
-    /// Removes `key` if it still points to `place`.
+    /// Makes the session the one of `key`; returns the place it replaces.
+    ///
+    /// # Errors
+    /// When the session [is outdated](Registration::is_outdated_by) by the one there, which stays.
+    fn insert(&self, key: PublicKey, registration: Registration)
+    -> Result<Option<Place>, Outdated>;
+    /// Removes `key` if its session is the one at `place`.
     fn remove(&self, key: &PublicKey, place: Place);
     /// Returns the session of `key`.
     fn lookup(&self, key: &PublicKey) -> Option<Place>;

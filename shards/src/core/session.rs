@@ -61,7 +61,7 @@ pub(super) enum Phase<L> {
 /// A handshake in progress.
 #[derive(Debug)]
 pub(super) struct Handshake<L> {
-    pub(super) started: Now,
+    pub(super) accepted_at: Now,
     pub(super) source: Source,
     pub(super) stage: Stage,
     /// Its place among those that wait for their peer; `None` while the executor has it.

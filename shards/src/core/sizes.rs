@@ -6,7 +6,7 @@
 
 use super::dial::Dial;
 use super::egress::Egress;
-use super::event::{Message, Place};
+use super::event::{Message, Registration};
 use super::session::{Handshake, Live, Session};
 use super::stream::{Opening, Piece, Stream};
 use super::table::{IdTable, SlotTable};
@@ -38,7 +38,7 @@ pub(crate) struct CoreSizes {
     /// A message in a mailbox.
     pub(crate) message: usize,
     /// The value of a directory entry.
-    pub(crate) place: usize,
+    pub(crate) registration: usize,
 }
 
 impl CoreSizes {
@@ -56,7 +56,7 @@ impl CoreSizes {
             egress: size_of::<Egress<L>>(),
             timer: Wheel::ENTRY_BYTES,
             message: size_of::<Message<L>>(),
-            place: size_of::<Place>(),
+            registration: size_of::<Registration>(),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use ringway_proto::frame::{Flags, Header};
 use ringway_proto::limits::WINDOW_INITIAL;
-use ringway_proto::peer::PeerEvent;
+use ringway_proto::peer::{PeerEvent, SessionError};
 use ringway_proto::reason::Reason;
 
 use self::harness::Harness;
@@ -210,6 +210,50 @@ fn newest_session_wins_on_one_shard_and_on_two() {
             .map(|core| core.stats().sessions_closed.of(Reason::Replaced))
             .sum();
         assert_eq!(replaced, 1);
+        harness.assert_clean();
+    }
+}
+
+#[test]
+fn connection_that_was_accepted_before_does_not_replace_the_one_behind_it() {
+    for (shards, second) in [(1, 0), (2, 1)] {
+        let mut harness = Harness::new(shards);
+        // Its handshake comes to its end only when the peer has another session.
+        let old = harness.connect_raw(0);
+        harness.pass(Duration::from_millis(1));
+        let new = harness.connect(1, second);
+        harness.pass(Duration::from_millis(1));
+        harness.shake_hands(1, old);
+        let events = harness.take_events(old);
+        let is_told = |event: &PeerEvent| {
+            let PeerEvent::Closed { error } = event else {
+                return false;
+            };
+            *error
+                == SessionError::PeerRefused {
+                    reason: Reason::Replaced,
+                    retry_after_ms: 0,
+                }
+        };
+        assert!(events.iter().any(is_told), "{events:?}");
+        let events = harness.take_events(new);
+        let is_ready = |event: &PeerEvent| matches!(event, PeerEvent::Ready { .. });
+        assert!(events.iter().all(is_ready), "{events:?}");
+        let caller = harness.connect(2, 0);
+        harness.bridge(caller, new, 1);
+        let stats = harness.cores[0].stats();
+        assert_eq!(stats.handshakes_failed.of(Reason::Replaced), 1);
+        for core in &harness.cores {
+            assert_eq!(core.stats().sessions_closed.of(Reason::Replaced), 0);
+        }
+        harness.end(old, RecvEnd::Eof);
+        // With the newer one gone there is nobody to yield to.
+        let late = harness.connect_raw(0);
+        harness.pass(Duration::from_millis(1));
+        let newest = harness.connect(1, second);
+        harness.end(newest, RecvEnd::Eof);
+        harness.shake_hands(1, late);
+        harness.bridge(caller, late, 1);
         harness.assert_clean();
     }
 }

@@ -202,8 +202,7 @@ impl World {
             return self.fail_connect(index, ConnectFault::Local(ENFILE));
         };
         let Connect { port, .. } = self.dials.connects.swap_remove(index);
-        let mut made = Socket::new(Party::Nobody, self.is_honest.len() as u64);
-        self.is_honest.push(false);
+        let mut made = Socket::new(Party::Nobody, self.connect(false, None));
         made.port = Some(port);
         self.sockets[socket] = Some(made);
         self.cores[shard].connected(dial, slot_of(socket), self.now);

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ringway_proto::peer::{PeerEvent, PeerSession};
+use ringway_proto::peer::{PeerEvent, PeerSession, SessionError};
 use ringway_proto::reason::Reason;
 use ringway_shards::core::{Action, ShardId};
 
@@ -164,8 +164,17 @@ impl World {
 
     /// Answers the events of an honest peer, as an application would.
     fn listen(&mut self, peer: &mut PeerSession, ends: &mut Vec<End>, connection: u64) {
+        let replaced = u32::from(Reason::Replaced.code());
         while let Some(event) = peer.poll_event() {
             match event {
+                PeerEvent::Closed {
+                    error:
+                        SessionError::PeerRefused {
+                            reason: Reason::Replaced,
+                            ..
+                        },
+                } => self.check_replaced(connection),
+                PeerEvent::GoAway { code } if code == replaced => self.check_replaced(connection),
                 PeerEvent::Incoming {
                     stream,
                     port,
@@ -200,12 +209,22 @@ impl World {
         }
     }
 
+    /// A peer was told 202: its key must have a connection that was accepted after it, or with it.
+    fn check_replaced(&mut self, number: u64) {
+        let own = *self.connection(number);
+        let others = self.connections.iter().zip(0_u64..);
+        let mut newer = others.filter(|(other, at)| {
+            *at != number && other.key == own.key && other.accepted_at >= own.accepted_at
+        });
+        assert!(newer.next().is_some(), "replaced by an older connection");
+    }
+
     /// Reads all that has come on a stream, and checks it.
     fn read(&mut self, peer: &mut PeerSession, end: End) {
         let mut bytes = [0; 16_384];
         let is_honest = |connection: u64| {
             let index = usize::try_from(connection).expect("a count of operations");
-            self.is_honest[index]
+            self.connections[index].is_honest
         };
         while let Ok(count) = peer.read(end.stream, &mut bytes)
             && count > 0

@@ -16,8 +16,8 @@ use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 
 use crate::core::{
-    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Directory, Message, Place,
-    QueueLimits, RecvEnd, ShardCore, ShardId, Slot, Source, Timeouts,
+    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Directory, Message, Outdated,
+    Place, QueueLimits, RecvEnd, Registration, ShardCore, ShardId, Slot, Source, Timeouts,
 };
 use crate::lease::Lease;
 use crate::ports::{PortSet, PortsConfig};
@@ -67,20 +67,31 @@ impl Lease for HeapLease {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct MapDirectory(Rc<RefCell<BTreeMap<PublicKey, Place>>>);
+pub(super) struct MapDirectory(Rc<RefCell<BTreeMap<PublicKey, Registration>>>);
 
 impl Directory for MapDirectory {
-    fn insert(&self, key: PublicKey, place: Place) -> Option<Place> {
-        self.0.borrow_mut().insert(key, place)
+    fn insert(
+        &self,
+        key: PublicKey,
+        registration: Registration,
+    ) -> Result<Option<Place>, Outdated> {
+        let mut map = self.0.borrow_mut();
+        if map
+            .get(&key)
+            .is_some_and(|there| registration.is_outdated_by(there))
+        {
+            return Err(Outdated);
+        }
+        Ok(map.insert(key, registration).map(|older| older.place))
     }
     fn remove(&self, key: &PublicKey, place: Place) {
         let mut map = self.0.borrow_mut();
-        if map.get(key) == Some(&place) {
+        if map.get(key).is_some_and(|there| there.place == place) {
             map.remove(key);
         }
     }
     fn lookup(&self, key: &PublicKey) -> Option<Place> {
-        self.0.borrow().get(key).copied()
+        self.0.borrow().get(key).map(|there| there.place)
     }
 }
 
@@ -215,6 +226,13 @@ impl Harness {
 
     /// Connects a peer whose key is made from `byte` to a shard.
     pub(super) fn connect(&mut self, byte: u8, shard: usize) -> usize {
+        let wire = self.connect_raw(shard);
+        self.shake_hands(byte, wire);
+        wire
+    }
+
+    /// Lets a peer begin its handshake on a socket that was accepted before.
+    pub(super) fn shake_hands(&mut self, byte: u8, wire: usize) {
         let random = self.random();
         let session = PeerSession::connect(
             Arc::new(secret(byte)),
@@ -224,10 +242,8 @@ impl Harness {
             self.now,
         )
         .unwrap();
-        let wire = self.connect_raw(shard);
         self.wires[wire].session = Some(session);
         self.run();
-        wire
     }
 
     /// Connects a socket that a test drives by hand.
