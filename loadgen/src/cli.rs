@@ -2,7 +2,7 @@
 //!
 //! Here: flags and how they become a [`Plan`]. Not here: whether the plan can work (`plan::limits`).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::hostile::{ChurnFlags, SlowReaderFlags, SlowlorisFlags};
 use crate::plan::{
-    Churn, Mode, Payload, Placement, Plan, RelayAddress, Scenario, Slow, Target, Traffic,
+    Churn, Mode, Payload, Placement, Plan, PortChoice, RelayAddress, Scenario, Slow, Target,
+    Traffic,
 };
+use crate::sources::{PortRange, Source, Sources};
 
 mod hostile;
 
@@ -211,9 +213,15 @@ struct Common {
     /// Cores to pin the threads to, in turn
     #[arg(long, value_name = "CORE", value_delimiter = ',')]
     cpu: Vec<u32>,
-    /// Addresses to connect from, in turn
+    /// Addresses to connect from, in turn; a prefix such as 127.0.0.0/24 stands for its hosts
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    src: Vec<IpAddr>,
+    src: Vec<Source>,
+    /// Local ports to connect from, shared out among the threads [default: the host's range]
+    #[arg(long, value_name = "FIRST-LAST")]
+    ports: Option<PortRange>,
+    /// Who chooses the local port of a connection
+    #[arg(long, value_name = "WHO", value_enum, default_value_t = PortChoice::Kernel)]
+    port_choice: PortChoice,
     /// Congestion control of the generator's sockets [default: the host's]
     #[arg(long, value_name = "NAME")]
     congestion: Option<String>,
@@ -345,7 +353,9 @@ impl Common {
             placement: Placement {
                 threads: self.threads,
                 cpus: self.cpu.clone(),
-                sources: self.src.clone(),
+                sources: Sources::new(self.src.clone()),
+                ports: self.ports,
+                port_choice: self.port_choice,
                 congestion: self.congestion.clone(),
                 is_spinning: self.spin,
             },

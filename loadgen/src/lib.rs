@@ -20,6 +20,7 @@ pub mod process;
 pub mod report;
 pub mod run;
 pub mod sockets;
+pub mod sources;
 pub mod tally;
 
 mod payload;

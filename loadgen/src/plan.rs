@@ -5,11 +5,13 @@
 //!
 //! Units: bytes, messages a second, `Duration`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ringway_proto::key::PublicKey;
+
+use crate::sources::{PortRange, Sources};
 
 pub use self::churn::{Churn, End, KillPhase, STANDING};
 pub use self::limits::{Host, PlanError};
@@ -219,11 +221,35 @@ pub struct Placement {
     /// Cores to pin the threads to, in turn; empty leaves it to the kernel.
     pub cpus: Vec<u32>,
     /// Addresses to connect from, in turn; empty leaves it to the kernel.
-    pub sources: Vec<IpAddr>,
+    pub sources: Sources,
+    /// Local ports to connect from, shared out among the threads; the host's range if absent.
+    pub ports: Option<PortRange>,
+    /// Who chooses the port of a connection.
+    pub port_choice: PortChoice,
     /// Congestion control of the generator's sockets; the host's default if absent.
     pub congestion: Option<String>,
     /// Whether threads look for work without pause instead of sleeping.
     pub is_spinning: bool,
+}
+
+/// Who chooses the local port of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PortChoice {
+    /// The kernel, within the host's ephemeral range.
+    Kernel,
+    /// The generator, which keeps a book of them: any port, and no search by the kernel.
+    Own,
+}
+
+impl PortChoice {
+    /// Returns the name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Own => "own",
+        }
+    }
 }
 
 impl Plan {

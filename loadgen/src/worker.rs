@@ -19,6 +19,7 @@ mod output;
 mod session;
 mod setup;
 mod slow;
+mod tuples;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,8 +38,9 @@ use self::churn::Cycles;
 use self::loiter::Loiters;
 use self::session::{Part, Session, SlowState, Step, Stream};
 use self::slow::SlowPairs;
+use self::tuples::Tuples;
 use crate::payload::{Filling, HEAD_LEN};
-use crate::plan::{End, Mode, Plan, STANDING, Scenario, Target};
+use crate::plan::{End, Mode, Placement, Plan, PortChoice, STANDING, Scenario, Target};
 use crate::process;
 use crate::schedule::Schedule;
 use crate::shared::{Phase, Shared};
@@ -66,7 +68,7 @@ pub(crate) struct Worker {
     index: u32,
     ring: Ring,
     target: SocketAddr,
-    sources: Vec<ConnectOptions>,
+    tuples: Tuples,
     /// Session of each slot.
     by_slot: Vec<u32>,
     sessions: Vec<Session>,
@@ -136,7 +138,7 @@ impl Worker {
             memory: output::Memory::new(plan, &filling),
             filling,
             target: plan.target.socket(),
-            sources: sources(plan),
+            tuples: tuples(plan, index),
             by_slot: vec![u32::MAX; usize::try_from(sockets_max).unwrap_or(0)],
             streams: Vec::new(),
             idle_streams: Vec::new(),
@@ -415,22 +417,23 @@ fn pin(plan: &Plan, index: u32) -> Result<(), WorkerError> {
     })
 }
 
-fn sources(plan: &Plan) -> Vec<ConnectOptions> {
-    let congestion = &plan.placement.congestion;
+fn tuples(plan: &Plan, index: u32) -> Tuples {
+    let Placement {
+        threads,
+        sources,
+        ports,
+        port_choice,
+        congestion,
+        ..
+    } = &plan.placement;
     let is_churn = plan.scenario == Scenario::Churn;
-    let option = |source| ConnectOptions {
-        source,
-        port_range: None,
+    let options = ConnectOptions {
         congestion: congestion.clone(),
         closes_with_fin: is_churn && plan.churn.end == End::Fin,
+        ..ConnectOptions::default()
     };
-    if plan.placement.sources.is_empty() {
-        return vec![option(None)];
-    }
-    let addresses = plan.placement.sources.iter();
-    addresses
-        .map(|address| option(Some(SocketAddr::new(*address, 0))))
-        .collect()
+    let ports = ports.and_then(|ports| ports.slice(index, *threads));
+    Tuples::new(sources, ports, *port_choice == PortChoice::Own, options)
 }
 
 /// Returns the thread's sessions, pairs side by side, and how many of them are made once; those that

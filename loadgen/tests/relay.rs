@@ -10,10 +10,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ringway_loadgen::plan::{
-    Churn, Host, Mode, Payload, Placement, Plan, RelayAddress, Scenario, Slow, Target, Traffic,
+    Churn, Host, Mode, Payload, Placement, Plan, PortChoice, RelayAddress, Scenario, Slow, Target,
+    Traffic,
 };
 use ringway_loadgen::report::{Verdict, document};
 use ringway_loadgen::run::{News, Outcome, RunError, run};
+use ringway_loadgen::sources::Sources;
 use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::key::SecretKey;
 use ringway_proto::limits::WINDOW_INITIAL;
@@ -56,7 +58,9 @@ fn plan(scenario: Scenario, relay: RelayAddress) -> Plan {
         placement: Placement {
             threads: 1,
             cpus: Vec::new(),
-            sources: Vec::new(),
+            sources: Sources::default(),
+            ports: None,
+            port_choice: PortChoice::Kernel,
             congestion: None,
             is_spinning: false,
         },

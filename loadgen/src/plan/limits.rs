@@ -5,7 +5,7 @@
 //! Sums of a run with S sessions on T threads from A source addresses:
 //!
 //! - descriptors: each ring's table holds ceil(S/T) sockets and the connections being made;
-//! - ports: a source address has one ephemeral port for each connection to the relay;
+//! - 4-tuples: each of the source addresses has one port for each connection to the relay;
 //! - memory: S * (session + kernel's socket) + streams * stream, against what is available.
 //!
 //! Source: docs/internals/uring.md F (9 KiB for both ends of an idle connection in the kernel, slot
@@ -16,17 +16,18 @@ use std::fs;
 
 use ringway_proto::limits::{RECORD_PAYLOAD_MAX, STREAMS_MAX, WINDOW_INITIAL, WINDOW_MAX};
 
-use super::{Payload, Plan, STANDING, Scenario};
+use super::{Payload, Placement, Plan, PortChoice, STANDING, Scenario};
 use crate::payload::HEAD_LEN;
 use crate::process;
+use crate::sources::PortRange;
 
 /// What the host allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Host {
     /// Open files of this process, which is also the most slots of one ring.
     pub files_max: u64,
-    /// Ports of the ephemeral range.
-    pub ports: u64,
+    /// The ephemeral range.
+    pub ports: PortRange,
     /// Memory that can be taken without swapping; `None` when the host does not say.
     pub memory_bytes: Option<u64>,
 }
@@ -41,7 +42,7 @@ impl Host {
             files_max: files.unwrap_or(u64::MAX),
             ports: range
                 .ok()
-                .and_then(|text| ports_of(&text))
+                .and_then(|text| range_of(&text))
                 .unwrap_or(PORTS_DEFAULT),
             memory_bytes: process::available_bytes(),
         }
@@ -77,6 +78,7 @@ impl Plan {
             self.check_slow(),
             self.check_target(),
             self.check_files(host),
+            self.check_sources(host),
             self.check_ports(host),
             self.check_memory(host),
         ]
@@ -261,15 +263,56 @@ impl Plan {
             }
             _ => u64::from(self.sessions) + 2 * u64::from(self.slow.pairs),
         };
-        let sources = u64::try_from(self.placement.sources.len().max(1)).unwrap_or(1);
-        let have = sources * host.ports;
+        let sources = self.placement.sources.count().max(1);
+        let ports = self.placement.ports.unwrap_or(host.ports);
+        let have = sources.saturating_mul(ports.count());
         (connections > have).then(|| {
             format!(
-                "{connections} connections to one address: {sources} source address(es) x {} ephemeral \
-                 ports = {have}: name {} addresses with --src (127.0.0.2, 127.0.0.3, ...), or widen \
-                 net.ipv4.ip_local_port_range",
-                host.ports,
-                connections.div_ceil(host.ports.max(1)),
+                "{connections} connections to one address: {sources} source address(es) x {} ports \
+                 ({ports}) = {have}: name {} addresses with --src (127.0.0.2,127.0.0.3 or 127.0.0.0/24), or \
+                 more ports with --ports and --port-choice own",
+                ports.count(),
+                connections.div_ceil(ports.count()),
+            )
+        })
+    }
+
+    fn check_sources(&self, host: &Host) -> Option<String> {
+        let Placement {
+            threads,
+            sources,
+            ports,
+            port_choice,
+            ..
+        } = &self.placement;
+        let target = self.target.socket().ip();
+        if let Some(source) = sources.other_family(target) {
+            return Some(format!(
+                "--src {source} cannot reach {target}: name addresses of its family"
+            ));
+        }
+        let Some(ports) = ports else {
+            return (*port_choice == PortChoice::Own).then(|| {
+                "--port-choice own: which ports? Name them with --ports, as 10000-65535".into()
+            });
+        };
+        if *port_choice == PortChoice::Own && sources.is_empty() {
+            return Some(
+                "--port-choice own: from which address? Name it with --src, as 127.0.0.1".into(),
+            );
+        }
+        let Host { ports: range, .. } = host;
+        let is_inside = range.first <= ports.first && ports.last <= range.last;
+        if *port_choice == PortChoice::Kernel && !is_inside {
+            return Some(format!(
+                "--ports {ports}: the kernel chooses only within net.ipv4.ip_local_port_range, {range}: \
+                 name ports inside it, or take --port-choice own"
+            ));
+        }
+        (ports.count() < u64::from(*threads)).then(|| {
+            format!(
+                "--ports {ports} are {} ports for {threads} threads: one each at least",
+                ports.count()
             )
         })
     }
@@ -295,11 +338,11 @@ impl Plan {
     }
 }
 
-fn ports_of(range: &str) -> Option<u64> {
-    let mut numbers = range.split_ascii_whitespace();
-    let low: u64 = numbers.next()?.parse().ok()?;
-    let high: u64 = numbers.next()?.parse().ok()?;
-    (high + 1).checked_sub(low)
+fn range_of(text: &str) -> Option<PortRange> {
+    let mut numbers = text.split_ascii_whitespace();
+    format!("{}-{}", numbers.next()?, numbers.next()?)
+        .parse()
+        .ok()
 }
 
 /// Largest opaque message: a frame, and a quarter of the window both sides start with.
@@ -316,8 +359,11 @@ const SOCKET_BYTES: u64 = 9_216;
 const STREAM_BYTES: u64 = 512;
 /// A thread: receive memory, histograms, buffers.
 const THREAD_BYTES: u64 = 8 * MIB;
-/// Ports of the range that Linux starts with.
-const PORTS_DEFAULT: u64 = 28_232;
+/// The range that Linux starts with.
+const PORTS_DEFAULT: PortRange = PortRange {
+    first: 32_768,
+    last: 60_999,
+};
 const MIB: u64 = 1_048_576;
 
 #[cfg(test)]
@@ -326,10 +372,11 @@ mod tests {
 
     use super::super::*;
     use super::*;
+    use crate::sources::Sources;
 
     const HOST: Host = Host {
         files_max: 20_000,
-        ports: 28_232,
+        ports: PORTS_DEFAULT,
         memory_bytes: Some(1_073_741_824),
     };
 
@@ -354,7 +401,9 @@ mod tests {
             placement: Placement {
                 threads: 1,
                 cpus: Vec::new(),
-                sources: Vec::new(),
+                sources: Sources::default(),
+                ports: None,
+                port_choice: PortChoice::Kernel,
                 congestion: None,
                 is_spinning: false,
             },
@@ -366,6 +415,10 @@ mod tests {
             churn: Churn::default(),
             slow: Slow::default(),
         }
+    }
+
+    fn sources(text: &str) -> Sources {
+        Sources::new(vec![text.parse().unwrap()])
     }
 
     fn problem(plan: &Plan) -> String {
@@ -394,8 +447,29 @@ mod tests {
         plan.placement.threads = 4;
         plan.streams = 1;
         assert!(problem(&plan).contains("name 3 addresses with --src"));
-        plan.placement.sources = (2..5).map(|n| IpAddr::from([127, 0, 0, n])).collect();
+        plan.placement.sources = sources("127.0.0.0/29");
         assert_eq!(plan.check(&HOST), Ok(()));
+    }
+
+    #[test]
+    fn ports_that_cannot_be_had_are_refused() {
+        let mut plan = plan();
+        plan.placement.port_choice = PortChoice::Own;
+        assert!(problem(&plan).contains("which ports?"));
+        plan.placement.ports = "10000-65535".parse().ok();
+        assert!(problem(&plan).contains("from which address?"));
+        plan.placement.sources = sources("127.0.0.1");
+        assert_eq!(plan.check(&HOST), Ok(()));
+        plan.placement.port_choice = PortChoice::Kernel;
+        assert!(problem(&plan).contains("within net.ipv4.ip_local_port_range, 32768-60999"));
+        plan.placement.ports = "40000-40003".parse().ok();
+        assert!(problem(&plan).contains("1 source address(es) x 4 ports (40000-40003) = 4"));
+        plan.placement.sources = sources("127.0.0.0/29");
+        assert_eq!(plan.check(&HOST), Ok(()));
+        plan.placement.threads = 5;
+        assert!(problem(&plan).contains("4 ports for 5 threads"));
+        plan.placement.sources = sources("fd00::/64");
+        assert!(problem(&plan).contains("cannot reach 127.0.0.1"));
     }
 
     #[test]
@@ -478,7 +552,7 @@ mod tests {
 
     #[test]
     fn the_port_range_is_read() {
-        assert_eq!(ports_of("32768\t60999\n"), Some(28_232));
-        assert_eq!(ports_of("x"), None);
+        assert_eq!(range_of("32768\t60999\n"), Some(PORTS_DEFAULT));
+        assert_eq!(range_of("x"), None);
     }
 }

@@ -55,6 +55,8 @@ struct PlanDocument {
     duration_seconds: f64,
     warmup_seconds: f64,
     sources: Vec<String>,
+    ports: Option<String>,
+    port_choice: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     churn: Option<ChurnDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,12 +168,9 @@ fn plan_document(plan: &Plan) -> PlanDocument {
         is_spinning: plan.placement.is_spinning,
         duration_seconds: plan.duration.as_secs_f64(),
         warmup_seconds: plan.warmup.as_secs_f64(),
-        sources: plan
-            .placement
-            .sources
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        sources: plan.placement.sources.names(),
+        ports: plan.placement.ports.map(|range| range.to_string()),
+        port_choice: plan.placement.port_choice.name(),
         churn: (plan.scenario == Scenario::Churn).then(|| ChurnDocument {
             cycles: plan.churn.cycles,
             rate: plan.churn.rate,

@@ -18,6 +18,7 @@ use ringway_shards::ring::Slot;
 
 use super::churn::Cycle;
 use super::ids::Ids;
+use super::tuples::Claim;
 use crate::payload::{Assembler, Head};
 use crate::records::Records;
 
@@ -65,6 +66,8 @@ pub(super) struct Session {
     pub(super) part: Part,
     pub(super) step: Step,
     pub(super) slot: Option<Slot>,
+    /// The local address that the connection holds, where the generator chose it.
+    pub(super) claim: Option<Claim>,
     /// Index of the other session of the pair.
     pub(super) partner: u32,
     pub(super) secret: SecretKey,
@@ -125,6 +128,7 @@ impl Session {
             part,
             step: Step::Idle,
             slot: None,
+            claim: None,
             partner,
             secret,
             key,

@@ -46,16 +46,32 @@ impl Worker {
     }
 
     pub(super) fn connect(&mut self, index: usize) {
-        let source = index % self.sources.len();
         let token = u64::try_from(index).unwrap_or(u64::MAX);
         let now = self.shared.now();
         let session = &mut self.sessions[index];
         session.started = now;
         session.step = Step::Connecting;
         self.connecting += 1;
-        if let Err(error) = self.ring.connect(self.target, &self.sources[source], token) {
+        let Ok((options, claim)) = self.tuples.take(now) else {
+            // As the kernel calls it.
+            return self.on_connect_failed(token, EADDRNOTAVAIL);
+        };
+        session.claim = claim;
+        if let Err(error) = self.ring.connect(self.target, options, token) {
             let errno = error.raw_os_error().unwrap_or(0);
             self.on_connect_failed(token, errno);
+        }
+    }
+
+    /// The socket of a session is gone: its local address is free, unless somebody else has it.
+    fn give_back(&mut self, index: usize, is_taken: bool) {
+        if let Some(claim) = self.sessions[index].claim.take() {
+            let now = self.shared.now();
+            if is_taken {
+                self.tuples.give_taken(claim, now);
+            } else {
+                self.tuples.give(claim, now);
+            }
         }
     }
 
@@ -66,6 +82,7 @@ impl Worker {
         let Ok(index) = usize::try_from(token) else {
             return;
         };
+        self.give_back(index, matches!(errno, EADDRINUSE | EADDRNOTAVAIL));
         self.sessions[index].step = self.after_life(index);
         if self.sessions[index].part == Part::Churner {
             self.on_cycle_failed();
@@ -341,6 +358,7 @@ impl Worker {
         if self.sessions[index].is_slow() {
             self.on_slow_closed(index);
         }
+        self.give_back(index, false);
         self.sessions[index].reset();
         self.sessions[index].step = self.after_life(index);
         if self.sessions[index].part == Part::Churner {
@@ -348,6 +366,9 @@ impl Worker {
         }
     }
 }
+
+const EADDRINUSE: i32 = 98;
+const EADDRNOTAVAIL: i32 = 99;
 
 fn crypto(established: InitiatorEstablished) -> Crypto {
     Crypto {

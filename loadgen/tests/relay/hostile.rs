@@ -50,7 +50,7 @@ fn rounds_of_all_phases_balance_the_books_whatever_the_end() {
     for end in [End::Rst, End::Fin] {
         let mut plan = churn(relay, 161);
         plan.placement.threads = 2;
-        plan.placement.sources = vec!["127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap()];
+        plan.placement.sources = Sources::new(vec!["127.0.0.0/30".parse().unwrap()]);
         plan.churn.rounds = 2;
         plan.churn.end = end;
         let outcome = complete(&plan);
