@@ -9,9 +9,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::hostile::{ChurnFlags, SlowReaderFlags, SlowlorisFlags};
+use crate::null_server::NullServer;
 use crate::plan::{
-    Churn, Mode, Payload, Placement, Plan, PortChoice, RelayAddress, Scenario, Slow, Target,
-    Traffic,
+    Arrivals, Churn, End, Mode, Pace, Payload, Placement, Plan, PortChoice, RelayAddress, Scenario,
+    Shape, Slow, Target, Traffic,
 };
 use crate::sources::{PortRange, Source, Sources};
 
@@ -23,10 +24,50 @@ mod hostile;
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub task: Task,
 }
 
 /// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// A run.
+    #[command(flatten)]
+    Run(Box<Command>),
+    /// Serve plain connections: send back what comes, for runs that measure the generator itself.
+    NullServer(NullServerFlags),
+}
+
+/// Flags of `null-server`.
+#[derive(Debug, Args)]
+pub struct NullServerFlags {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7200")]
+    listen: SocketAddr,
+    /// Threads, each with a listener and a ring of its own
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    threads: u32,
+    /// Cores to pin the threads to, in turn
+    #[arg(long, value_name = "CORE", value_delimiter = ',')]
+    cpu: Vec<u32>,
+    /// Connections of a thread; at most the limit on open files
+    #[arg(long, value_name = "COUNT", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sockets: u32,
+}
+
+impl NullServerFlags {
+    /// Returns the server that the flags describe.
+    #[must_use]
+    pub fn server(&self) -> NullServer {
+        NullServer {
+            listen: self.listen,
+            threads: self.threads,
+            cpus: self.cpu.clone(),
+            sockets_max: self.sockets,
+        }
+    }
+}
+
+/// A run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Messages over streams, at a constant rate or as fast as they go.
@@ -35,9 +76,11 @@ pub enum Command {
     Handshakes(Handshakes),
     /// Streams come and go: opens a second, and what each costs the relay.
     Opens(Opens),
-    /// Sessions stand and say nothing: what each costs the relay in memory.
+    /// Sessions, or plain connections, stand and say nothing: what each costs in memory.
     Idle(Idle),
-    /// The same messages through any TCP proxy, to compare with.
+    /// Plain connections to any TCP server come and go: connects a second, and which ports they leave.
+    Connects(Connects),
+    /// Messages to any TCP server that sends them back, or through any TCP proxy.
     Plain(Plain),
     /// Connections come, reach a phase of their life and are killed there: what stays behind.
     Churn(ChurnFlags),
@@ -93,6 +136,8 @@ pub struct Steady {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
     #[command(flatten)]
+    pace: PaceFlags,
+    #[command(flatten)]
     span: Span,
     #[command(flatten)]
     common: Common,
@@ -106,6 +151,8 @@ pub struct Handshakes {
     /// Handshakes in progress at a time on each thread
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
+    #[command(flatten)]
+    pace: PaceFlags,
     #[command(flatten)]
     span: Span,
     #[command(flatten)]
@@ -124,6 +171,28 @@ pub struct Opens {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
     #[command(flatten)]
+    pace: PaceFlags,
+    #[command(flatten)]
+    span: Span,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Flags of `connects`.
+#[derive(Debug, Args)]
+pub struct Connects {
+    /// The server
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    tcp: SocketAddr,
+    /// Connections being made at a time on each thread
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    concurrency: u32,
+    /// How a connection ends as soon as it stands; after fin its port waits on this side for a minute
+    #[arg(long, value_enum, default_value_t = End::Rst)]
+    end: End,
+    #[command(flatten)]
+    pace: PaceFlags,
+    #[command(flatten)]
     span: Span,
     #[command(flatten)]
     common: Common,
@@ -133,7 +202,7 @@ pub struct Opens {
 #[derive(Debug, Args)]
 pub struct Idle {
     #[command(flatten)]
-    relay: Relay,
+    to: Where,
     /// Sessions to hold
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     sessions: u32,
@@ -149,17 +218,22 @@ pub struct Idle {
 /// Flags of `plain`.
 #[derive(Debug, Args)]
 pub struct Plain {
-    /// Where the proxy listens
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    proxy: SocketAddr,
+    /// A server that sends back what it receives
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["proxy", "listen"], required_unless_present = "proxy")]
+    tcp: Option<SocketAddr>,
+    /// Where a proxy listens
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "listen")]
+    proxy: Option<SocketAddr>,
     /// Where the proxy forwards to; this process listens there
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: SocketAddr,
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "proxy")]
+    listen: Option<SocketAddr>,
     #[command(flatten)]
     traffic: TrafficFlags,
     /// Connections through the proxy
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     connections: u32,
+    #[command(flatten)]
+    pace: PaceFlags,
     #[command(flatten)]
     span: Span,
     #[command(flatten)]
@@ -173,6 +247,54 @@ struct Relay {
     relay: RelayAddress,
 }
 
+/// A relay, or any server.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Where {
+    /// The relay's key and address, as 'ringway serve' prints them
+    #[arg(long, value_name = "KEY@ADDRESS:PORT")]
+    relay: Option<RelayAddress>,
+    /// Any TCP server; nothing is sent to it
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    tcp: Option<SocketAddr>,
+}
+
+impl Where {
+    fn target(&self) -> Target {
+        match (self.relay, self.tcp) {
+            (Some(relay), _) => Target::Relay(relay),
+            (None, Some(socket)) => Target::Tcp(socket),
+            (None, None) => unreachable!("the group is required"),
+        }
+    }
+}
+
+/// When messages, handshakes, opens or cycles begin.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Pace")]
+struct PaceFlags {
+    /// How many a second over all threads, by the clock and whatever becomes of those before (open
+    /// loop): a number, ramp:FROM..TO, step:FROM..TO/LEVELS, burst:BASE,PEAK,EVERY,LENGTH or trace:FILE
+    /// with lines 'SECONDS RATE' [default: as fast as they go]
+    #[arg(long, value_name = "SHAPE")]
+    rate: Option<Shape>,
+    /// As fast as they go; the default without --rate
+    #[arg(long, conflicts_with_all = ["rate", "arrivals"])]
+    full_speed: bool,
+    /// How they lie in time: at equal distances, or at random as those of many users do
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Arrivals::Even, requires = "rate")]
+    arrivals: Arrivals,
+}
+
+impl PaceFlags {
+    fn pace(&self) -> Option<Pace> {
+        self.rate.clone().map(|shape| Pace {
+            shape,
+            arrivals: self.arrivals,
+        })
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Messages")]
 struct TrafficFlags {
@@ -182,12 +304,6 @@ struct TrafficFlags {
     /// Bytes of a message; each is one frame
     #[arg(long, value_name = "BYTES", default_value_t = 16_384)]
     message_size: u32,
-    /// Messages a second over all streams, by the clock (open loop)
-    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
-    rate: Option<u64>,
-    /// As fast as windows and sockets allow; the default without --rate
-    #[arg(long, conflicts_with = "rate")]
-    full_speed: bool,
     /// Compare every received byte instead of sequence numbers and lengths
     #[arg(long)]
     verify: bool,
@@ -222,6 +338,9 @@ struct Common {
     /// Who chooses the local port of a connection
     #[arg(long, value_name = "WHO", value_enum, default_value_t = PortChoice::Kernel)]
     port_choice: PortChoice,
+    /// Number that decides all random times: the same one, the same times
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
     /// Congestion control of the generator's sockets [default: the host's]
     #[arg(long, value_name = "NAME")]
     congestion: Option<String>,
@@ -255,6 +374,7 @@ impl Command {
                 plan.streams = flags.streams;
                 plan.concurrency = flags.concurrency;
                 plan.traffic = flags.traffic.traffic(flags.payload, flags.window);
+                plan.pace = flags.pace.pace();
                 plan
             }
             Self::Handshakes(flags) => {
@@ -262,6 +382,7 @@ impl Command {
                 let mut plan = flags.span.plan(&flags.common, Scenario::Handshakes, target);
                 plan.sessions = flags.concurrency;
                 plan.concurrency = flags.concurrency;
+                plan.pace = flags.pace.pace();
                 plan
             }
             Self::Opens(flags) => {
@@ -269,23 +390,35 @@ impl Command {
                 let mut plan = flags.span.plan(&flags.common, Scenario::Opens, target);
                 plan.sessions = flags.sessions;
                 plan.concurrency = flags.concurrency;
+                plan.pace = flags.pace.pace();
+                plan
+            }
+            Self::Connects(flags) => {
+                let target = Target::Tcp(flags.tcp);
+                let mut plan = flags.span.plan(&flags.common, Scenario::Handshakes, target);
+                plan.sessions = flags.concurrency;
+                plan.concurrency = flags.concurrency;
+                plan.churn.end = flags.end;
+                plan.pace = flags.pace.pace();
                 plan
             }
             Self::Idle(flags) => {
-                let target = Target::Relay(flags.relay.relay);
+                let target = flags.to.target();
                 let mut plan = flags.span.plan(&flags.common, Scenario::Idle, target);
                 plan.sessions = flags.sessions;
                 plan.concurrency = flags.concurrency;
                 plan
             }
             Self::Plain(flags) => {
-                let target = Target::Proxy {
-                    connect: flags.proxy,
-                    listen: flags.listen,
+                let target = match (flags.proxy, flags.listen, flags.tcp) {
+                    (Some(connect), Some(listen), _) => Target::Proxy { connect, listen },
+                    (_, _, Some(socket)) => Target::Tcp(socket),
+                    _ => unreachable!("one of the two is required"),
                 };
                 let mut plan = flags.span.plan(&flags.common, Scenario::Plain, target);
                 plan.sessions = flags.connections;
                 plan.traffic = flags.traffic.traffic(Payload::Opaque, WINDOW_DEFAULT);
+                plan.pace = flags.pace.pace();
                 plan
             }
             Self::Churn(flags) => flags.plan(),
@@ -302,6 +435,7 @@ impl Command {
             Self::Handshakes(flags) => &flags.common,
             Self::Opens(flags) => &flags.common,
             Self::Idle(flags) => &flags.common,
+            Self::Connects(flags) => &flags.common,
             Self::Plain(flags) => &flags.common,
             Self::Churn(flags) => &flags.common,
             Self::Slowloris(flags) => &flags.common,
@@ -317,7 +451,6 @@ impl TrafficFlags {
             mode: self.mode,
             payload,
             message_bytes: self.message_size,
-            rate: self.rate,
             window_bytes,
             verify: self.verify,
         }
@@ -345,10 +478,11 @@ impl Common {
                 mode: Mode::Bulk,
                 payload: Payload::Opaque,
                 message_bytes: 16_384,
-                rate: None,
                 window_bytes: WINDOW_DEFAULT,
                 verify: false,
             },
+            pace: None,
+            seed: self.seed,
             concurrency: 64,
             placement: Placement {
                 threads: self.threads,
@@ -378,6 +512,13 @@ mod tests {
 
     use super::*;
 
+    fn plan(line: &str) -> Result<Plan, clap::Error> {
+        match Cli::try_parse_from(line.split_ascii_whitespace())?.task {
+            Task::Run(command) => Ok(command.plan()),
+            Task::NullServer(_) => panic!("no run"),
+        }
+    }
+
     #[test]
     fn flags_are_consistent() {
         Cli::command().debug_assert();
@@ -390,11 +531,14 @@ mod tests {
             "x steady --relay {relay} --pairs 8 --streams 3 --message-size 64 --mode ping-pong \
              --rate 500 --cpu 1,2 --src 127.0.0.2 --duration 2s"
         );
-        let cli = Cli::try_parse_from(line.split_ascii_whitespace()).unwrap();
-        let plan = cli.command.plan();
+        let plan = plan(&line).unwrap();
         assert_eq!((plan.sessions, plan.streams, plan.pairs()), (16, 3, 8));
         assert_eq!(plan.streams_total(), 24);
-        assert_eq!(plan.traffic.rate, Some(500));
+        let pace = plan.pace.clone().unwrap();
+        assert_eq!(
+            (pace.shape, pace.arrivals),
+            (Shape::Constant(500), Arrivals::Even)
+        );
         assert_eq!(plan.placement.cpus, [1, 2]);
         assert_eq!(plan.duration, Duration::from_secs(2));
     }
@@ -403,6 +547,17 @@ mod tests {
     fn rate_and_full_speed_exclude_each_other() {
         let relay = format!("{}@127.0.0.1:7100", "3b".repeat(32));
         let line = format!("x steady --relay {relay} --rate 5 --full-speed");
-        assert!(Cli::try_parse_from(line.split_ascii_whitespace()).is_err());
+        assert!(plan(&line).is_err());
+    }
+
+    #[test]
+    fn random_arrivals_need_a_rate() {
+        let relay = format!("{}@127.0.0.1:7100", "3b".repeat(32));
+        let line = format!("x opens --relay {relay} --arrivals poisson");
+        assert!(plan(&line).is_err());
+        let line = format!("x opens --relay {relay} --arrivals poisson --rate ramp:1..9 --seed 7");
+        let plan = plan(&line).unwrap();
+        assert_eq!(plan.pace.unwrap().arrivals, Arrivals::Poisson);
+        assert_eq!(plan.seed, 7);
     }
 }

@@ -15,6 +15,7 @@ pub mod findings;
 pub mod health;
 pub mod latency;
 pub mod machine;
+pub mod null_server;
 pub mod plan;
 pub mod process;
 pub mod report;

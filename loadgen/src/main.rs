@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use ringway_loadgen::cli::{Cli, Command};
+use ringway_loadgen::cli::{Cli, Command, Task};
 use ringway_loadgen::machine::Machine;
+use ringway_loadgen::null_server::NullServer;
 use ringway_loadgen::plan::{Host, Plan};
 use ringway_loadgen::report::{self, Verdict};
 use ringway_loadgen::run::{self, News, Outcome, Progress, RunError};
@@ -26,21 +27,27 @@ const FAILED: u8 = 1;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let plan = cli.command.plan();
+    let interrupt = Arc::new(AtomicBool::new(false));
+    let command = match Cli::parse().task {
+        Task::Run(command) => command,
+        Task::NullServer(flags) => {
+            watch_interrupts(&interrupt);
+            return serve(&flags.server(), &interrupt);
+        }
+    };
+    let plan = command.plan();
     if let Err(error) = plan.check(&Host::look()) {
         for problem in error.problems {
             complain(&problem);
         }
         return ExitCode::from(REFUSED);
     }
-    let interrupt = Arc::new(AtomicBool::new(false));
     watch_interrupts(&interrupt);
     let mut reporter = Reporter::new();
     let result = run::run(&plan, &interrupt, &mut |news| reporter.tell(&news));
     reporter.clear();
     match result {
-        Ok(outcome) => finish(&cli.command, &plan, &outcome),
+        Ok(outcome) => finish(&command, &plan, &outcome),
         Err(error) => {
             complain(&error.to_string());
             if let RunError::Setup { failures, .. } = &error {
@@ -50,6 +57,21 @@ fn main() -> ExitCode {
             }
             let interrupted = interrupt.load(Ordering::Acquire);
             ExitCode::from(if interrupted { 130 } else { FAILED })
+        }
+    }
+}
+
+/// Serves until an interrupt.
+fn serve(server: &NullServer, interrupt: &AtomicBool) -> ExitCode {
+    let result = server.run(interrupt, |address| {
+        // Whoever waits for this line may connect.
+        drop(writeln!(io::stdout().lock(), "listening {address}"));
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            complain(&why);
+            ExitCode::from(FAILED)
         }
     }
 }

@@ -15,10 +15,12 @@ use crate::sources::{PortRange, Sources};
 
 pub use self::churn::{Churn, End, KillPhase, STANDING};
 pub use self::limits::{Host, PlanError};
+pub use self::shape::{Piece, RateLine, Shape};
 pub use self::slow::{Loiter, Slow};
 
 mod churn;
 mod limits;
+mod shape;
 mod slow;
 
 /// Everything a run needs to know.
@@ -35,6 +37,10 @@ pub struct Plan {
     pub streams: u32,
     /// How messages travel.
     pub traffic: Traffic,
+    /// When messages, cycles, handshakes or opens begin; as fast as they go if absent.
+    pub pace: Option<Pace>,
+    /// Decides random times.
+    pub seed: u64,
     /// Handshakes, or opens, in progress at a time on one thread.
     pub concurrency: u32,
     /// Threads and their places.
@@ -110,6 +116,8 @@ impl Scenario {
 pub enum Target {
     /// A relay of ours.
     Relay(RelayAddress),
+    /// Any TCP server; messages there and back need one that sends back what it receives.
+    Tcp(SocketAddr),
     /// Any TCP proxy; this process is also what it forwards to.
     Proxy {
         /// Where the proxy listens.
@@ -120,12 +128,21 @@ pub enum Target {
 }
 
 impl Target {
+    /// Returns whether connections carry plain bytes instead of the relay's protocol.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp(_) | Self::Proxy { .. })
+    }
+
     /// Returns what is connected to.
     #[must_use]
     pub const fn socket(&self) -> SocketAddr {
         match self {
             Self::Relay(relay) => relay.socket,
-            Self::Proxy { connect, .. } => *connect,
+            Self::Tcp(socket)
+            | Self::Proxy {
+                connect: socket, ..
+            } => *socket,
         }
     }
 }
@@ -156,6 +173,36 @@ impl FromStr for RelayAddress {
     }
 }
 
+/// When events begin: by the clock, whatever becomes of those before (open loop).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    /// How many a second, over time.
+    pub shape: Shape,
+    /// How they lie between one second and the next.
+    pub arrivals: Arrivals,
+}
+
+/// How events lie in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Arrivals {
+    /// At equal distances.
+    #[default]
+    Even,
+    /// At random, as those of many independent users do (a Poisson process).
+    Poisson,
+}
+
+impl Arrivals {
+    /// Returns the name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Even => "even",
+            Self::Poisson => "poisson",
+        }
+    }
+}
+
 /// How messages travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traffic {
@@ -165,8 +212,6 @@ pub struct Traffic {
     pub payload: Payload,
     /// Bytes of a message.
     pub message_bytes: u32,
-    /// Messages a second over all streams; as fast as possible if absent.
-    pub rate: Option<u64>,
     /// Receive window of a stream.
     pub window_bytes: u32,
     /// Whether every received byte is compared.
@@ -253,6 +298,15 @@ impl PortChoice {
 }
 
 impl Plan {
+    /// Returns the name of the subcommand.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match (self.scenario, self.target) {
+            (Scenario::Handshakes, Target::Tcp(_)) => "connects",
+            (scenario, _) => scenario.name(),
+        }
+    }
+
     /// Returns the pairs of sessions that exchange messages or open streams.
     #[must_use]
     pub const fn pairs(&self) -> u32 {
@@ -292,7 +346,11 @@ impl Plan {
         match self.scenario {
             Scenario::Churn => self.placement.threads.saturating_mul(STANDING),
             Scenario::Handshakes | Scenario::Slowloris => 0,
-            Scenario::Plain => self.sessions.saturating_mul(2),
+            Scenario::Plain => match self.target {
+                // Each connection comes out of the proxy again.
+                Target::Proxy { .. } => self.sessions.saturating_mul(2),
+                Target::Relay(_) | Target::Tcp(_) => self.sessions,
+            },
             Scenario::Idle | Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {
                 self.sessions
             }

@@ -111,6 +111,20 @@ fn field_kib(text: &str, name: &str) -> Option<u64> {
     first_number(line)
 }
 
+/// Pins the calling thread to a core.
+///
+/// # Errors
+/// When there is no such core, or this process may not use it.
+pub fn pin(cpu: u32) -> io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    let place = usize::try_from(cpu).unwrap_or(usize::MAX);
+    // An empty set is refused by the kernel.
+    if place < rustix::thread::CpuSet::MAX_CPU {
+        set.set(place);
+    }
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

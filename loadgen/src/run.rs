@@ -88,6 +88,9 @@ pub struct Progress {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
+    /// The plan cannot be carried out; [`Plan::check`] finds this before.
+    #[error("{0}")]
+    Plan(String),
     /// A thread could not start or go on.
     #[error("{0}")]
     Worker(String),
@@ -123,8 +126,9 @@ pub fn run(
     report: &mut dyn FnMut(News<'_>),
 ) -> Result<Outcome, RunError> {
     let plan = Arc::new(plan.clone());
+    let line = plan.rate_line().map_err(RunError::Plan)?;
     let mut run = Run {
-        shared: Arc::new(Shared::new()),
+        shared: Arc::new(Shared::new(line)),
         threads: Vec::new(),
         wakers: Vec::new(),
         before: None,

@@ -5,10 +5,13 @@
 //!
 //! Invariant: phases and gates only go forward.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use ringway_proto::time::Now;
+
+use crate::plan::RateLine;
 
 /// What all workers do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +50,8 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Shared {
     epoch: Instant,
+    /// How the rate goes over time, if events begin by the clock.
+    pub(crate) line: Option<Arc<RateLine>>,
     phase: AtomicU8,
     /// Sessions that stand, or connections in plain runs.
     pub(crate) sessions_up: AtomicU32,
@@ -79,9 +84,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(line: Option<RateLine>) -> Self {
         Self {
             epoch: Instant::now(),
+            line: line.map(Arc::new),
             phase: AtomicU8::new(0),
             sessions_up: AtomicU32::new(0),
             streams_up: AtomicU32::new(0),
@@ -149,7 +155,7 @@ mod tests {
 
     #[test]
     fn phases_only_go_forward() {
-        let shared = Shared::new();
+        let shared = Shared::new(None);
         for phase in Phase::ALL {
             shared.enter(phase);
             assert_eq!(shared.phase(), phase);

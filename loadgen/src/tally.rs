@@ -31,7 +31,7 @@ pub struct Tally {
     pub messages_sent: u64,
     /// Messages received in the whole run.
     pub messages_received: u64,
-    /// Due messages that were never sent: the relay was slower than the rate.
+    /// Messages, handshakes or opens that were due and never begun: the relay was slower than the rate.
     pub messages_unsent: u64,
     /// Whether the last message of each stream had arrived completely.
     pub partial_messages: u64,
@@ -103,6 +103,14 @@ impl Tally {
             sum.ends.merge(&kind.ends);
             sum.life.merge(&kind.life);
         }
+    }
+
+    /// Counts the end of a cycle's beginning, a handshake or an open.
+    pub(crate) fn timed(&mut self, due: Option<Now>, started: Now, now: Now) {
+        if let Some(due) = due {
+            self.latencies.response.record(now.saturating_since(due));
+        }
+        self.latencies.service.record(now.saturating_since(started));
     }
 
     /// Counts the end of a message's journey.

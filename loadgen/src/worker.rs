@@ -11,6 +11,7 @@
 //! pairs cross its shards no less for that.
 
 mod churn;
+mod due;
 mod ids;
 mod input;
 mod loiter;
@@ -35,6 +36,7 @@ use ringway_shards::ring::{
 };
 
 use self::churn::Cycles;
+use self::due::Due;
 use self::loiter::Loiters;
 use self::session::{Part, Session, SlowState, Step, Stream};
 use self::slow::SlowPairs;
@@ -42,7 +44,7 @@ use self::tuples::Tuples;
 use crate::payload::{Filling, HEAD_LEN};
 use crate::plan::{End, Mode, Placement, Plan, PortChoice, STANDING, Scenario, Target};
 use crate::process;
-use crate::schedule::Schedule;
+use crate::schedule::{BACKLOG_MAX, Schedule, Share};
 use crate::shared::{Phase, Shared};
 use crate::tally::Tally;
 
@@ -85,8 +87,14 @@ pub(crate) struct Worker {
     memory: output::Memory,
     /// Streams that send, by ordinal.
     senders: Vec<u32>,
-    schedule: Option<Schedule>,
-    next_number: u64,
+    /// When messages are due; they go to the senders in turn.
+    messages: Option<Schedule>,
+    /// The sender of the next one.
+    next_sender: usize,
+    /// Messages that are due and not sent.
+    backlog: usize,
+    /// Everything else that is due.
+    due: Due,
     /// Sessions that were begun, for the next one to connect.
     begun: u32,
     connecting: u32,
@@ -144,8 +152,10 @@ impl Worker {
             idle_streams: Vec::new(),
             dirty: Vec::new(),
             senders: Vec::new(),
-            schedule: None,
-            next_number: 0,
+            messages: None,
+            next_sender: 0,
+            backlog: 0,
+            due: Due::default(),
             begun: 0,
             connecting: 0,
             opening: 0,
@@ -243,9 +253,13 @@ impl Worker {
     fn finish_tally(&mut self) {
         for index in &self.senders {
             if let Some(stream) = self.streams.get(place(*index)) {
-                let has_rate = self.plan.traffic.rate.is_some();
-                self.tally.messages_unsent += if has_rate { stream.due } else { 0 };
+                let waiting = stream.due_times.len();
+                self.tally.messages_unsent += u64::try_from(waiting).unwrap_or(u64::MAX);
             }
+        }
+        if self.plan.scenario != Scenario::Churn {
+            let waiting = u64::try_from(self.due.len()).unwrap_or(u64::MAX);
+            self.tally.messages_unsent += waiting;
         }
         let partial = self
             .streams
@@ -265,8 +279,14 @@ impl Worker {
             (Phase::Warmup | Phase::Measure, Scenario::Churn) => self.cycle_more(),
             (Phase::Warmup | Phase::Measure, Scenario::Slowloris) => self.loiter_more(),
             (Phase::Warmup | Phase::Measure, Scenario::SlowReader) => self.slow_more(),
-            (Phase::Warmup | Phase::Measure, Scenario::Handshakes) => self.connect_again(),
-            (Phase::Warmup | Phase::Measure, Scenario::Opens) => self.open_more(None),
+            (Phase::Warmup | Phase::Measure, Scenario::Handshakes) => {
+                self.release_events();
+                self.connect_again();
+            }
+            (Phase::Warmup | Phase::Measure, Scenario::Opens) => {
+                self.release_events();
+                self.open_more(None);
+            }
             (Phase::Warmup | Phase::Measure, _) => self.release_due(),
             (Phase::Drain, _) => self.check_drained(),
             (Phase::Open | Phase::Close, _) => {}
@@ -275,46 +295,72 @@ impl Worker {
 
     /// Hands out the messages that are due by the clock.
     fn release_due(&mut self) {
-        let Some(schedule) = self.schedule else {
-            return;
-        };
-        let count = u64::try_from(self.senders.len()).unwrap_or(u64::MAX);
-        if count == 0 {
-            return;
-        }
-        self.now = self.shared.now();
+        let now = self.shared.now();
         for _ in 0..RELEASE_QUANTUM {
-            let due = schedule.due_at(self.next_number);
-            if due > self.now {
-                return;
-            }
-            let lag = self.now.saturating_since(due);
-            self.tally.latencies.lag.record(lag);
-            let sender = usize::try_from(self.next_number % count).unwrap_or(0);
-            self.next_number += 1;
-            let Some(index) = self.senders.get(sender).copied() else {
+            let Some(schedule) = &mut self.messages else {
                 return;
             };
+            if schedule.due() > now || self.backlog == BACKLOG_MAX {
+                return;
+            }
+            let due = schedule.take();
+            self.backlog += 1;
+            self.now = now;
+            self.tally.latencies.lag.record(now.saturating_since(due));
+            let Some(index) = self.senders.get(self.next_sender).copied() else {
+                return;
+            };
+            self.next_sender = (self.next_sender + 1) % self.senders.len();
             if let Some(stream) = self.streams.get_mut(place(index)) {
                 stream.due += 1;
+                stream.due_times.push_back(due);
             }
             self.wake_stream(index);
         }
     }
 
+    /// Notes what else is due by the clock.
+    fn release_events(&mut self) {
+        self.now = self.shared.now();
+        let lag = &mut self.tally.latencies.lag;
+        self.due.release(self.now, u64::MAX, lag);
+    }
+
+    /// Returns when events of this thread are due that owns `own` of `total` of what they are dealt out
+    /// to, from now on; nothing without a pace.
+    fn schedule(&self, own: u64, total: u64) -> Option<Schedule> {
+        let pace = self.plan.pace.as_ref()?;
+        let line = self.shared.line.as_ref()?;
+        let share = Share {
+            own,
+            total,
+            thread: self.index,
+            threads: self.plan.placement.threads,
+        };
+        Some(Schedule::new(
+            self.now,
+            line,
+            pace.arrivals,
+            self.plan.seed,
+            share,
+        ))
+    }
+
     /// Starts the clock, or sends at full speed.
     fn start_traffic(&mut self) {
-        if !self.plan.scenario.has_traffic() {
-            return;
+        let threads = u64::from(self.plan.placement.threads);
+        match self.plan.scenario {
+            Scenario::Handshakes | Scenario::Opens => {
+                let schedule = self.schedule(1, threads);
+                return self.due.start(schedule);
+            }
+            Scenario::Churn | Scenario::Idle | Scenario::Slowloris => return,
+            Scenario::Plain | Scenario::SlowReader | Scenario::Steady => {}
         }
-        if let Some(rate) = self.plan.traffic.rate {
-            let own = u64::try_from(self.senders.len()).unwrap_or(u64::MAX);
-            let total = u64::from(self.plan.streams_total());
-            let thread = [
-                u64::from(self.index),
-                u64::from(self.plan.placement.threads),
-            ];
-            self.schedule = Some(Schedule::new(self.now, rate, [own, total], thread));
+        let own = u64::try_from(self.senders.len()).unwrap_or(u64::MAX);
+        let total = u64::from(self.plan.streams_total());
+        self.messages = self.schedule(own, total);
+        if self.messages.is_some() {
             return;
         }
         let mode = self.plan.traffic.mode;
@@ -365,10 +411,10 @@ impl Worker {
         if self.plan.placement.is_spinning && self.phase < Phase::Close {
             return Wait::No;
         }
+        let messages_at = self.messages.as_ref().map(Schedule::due);
         if self.phase.is_loaded()
-            && let Some(schedule) = self.schedule
+            && let Some(due) = messages_at.or_else(|| self.due.next_at())
         {
-            let due = schedule.due_at(self.next_number);
             let left = due.saturating_since(self.now);
             return match left.checked_sub(SPIN_TIME) {
                 None => Wait::No,
@@ -406,15 +452,7 @@ fn pin(plan: &Plan, index: u32) -> Result<(), WorkerError> {
         return Ok(());
     }
     let cpu = cpus[place(index) % cpus.len()];
-    let mut set = rustix::thread::CpuSet::new();
-    let is_known = place(cpu) < rustix::thread::CpuSet::MAX_CPU;
-    if is_known {
-        set.set(place(cpu));
-    }
-    rustix::thread::sched_setaffinity(None, &set).map_err(|errno| WorkerError::Pin {
-        cpu,
-        source: errno.into(),
-    })
+    process::pin(cpu).map_err(|source| WorkerError::Pin { cpu, source })
 }
 
 fn tuples(plan: &Plan, index: u32) -> Tuples {
@@ -426,10 +464,10 @@ fn tuples(plan: &Plan, index: u32) -> Tuples {
         congestion,
         ..
     } = &plan.placement;
-    let is_churn = plan.scenario == Scenario::Churn;
+    let has_end = matches!(plan.scenario, Scenario::Churn | Scenario::Handshakes);
     let options = ConnectOptions {
         congestion: congestion.clone(),
-        closes_with_fin: is_churn && plan.churn.end == End::Fin,
+        closes_with_fin: has_end && plan.churn.end == End::Fin,
         ..ConnectOptions::default()
     };
     let ports = ports.and_then(|ports| ports.slice(index, *threads));
@@ -440,10 +478,15 @@ fn tuples(plan: &Plan, index: u32) -> Tuples {
 /// come and go follow.
 fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), WorkerError> {
     let pair: &[Part] = &[Part::Acceptor, Part::Dialer];
+    let alone: &[Part] = if plan.target.is_plain() {
+        &[Part::Client]
+    } else {
+        &[Part::Alone]
+    };
     let (parts, count): (&[Part], u32) = match plan.scenario {
         Scenario::Churn => (&[Part::Acceptor], STANDING),
-        Scenario::Handshakes => (&[Part::Alone], plan.concurrency),
-        Scenario::Idle => (&[Part::Alone], plan.share(plan.sessions, index)),
+        Scenario::Handshakes => (alone, plan.concurrency),
+        Scenario::Idle => (alone, plan.share(plan.sessions, index)),
         Scenario::Plain => (&[Part::Client], plan.share(plan.sessions, index)),
         Scenario::Slowloris => (&[Part::Loiterer], plan.share(plan.sessions, index)),
         Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {

@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ringway_loadgen::plan::{
-    Churn, Host, Mode, Payload, Placement, Plan, PortChoice, RelayAddress, Scenario, Slow, Target,
-    Traffic,
+    Arrivals, Churn, Host, Mode, Pace, Payload, Placement, Plan, PortChoice, RelayAddress,
+    Scenario, Shape, Slow, Target, Traffic,
 };
 use ringway_loadgen::report::{Verdict, document};
 use ringway_loadgen::run::{News, Outcome, RunError, run};
@@ -40,6 +40,13 @@ fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
     (set, address)
 }
 
+fn constant(rate: u64) -> Pace {
+    Pace {
+        shape: Shape::Constant(rate),
+        arrivals: Arrivals::Even,
+    }
+}
+
 fn plan(scenario: Scenario, relay: RelayAddress) -> Plan {
     Plan {
         scenario,
@@ -50,10 +57,11 @@ fn plan(scenario: Scenario, relay: RelayAddress) -> Plan {
             mode: Mode::Bulk,
             payload: Payload::Opaque,
             message_bytes: 16_384,
-            rate: None,
             window_bytes: WINDOW_INITIAL,
             verify: true,
         },
+        pace: None,
+        seed: 1,
         concurrency: 16,
         placement: Placement {
             threads: 1,
@@ -150,11 +158,37 @@ fn due_messages_are_all_accounted_for() {
         let mut plan = plan(Scenario::Steady, relay);
         plan.traffic.mode = mode;
         plan.traffic.message_bytes = 200;
-        plan.traffic.rate = Some(2_000);
+        plan.pace = Some(constant(2_000));
         let outcome = complete(&plan);
         let latencies = &outcome.tally.latencies;
         assert_eq!(latencies.response.count(), latencies.service.count());
         assert!(latencies.lag.count() > 0);
+    }
+    ends_clean(set);
+}
+
+#[test]
+fn handshakes_and_opens_begin_by_the_clock() {
+    let (set, relay) = relay(1);
+    for scenario in [Scenario::Handshakes, Scenario::Opens] {
+        for arrivals in [Arrivals::Even, Arrivals::Poisson] {
+            let mut plan = plan(scenario, relay);
+            plan.pace = Some(Pace {
+                shape: "ramp:50..150".parse().unwrap(),
+                arrivals,
+            });
+            let outcome = complete(&plan);
+            let tally = &outcome.tally;
+            // As fast as it goes would be thousands.
+            let rounds = tally.rounds;
+            assert!(
+                (1..=200).contains(&rounds),
+                "{scenario:?} {arrivals:?}: {rounds}"
+            );
+            let latencies = &tally.latencies;
+            assert_eq!(latencies.response.count(), latencies.service.count());
+            assert!(latencies.lag.count() > 0);
+        }
     }
     ends_clean(set);
 }

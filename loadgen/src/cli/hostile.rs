@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Common, Relay};
+use super::{Common, PaceFlags, Relay};
 use crate::plan::{Churn, End, KillPhase, Mode, Plan, Scenario, Slow, Target};
 
 /// Flags of `churn`.
@@ -22,9 +22,6 @@ pub struct ChurnFlags {
     /// Time in which connections are made and killed, over all rounds
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// Cycles a second over all threads, by the clock (open loop) [default: as many as go]
-    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    rate: Option<u64>,
     /// Rounds; after each one everything of it is closed and the relay's books are compared
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     rounds: u32,
@@ -37,6 +34,8 @@ pub struct ChurnFlags {
     /// Connections at a time on each thread
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
+    #[command(flatten)]
+    pace: PaceFlags,
     #[command(flatten)]
     admin: Admin,
     #[command(flatten)]
@@ -117,11 +116,11 @@ impl ChurnFlags {
         plan.sessions = self.concurrency.saturating_mul(self.common.threads);
         plan.concurrency = self.concurrency;
         plan.duration = self.duration;
+        plan.pace = self.pace.pace();
         plan.traffic.mode = Mode::PingPong;
         plan.admin = self.admin.admin;
         plan.churn = Churn {
             cycles: self.cycles,
-            rate: self.rate,
             rounds: self.rounds,
             phases: self.phases.clone(),
             end: self.end,
@@ -169,15 +168,18 @@ impl SlowReaderFlags {
 mod tests {
     use clap::Parser;
 
-    use super::super::Cli;
+    use super::super::{Cli, Task};
     use super::*;
+    use crate::plan::Shape;
 
     fn plan(line: &str) -> Result<Plan, clap::Error> {
         let (command, flags) = line.split_once(' ').unwrap_or((line, ""));
         let relay = format!("{}@127.0.0.1:7100", "3b".repeat(32));
         let line = format!("x {command} --relay {relay} {flags}");
-        let cli = Cli::try_parse_from(line.split_ascii_whitespace())?;
-        Ok(cli.command.plan())
+        match Cli::try_parse_from(line.split_ascii_whitespace())?.task {
+            Task::Run(command) => Ok(command.plan()),
+            Task::NullServer(_) => panic!("no run"),
+        }
     }
 
     #[test]
@@ -188,7 +190,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(plan.churn.cycles, Some(1_000));
-        assert_eq!((plan.churn.rate, plan.churn.rounds), (Some(50), 4));
+        assert_eq!(plan.pace.as_ref().unwrap().shape, Shape::Constant(50));
+        assert_eq!(plan.churn.rounds, 4);
         assert_eq!(plan.churn.phases, [KillPhase::Idle, KillPhase::MidFrame]);
         assert_eq!((plan.churn.end, plan.sessions), (End::Fin, 16));
         assert_eq!(plan.admin.map(|admin| admin.port()), Some(7_180));
@@ -208,7 +211,7 @@ mod tests {
     fn cycles_and_duration_exclude_each_other() {
         assert!(plan("churn --cycles 5 --duration 5s").is_err());
         assert!(plan("churn --phases never").is_err());
-        assert!(plan("churn --rate 0").is_err());
+        assert!(plan("churn --rate fast").is_err());
     }
 
     #[test]

@@ -10,8 +10,6 @@
 pub struct Churn {
     /// Cycles of the whole run; as many as fit in its duration if absent.
     pub cycles: Option<u64>,
-    /// Cycles a second of the whole run, by the clock; as many as go if absent.
-    pub rate: Option<u64>,
     /// Rounds; between two of them everything is closed and the relay's books are compared.
     pub rounds: u32,
     /// Phases in which connections are killed, in turn.
@@ -24,7 +22,6 @@ impl Default for Churn {
     fn default() -> Self {
         Self {
             cycles: None,
-            rate: None,
             rounds: 1,
             phases: KillPhase::ALL.to_vec(),
             end: End::Rst,

@@ -16,9 +16,12 @@ use std::fs;
 
 use ringway_proto::limits::{RECORD_PAYLOAD_MAX, STREAMS_MAX, WINDOW_INITIAL, WINDOW_MAX};
 
-use super::{Payload, Placement, Plan, PortChoice, STANDING, Scenario};
+use super::{
+    Mode, Payload, Placement, Plan, PortChoice, RateLine, STANDING, Scenario, Shape, Target,
+};
 use crate::payload::HEAD_LEN;
 use crate::process;
+use crate::schedule::BACKLOG_MAX;
 use crate::sources::PortRange;
 
 /// What the host allows.
@@ -74,6 +77,7 @@ impl Plan {
             self.check_counts(),
             self.check_message(),
             self.check_window(),
+            self.check_pace(),
             self.check_churn(),
             self.check_slow(),
             self.check_target(),
@@ -97,10 +101,13 @@ impl Plan {
     pub fn sockets_per_thread(&self) -> u32 {
         let threads = self.placement.threads.max(1);
         let base = match self.scenario {
-            // The kernel deals the proxy's connections out as it likes.
-            Scenario::Plain => self
-                .sessions
-                .saturating_add(self.sessions.div_ceil(threads)),
+            Scenario::Plain => match self.target {
+                // The kernel deals the proxy's connections out as it likes.
+                Target::Proxy { .. } => self
+                    .sessions
+                    .saturating_add(self.sessions.div_ceil(threads)),
+                Target::Relay(_) | Target::Tcp(_) => self.sessions.div_ceil(threads),
+            },
             // One closes while the next connects.
             Scenario::Churn => self.concurrency.saturating_mul(2).saturating_add(STANDING),
             Scenario::Handshakes => self.concurrency.saturating_mul(2),
@@ -186,6 +193,40 @@ impl Plan {
         })
     }
 
+    fn check_pace(&self) -> Option<String> {
+        let shape = &self.pace.as_ref()?.shape;
+        let needs_end = matches!(shape, Shape::Ramp { .. } | Shape::Step { .. });
+        if shape.rate_max() == 0 {
+            Some(format!("--rate {shape}: nothing would ever begin"))
+        } else if needs_end && self.scenario == Scenario::Churn && self.churn.cycles.is_some() {
+            Some(format!(
+                "--rate {shape} goes from the start of a round to its end, which --cycles leaves open: use \
+                 --duration"
+            ))
+        } else {
+            self.rate_line().err()
+        }
+    }
+
+    /// Returns how the rate goes over time; `None` when everything begins as fast as it can.
+    ///
+    /// # Errors
+    /// A sentence when it cannot be followed.
+    pub fn rate_line(&self) -> Result<Option<RateLine>, String> {
+        let Some(pace) = &self.pace else {
+            return Ok(None);
+        };
+        // Each round of a churn begins anew.
+        let rounds = if self.scenario == Scenario::Churn {
+            self.churn.rounds.max(1)
+        } else {
+            1
+        };
+        let line = pace.shape.line(self.warmup, self.duration / rounds);
+        line.map(Some)
+            .map_err(|why| format!("--rate {}: {why}", pace.shape))
+    }
+
     fn check_churn(&self) -> Option<String> {
         if self.scenario != Scenario::Churn {
             return None;
@@ -233,6 +274,16 @@ impl Plan {
 
     /// The kernel's list of sockets is searched for the address that is connected to.
     fn check_target(&self) -> Option<String> {
+        if matches!(self.target, Target::Tcp(_))
+            && self.scenario == Scenario::Plain
+            && self.traffic.mode == Mode::Bulk
+        {
+            return Some(
+                "--mode bulk with --tcp: nobody counts what arrives; use ping-pong, and a server that sends \
+                 everything back ('ringway-loadgen null-server')"
+                    .into(),
+            );
+        }
         let looks = matches!(self.scenario, Scenario::Churn | Scenario::Slowloris);
         let ip = self.target.socket().ip();
         (looks && ip.is_unspecified()).then(|| {
@@ -321,7 +372,13 @@ impl Plan {
         let have = host.memory_bytes?;
         let sessions = u64::from(self.sessions) * (SESSION_BYTES + SOCKET_BYTES);
         let streams = u64::from(self.streams_total()) * STREAM_BYTES;
-        let want = sessions + streams + u64::from(self.placement.threads) * THREAD_BYTES;
+        let backlog = if self.pace.is_some() {
+            BACKLOG_BYTES
+        } else {
+            0
+        };
+        let thread = THREAD_BYTES + backlog;
+        let want = sessions + streams + u64::from(self.placement.threads) * thread;
         (want > have).then(|| {
             format!(
                 "{} sessions x {} B + {} streams x {STREAM_BYTES} B + {} thread(s) x {} MiB = {} MiB, \
@@ -330,7 +387,7 @@ impl Plan {
                 SESSION_BYTES + SOCKET_BYTES,
                 self.streams_total(),
                 self.placement.threads,
-                THREAD_BYTES / MIB,
+                thread / MIB,
                 want / MIB,
                 have / MIB,
             )
@@ -357,6 +414,8 @@ const SESSION_BYTES: u64 = 2_048;
 const SOCKET_BYTES: u64 = 9_216;
 /// A stream of the generator.
 const STREAM_BYTES: u64 = 512;
+/// Most events a second over all threads: a thread looks at the clock for each of them.
+pub(super) const RATE_MAX: u64 = 100_000_000;
 /// A thread: receive memory, histograms, buffers.
 const THREAD_BYTES: u64 = 8 * MIB;
 /// The range that Linux starts with.
@@ -364,6 +423,8 @@ const PORTS_DEFAULT: PortRange = PortRange {
     first: 32_768,
     last: 60_999,
 };
+/// Events of a thread that are due and wait, at most.
+const BACKLOG_BYTES: u64 = BACKLOG_MAX as u64 * 8;
 const MIB: u64 = 1_048_576;
 
 #[cfg(test)]
@@ -393,10 +454,11 @@ mod tests {
                 mode: Mode::Bulk,
                 payload: Payload::Opaque,
                 message_bytes: 16_384,
-                rate: None,
                 window_bytes: WINDOW_INITIAL,
                 verify: false,
             },
+            pace: None,
+            seed: 1,
             concurrency: 64,
             placement: Placement {
                 threads: 1,

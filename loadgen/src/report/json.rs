@@ -17,7 +17,7 @@ use crate::process::ProcessSample;
 use crate::run::Outcome;
 
 /// Name and version of the document.
-const SCHEMA: &str = "ringway-loadgen/1";
+const SCHEMA: &str = "ringway-loadgen/2";
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -44,7 +44,10 @@ struct PlanDocument {
     mode: &'static str,
     payload: &'static str,
     message_bytes: u32,
-    rate: Option<u64>,
+    /// Text of the shape, if events begin by the clock.
+    rate: Option<String>,
+    arrivals: Option<&'static str>,
+    seed: u64,
     window_bytes: u32,
     verify: bool,
     concurrency: u32,
@@ -66,7 +69,6 @@ struct PlanDocument {
 #[derive(Serialize)]
 struct ChurnDocument {
     cycles: Option<u64>,
-    rate: Option<u64>,
     rounds: u32,
     phases: Vec<&'static str>,
     end: &'static str,
@@ -115,7 +117,7 @@ pub fn document(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
     ];
     let document = Document {
         schema: SCHEMA,
-        scenario: plan.scenario.name(),
+        scenario: plan.name(),
         verdict: Verdict::of(outcome).word(),
         is_complete: outcome.is_complete,
         is_on_time: outcome.is_on_time,
@@ -158,7 +160,9 @@ fn plan_document(plan: &Plan) -> PlanDocument {
         mode: plan.traffic.mode.name(),
         payload: plan.traffic.payload.name(),
         message_bytes: plan.traffic.message_bytes,
-        rate: plan.traffic.rate,
+        rate: plan.pace.as_ref().map(|pace| pace.shape.to_string()),
+        arrivals: plan.pace.as_ref().map(|pace| pace.arrivals.name()),
+        seed: plan.seed,
         window_bytes: plan.traffic.window_bytes,
         verify: plan.traffic.verify,
         concurrency: plan.concurrency,
@@ -173,7 +177,6 @@ fn plan_document(plan: &Plan) -> PlanDocument {
         port_choice: plan.placement.port_choice.name(),
         churn: (plan.scenario == Scenario::Churn).then(|| ChurnDocument {
             cycles: plan.churn.cycles,
-            rate: plan.churn.rate,
             rounds: plan.churn.rounds,
             phases: plan.churn.phases.iter().map(|phase| phase.name()).collect(),
             end: plan.churn.end.name(),

@@ -122,9 +122,10 @@ fn title(plan: &Plan) -> String {
     match plan.scenario {
         Scenario::Plain | Scenario::SlowReader | Scenario::Steady => {
             let traffic = &plan.traffic;
-            let rate = traffic
-                .rate
-                .map_or_else(|| "full speed".to_owned(), |rate| format!("{rate}/s"));
+            let rate = plan.pace.as_ref().map_or_else(
+                || "full speed".to_owned(),
+                |pace| format!("{} a second ({})", pace.shape, pace.arrivals.name()),
+            );
             let streams = plan.streams_total();
             format!(
                 "{name}: {sessions} sessions, {streams} streams, {} {} B {}, {rate}, {:?}",

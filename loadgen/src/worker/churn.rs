@@ -20,12 +20,10 @@
 use std::sync::atomic::Ordering;
 
 use ringway_proto::frame::{Flags, Header};
-use ringway_proto::time::Now;
 
 use super::session::{Part, Session, Stage, Step};
 use super::{Worker, place};
 use crate::plan::{KillPhase, STANDING, Scenario};
-use crate::schedule::Schedule;
 use crate::shared::{bump, unbump};
 
 /// Bytes that go to the standing session and come back.
@@ -68,7 +66,6 @@ pub(super) struct Cycle {
     pub(super) phase: KillPhase,
     /// Its place among the cycles of its phase.
     turn: u64,
-    due: Option<Now>,
     /// Killed as soon as everything is sent.
     pub(super) dies_when_sent: bool,
 }
@@ -98,7 +95,7 @@ impl Worker {
         }
         if is_open(gate) {
             self.release_cycles();
-            while self.cycles.begun < self.cycles.quota.min(self.next_number) {
+            while self.cycles.begun < self.cycles.quota && self.due.is_any() {
                 let Some(index) = self.cycles.idle.pop() else {
                     break;
                 };
@@ -114,8 +111,7 @@ impl Worker {
         cycles.begun = 0;
         cycles.is_exhausted = false;
         cycles.is_settled = false;
-        self.next_number = 0;
-        self.schedule = None;
+        self.due.start(None);
         if !is_open(gate) {
             return;
         }
@@ -127,26 +123,19 @@ impl Worker {
             share(share(total, u64::from(churn.rounds), round), threads, index)
         });
         self.now = self.shared.now();
-        self.schedule = churn
-            .rate
-            .map(|rate| Schedule::new(self.now, rate, [1, threads], [index, threads]));
+        let schedule = self.schedule(1, threads);
+        self.due.start(schedule);
     }
 
-    /// Notes which cycles are due by the clock; without a rate all are.
+    /// Notes which cycles are due by the clock.
     fn release_cycles(&mut self) {
-        let Some(schedule) = self.schedule else {
-            self.next_number = u64::MAX;
-            return;
-        };
+        let waiting = u64::try_from(self.due.len()).unwrap_or(u64::MAX);
+        let left = self.cycles.quota - self.cycles.begun - waiting;
         self.now = self.shared.now();
-        while self.next_number < self.cycles.quota {
-            let due = schedule.due_at(self.next_number);
-            if due > self.now {
-                return;
-            }
-            self.next_number += 1;
-            let lag = self.now.saturating_since(due);
-            self.tally.latencies.lag.record(lag);
+        let lag = &mut self.tally.latencies.lag;
+        self.due.release(self.now, left, lag);
+        if left == 0 {
+            self.due.stop();
         }
     }
 
@@ -157,11 +146,9 @@ impl Worker {
         self.sessions[index].cycle = Cycle {
             phase: phases.get(turn).copied().unwrap_or_default(),
             turn: self.cycles.number / kinds,
-            due: self
-                .schedule
-                .map(|schedule| schedule.due_at(self.cycles.begun)),
             dies_when_sent: false,
         };
+        self.sessions[index].due = self.due.take();
         self.cycles.number += 1;
         self.cycles.begun += 1;
         self.cycles.active += 1;
@@ -230,24 +217,12 @@ impl Worker {
 
     pub(super) fn on_cycle_live(&mut self, index: usize) {
         let session = &self.sessions[index];
-        let (cycle, started) = (session.cycle, session.started);
-        if let Some(due) = cycle.due {
-            self.tally
-                .latencies
-                .response
-                .record(self.now.saturating_since(due));
-        }
-        self.tally
-            .latencies
-            .service
-            .record(self.now.saturating_since(started));
+        let cycle = session.cycle;
+        self.tally.timed(session.due, session.started, self.now);
         let opened = match cycle.phase {
             // The last bytes of a pipelined cycle are on their way; it dies with them.
-            KillPhase::Connected | KillPhase::Handshake | KillPhase::Pipelined => Ok(()),
-            KillPhase::Idle => {
-                self.kill(index);
-                Ok(())
-            }
+            KillPhase::Connected | KillPhase::Handshake | KillPhase::Pipelined => return,
+            KillPhase::Idle => return self.kill(index),
             KillPhase::MidOpen => {
                 self.kill_when_sent(index);
                 self.open_stream(index)

@@ -242,7 +242,7 @@ impl Worker {
     #[inline]
     fn on_messages(&mut self, stream: u32, bytes: &[u8]) -> Result<(), &'static str> {
         let verify = self.plan.traffic.verify;
-        let has_rate = self.plan.traffic.rate.is_some();
+        let has_rate = self.plan.pace.is_some();
         let mode = self.plan.traffic.mode;
         let entry = &mut self.streams[place(stream)];
         let tally = &mut self.tally;

@@ -43,7 +43,9 @@ impl Worker {
         while self.opening < self.plan.concurrency
             && limit.is_none_or(|limit| self.opened < limit)
             && tries < pairs
+            && self.due.is_any()
         {
+            let due = self.due.take();
             let turn = usize::try_from(self.opened).unwrap_or(usize::MAX) % pairs.max(1);
             self.opened += 1;
             let index = turn * 2 + 1;
@@ -53,14 +55,17 @@ impl Worker {
                 self.fail("open: its session is gone");
                 continue;
             }
-            if let Err(name) = self.open_stream(index) {
-                tries += 1;
-                self.fail(name);
+            match self.open_stream(index) {
+                Ok(stream) => self.streams[place(stream)].due_times.extend(due),
+                Err(name) => {
+                    tries += 1;
+                    self.fail(name);
+                }
             }
         }
     }
 
-    pub(super) fn open_stream(&mut self, index: usize) -> Result<(), &'static str> {
+    pub(super) fn open_stream(&mut self, index: usize) -> Result<u32, &'static str> {
         let window = self.plan.traffic.window_bytes;
         let is_sealed = self.plan.traffic.payload == Payload::Sealed;
         let partner = self.sessions[place(self.sessions[index].partner)].key;
@@ -114,7 +119,7 @@ impl Worker {
         self.sessions[index].dialed.insert(id, stream);
         self.opening += 1;
         self.mark_dirty(index);
-        Ok(())
+        Ok(stream)
     }
 
     /// The other side opens a stream.
@@ -256,8 +261,8 @@ impl Worker {
         }
         bump(&self.shared.streams_up);
         if self.plan.scenario == Scenario::Opens {
-            let took = self.now.saturating_since(started);
-            self.tally.latencies.service.record(took);
+            let due = self.streams[place(stream)].due_times.pop_front();
+            self.tally.timed(due, started, self.now);
             self.send_fin(stream);
         } else {
             self.opening -= 1;
@@ -332,8 +337,6 @@ impl Worker {
 
     /// Makes a dialed stream one that messages are sent on.
     pub(super) fn add_sender(&mut self, stream: u32) {
-        let ordinal = u64::try_from(self.senders.len()).unwrap_or(u64::MAX);
-        self.streams[place(stream)].ordinal = ordinal;
         self.senders.push(stream);
     }
 

@@ -246,7 +246,6 @@ impl Worker {
         if !self.is_ready(&self.streams[place(index)]) {
             return;
         }
-        let due = self.due_of(&self.streams[place(index)]);
         let now = self.now;
         let mode = self.plan.traffic.mode;
         let is_plain = self.memory.shape.header_bytes == 0;
@@ -256,7 +255,7 @@ impl Worker {
             Some(head) if !stream.is_dialer => head,
             _ => Head {
                 sequence: stream.sent,
-                due: due.unwrap_or(now),
+                due: stream.due_times.pop_front().unwrap_or(now),
                 sent: now,
             },
         };
@@ -271,6 +270,7 @@ impl Worker {
             if stream.due != u64::MAX {
                 stream.due -= 1;
             }
+            self.backlog = self.backlog.saturating_sub(1);
         }
         if self.memory.shape.is_large {
             let frame = self.memory.large(stream, head, &self.filling);
@@ -283,13 +283,6 @@ impl Worker {
             stream.is_ready = true;
             self.sessions[place(stream.session)].ready.push_back(index);
         }
-    }
-
-    /// Returns when a stream's next message is due by the clock.
-    #[inline]
-    fn due_of(&self, stream: &Stream) -> Option<ringway_proto::time::Now> {
-        let schedule = self.schedule?;
-        Some(schedule.due_at(schedule.number_of(stream.ordinal, stream.sent)))
     }
 
     pub(super) fn on_sent(&mut self, slot: Slot, batch: Sending, result: Result<u32, i32>) {

@@ -74,6 +74,8 @@ pub(super) struct Session {
     pub(super) key: PublicKey,
     /// When the present connection was begun.
     pub(super) started: Now,
+    /// When its present connection was due, if there is a clock.
+    pub(super) due: Option<Now>,
     /// Bytes of the handshake that are not a whole message yet.
     pub(super) early: Vec<u8>,
     pub(super) crypto: Option<Box<Crypto>>,
@@ -133,6 +135,7 @@ impl Session {
             secret,
             key,
             started: Now::ZERO,
+            due: None,
             early: Vec::new(),
             crypto: None,
             request: None,
@@ -249,10 +252,10 @@ pub(super) struct Stream {
     pub(super) credit: u32,
     /// Bytes received since the last grant.
     pub(super) ungranted: u32,
-    /// Place among the dialed streams of this thread; decides the due times.
-    pub(super) ordinal: u64,
     /// Messages due and not sent.
     pub(super) due: u64,
+    /// When they were due, if there is a clock.
+    pub(super) due_times: VecDeque<Now>,
     /// Messages sent.
     pub(super) sent: u64,
     /// A message is on its way there or back.
@@ -287,7 +290,7 @@ impl Stream {
             stage,
             credit,
             ungranted: 0,
-            ordinal: 0,
+            due_times: VecDeque::new(),
             due: 0,
             sent: 0,
             is_waiting: false,

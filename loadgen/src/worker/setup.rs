@@ -39,7 +39,11 @@ impl Worker {
             return;
         }
         for index in 0..self.sessions.len() {
+            if !self.due.is_any() {
+                return;
+            }
             if matches!(self.sessions[index].step, Step::Idle) {
+                self.sessions[index].due = self.due.take();
                 self.connect(index);
             }
         }
@@ -108,7 +112,13 @@ impl Worker {
         self.bind_slot(slot, index);
         if self.sessions[index].is_plain() {
             self.connecting -= 1;
-            self.plain_up(index);
+            if self.plan.scenario == Scenario::Plain {
+                self.plain_up(index);
+            } else {
+                // A connection is all there is to a plain session without messages.
+                self.sessions[index].step = Step::Live;
+                self.on_live(index);
+            }
             return;
         }
         if self.sessions[index].part == Part::Loiterer {
@@ -249,8 +259,8 @@ impl Worker {
         }
         bump(&self.shared.sessions_up);
         if self.plan.scenario == Scenario::Handshakes {
-            let took = self.now.saturating_since(self.sessions[index].started);
-            self.tally.latencies.service.record(took);
+            let session = &self.sessions[index];
+            self.tally.timed(session.due, session.started, self.now);
             self.tally.rounds += 1;
             self.shared.rounds.fetch_add(1, Ordering::Relaxed);
             self.end_session(index);

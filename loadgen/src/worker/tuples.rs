@@ -5,8 +5,8 @@
 //!
 //! | who chooses the port | how | reach |
 //! |---|---|---|
-//! | the kernel | `IP_BIND_ADDRESS_NO_PORT`, and `IP_LOCAL_PORT_RANGE` with the thread's slice | the host's `ip_local_port_range` |
-//! | this book | bind to address and port | any port from 1 to 65,535 |
+//! | the kernel | no port at the bind; `IP_LOCAL_PORT_RANGE`: the thread's slice | the host's range |
+//! | this book | bind to address and port | any port |
 //!
 //! A port of the book is free again when its socket is closed, since the generator's sockets end with a
 //! reset; one that ends with FIN rests as long as its `TIME_WAIT`.

@@ -82,7 +82,7 @@ fn cycles_by_the_clock_count_from_when_they_were_due() {
     let (set, relay) = relay(1);
     let mut plan = churn(relay, 0);
     plan.churn.cycles = None;
-    plan.churn.rate = Some(200);
+    plan.pace = Some(constant(200));
     plan.churn.phases = vec![KillPhase::Idle];
     let outcome = complete(&plan);
     let latencies = &outcome.tally.latencies;

@@ -1,0 +1,222 @@
+//! The generator against its own null server, and against servers that are no good.
+//!
+//! Here: plain connections. Not here: the relay (`relay`), figures.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use ringway_loadgen::null_server::NullServer;
+use ringway_loadgen::plan::{
+    Arrivals, Churn, End, Host, Mode, Pace, Payload, Placement, Plan, PortChoice, Scenario, Shape,
+    Slow, Target, Traffic,
+};
+use ringway_loadgen::report::{Verdict, document};
+use ringway_loadgen::run::{Outcome, run};
+use ringway_loadgen::sources::Sources;
+use ringway_proto::limits::WINDOW_INITIAL;
+
+/// A server that ends with its owner.
+struct Served {
+    address: SocketAddr,
+    interrupt: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<Result<(), String>>>,
+}
+
+impl Served {
+    fn start(threads: u32) -> Self {
+        let interrupt = Arc::new(AtomicBool::new(false));
+        let server = NullServer {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            threads,
+            cpus: Vec::new(),
+            sockets_max: 1_024,
+        };
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let flag = Arc::clone(&interrupt);
+        let thread = thread::spawn(move || {
+            server.run(&flag, |address| {
+                sender.send(address).expect("the test waits");
+            })
+        });
+        Self {
+            address: receiver.recv().expect("the server listens"),
+            interrupt,
+            thread: Some(thread),
+        }
+    }
+
+    fn end(mut self) {
+        self.interrupt.store(true, Ordering::Release);
+        let ended = self
+            .thread
+            .take()
+            .expect("it runs")
+            .join()
+            .expect("no panic");
+        assert_eq!(ended, Ok(()));
+    }
+}
+
+fn plan(scenario: Scenario, server: SocketAddr) -> Plan {
+    Plan {
+        scenario,
+        target: Target::Tcp(server),
+        sessions: 32,
+        streams: 1,
+        traffic: Traffic {
+            mode: Mode::PingPong,
+            payload: Payload::Opaque,
+            message_bytes: 64,
+            window_bytes: WINDOW_INITIAL,
+            verify: true,
+        },
+        pace: None,
+        seed: 1,
+        concurrency: 16,
+        placement: Placement {
+            threads: 2,
+            cpus: Vec::new(),
+            sources: Sources::default(),
+            ports: None,
+            port_choice: PortChoice::Kernel,
+            congestion: None,
+            is_spinning: false,
+        },
+        warmup: Duration::from_millis(50),
+        duration: Duration::from_millis(300),
+        relay_pid: None,
+        admin: None,
+        lag_percent_max: 1_000,
+        churn: Churn::default(),
+        slow: Slow::default(),
+    }
+}
+
+fn carry_out(plan: &Plan) -> Outcome {
+    plan.check(&Host::look()).expect("a possible plan");
+    run(plan, &AtomicBool::new(false), &mut |_| {}).expect("a result")
+}
+
+#[test]
+fn messages_come_back_changed_by_nothing() {
+    let server = Served::start(2);
+    for message_bytes in [24, 64, 5_000, 65_536] {
+        let mut plan = plan(Scenario::Plain, server.address);
+        plan.traffic.message_bytes = message_bytes;
+        let outcome = carry_out(&plan);
+        assert_eq!(Verdict::of(&outcome), Verdict::Good, "{:?}", outcome.tally);
+        assert!(outcome.tally.rounds > 0);
+        assert_eq!(outcome.tally.messages_sent, outcome.tally.messages_received);
+    }
+    server.end();
+}
+
+#[test]
+fn connections_come_and_go_by_the_clock_or_as_fast_as_they_can() {
+    let server = Served::start(1);
+    for (pace, end) in [
+        (None, End::Rst),
+        (None, End::Fin),
+        (
+            Some(Pace {
+                shape: Shape::Constant(200),
+                arrivals: Arrivals::Poisson,
+            }),
+            End::Rst,
+        ),
+    ] {
+        let mut plan = plan(Scenario::Handshakes, server.address);
+        plan.churn.end = end;
+        plan.pace = pace;
+        let outcome = carry_out(&plan);
+        // On a busy machine the generator may be late, and says so.
+        assert!(
+            matches!(
+                Verdict::of(&outcome),
+                Verdict::Good | Verdict::Untrustworthy
+            ),
+            "{:?}",
+            outcome.tally
+        );
+        assert!(outcome.tally.rounds > 0);
+        let text = document(&plan, &outcome, &ringway_loadgen::machine::Machine::look());
+        assert!(text.contains("\"scenario\": \"connects\""), "{text}");
+    }
+    server.end();
+}
+
+#[test]
+fn plain_connections_stand() {
+    let server = Served::start(1);
+    let outcome = carry_out(&plan(Scenario::Idle, server.address));
+    assert_eq!(Verdict::of(&outcome), Verdict::Good);
+    server.end();
+}
+
+#[test]
+fn a_server_that_closes_or_lies_is_reported() {
+    for lies in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&is_over);
+        let server = thread::spawn(move || {
+            while let Ok((mut socket, _)) = listener.accept() {
+                if flag.load(Ordering::Acquire) {
+                    return;
+                }
+                thread::spawn(move || {
+                    let mut message = [0; 64];
+                    while lies && socket.read_exact(&mut message).is_ok() {
+                        // One bit of what is compared.
+                        message[40] ^= 1;
+                        if socket.write_all(&message).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        let outcome = run(
+            &plan(Scenario::Plain, address),
+            &AtomicBool::new(false),
+            &mut |_| {},
+        );
+        let names: Vec<String> = match outcome {
+            Ok(outcome) => {
+                assert_eq!(Verdict::of(&outcome), Verdict::Failed);
+                outcome
+                    .tally
+                    .failures
+                    .iter()
+                    .map(|(name, _)| name.to_owned())
+                    .collect()
+            }
+            Err(error) => vec![error.to_string()],
+        };
+        if lies {
+            assert!(
+                names.iter().any(|name| name.contains("changed on the way")),
+                "{names:?}"
+            );
+        } else {
+            assert!(!names.is_empty());
+        }
+        is_over.store(true, Ordering::Release);
+        drop(TcpStream::connect(address));
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn bulk_without_a_counting_end_is_refused() {
+    let mut plan = plan(Scenario::Plain, "127.0.0.1:9".parse().unwrap());
+    plan.traffic.mode = Mode::Bulk;
+    let error = plan.check(&Host::look()).unwrap_err().to_string();
+    assert!(error.contains("null-server"), "{error}");
+}
