@@ -357,6 +357,10 @@ struct Common {
     /// Write the result as JSON to this file ('-' for standard output)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write all files of the run to this directory, second by second: latency.hlog, intervals.jsonl,
+    /// and at the end run.json and *.hgrm
+    #[arg(long, value_name = "DIRECTORY")]
+    out: Option<PathBuf>,
 }
 
 impl Command {
@@ -430,7 +434,17 @@ impl Command {
     /// Returns where the JSON goes.
     #[must_use]
     pub fn json(&self) -> Option<&PathBuf> {
-        let common = match self {
+        self.common().json.as_ref()
+    }
+
+    /// Returns the directory of the run's files.
+    #[must_use]
+    pub fn out(&self) -> Option<&PathBuf> {
+        self.common().out.as_ref()
+    }
+
+    fn common(&self) -> &Common {
+        match self {
             Self::Steady(flags) => &flags.common,
             Self::Handshakes(flags) => &flags.common,
             Self::Opens(flags) => &flags.common,
@@ -440,8 +454,7 @@ impl Command {
             Self::Churn(flags) => &flags.common,
             Self::Slowloris(flags) => &flags.common,
             Self::SlowReader(flags) => &flags.common,
-        };
-        common.json.as_ref()
+        }
     }
 }
 

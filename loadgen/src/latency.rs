@@ -45,6 +45,19 @@ impl Times {
         }
     }
 
+    /// Returns the values of a histogram that was read back; what is longer than a minute counts as one.
+    #[must_use]
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let mut times = Self::new();
+        for value in histogram.iter_recorded() {
+            let nanos = value.value_iterated_to();
+            times
+                .histogram
+                .saturating_record_n(nanos.clamp(1, LONGEST_NS), value.count_at_value());
+        }
+        times
+    }
+
     /// Counts one time.
     #[inline]
     pub fn record(&mut self, time: Duration) {

@@ -12,15 +12,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use mimalloc::MiMalloc;
 use ringway_loadgen::cli::{Cli, Command, Task};
+use ringway_loadgen::intervals::Interval;
 use ringway_loadgen::machine::Machine;
 use ringway_loadgen::null_server::NullServer;
 use ringway_loadgen::plan::{Host, Plan};
+use ringway_loadgen::recording::Recording;
 use ringway_loadgen::report::{self, Verdict};
 use ringway_loadgen::run::{self, News, Outcome, Progress, RunError};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// First line of a log.
+const TITLE: &str = concat!("ringway-loadgen ", env!("CARGO_PKG_VERSION"));
 /// The run failed.
 const FAILED: u8 = 1;
 /// The plan makes no sense.
@@ -42,12 +46,20 @@ fn main() -> ExitCode {
         }
         return ExitCode::from(REFUSED);
     }
+    let recording = match command.out().map(|out| Recording::create(out, TITLE)) {
+        None => None,
+        Some(Ok(recording)) => Some(recording),
+        Some(Err(error)) => {
+            complain(&format!("--out: {error}"));
+            return ExitCode::from(REFUSED);
+        }
+    };
     watch_interrupts(&interrupt);
-    let mut reporter = Reporter::new();
+    let mut reporter = Reporter::new(recording);
     let result = run::run(&plan, &interrupt, &mut |news| reporter.tell(&news));
     reporter.clear();
     match result {
-        Ok(outcome) => finish(&command, &plan, &outcome),
+        Ok(outcome) => finish(&command, &plan, &outcome, reporter.recording.take()),
         Err(error) => {
             complain(&error.to_string());
             if let RunError::Setup { failures, .. } = &error {
@@ -77,7 +89,12 @@ fn serve(server: &NullServer, interrupt: &AtomicBool) -> ExitCode {
 }
 
 /// Shows and writes the result; returns the exit status.
-fn finish(command: &Command, plan: &Plan, outcome: &Outcome) -> ExitCode {
+fn finish(
+    command: &Command,
+    plan: &Plan,
+    outcome: &Outcome,
+    recording: Option<Recording>,
+) -> ExitCode {
     let machine = Machine::look();
     let document = report::document(plan, outcome, &machine);
     let to_stdout = command.json().is_some_and(|path| path == Path::new("-"));
@@ -96,10 +113,22 @@ fn finish(command: &Command, plan: &Plan, outcome: &Outcome) -> ExitCode {
     for (name, count) in outcome.tally.failures.iter() {
         complain(&format!("{count} x {name}"));
     }
+    // A recording that could not go on has said so, and is gone.
+    let is_recorded = match recording.map(|it| it.finish(&document, &outcome.tally.latencies)) {
+        None => command.out().is_none(),
+        Some(Ok(())) => true,
+        Some(Err(error)) => {
+            complain(&format!("--out: {error}"));
+            false
+        }
+    };
     if let Some(path) = command.json().filter(|_| !to_stdout)
         && let Err(error) = fs::write(path, document + "\n")
     {
         complain(&format!("cannot write {}: {error}", path.display()));
+        return ExitCode::from(FAILED);
+    }
+    if !is_recorded {
         return ExitCode::from(FAILED);
     }
     ExitCode::from(Verdict::of(outcome).status())
@@ -143,11 +172,13 @@ struct Reporter {
     is_terminal: bool,
     is_shown: bool,
     last: Progress,
+    recording: Option<Recording>,
 }
 
 impl Reporter {
-    fn new() -> Self {
+    fn new(recording: Option<Recording>) -> Self {
         Self {
+            recording,
             is_terminal: io::stderr().is_terminal(),
             is_shown: false,
             last: Progress::default(),
@@ -156,12 +187,25 @@ impl Reporter {
 
     fn tell(&mut self, news: &News<'_>) {
         let line = match news {
+            News::Interval(interval) => return self.record(interval),
             News::Progress(progress) => return self.show(*progress),
             News::Round(round) => report::round_line(round),
             News::Window(number, window) => report::window_line(*number, window),
         };
         self.clear();
         drop(writeln!(io::stderr().lock(), "{line}"));
+    }
+
+    /// Writes an interval; the first one that cannot be written is the last.
+    fn record(&mut self, interval: &Interval) {
+        let result = self.recording.as_mut().map(|it| it.interval(interval));
+        if let Some(Err(error)) = result {
+            self.recording = None;
+            self.clear();
+            complain(&format!(
+                "--out: {error}; the run goes on without its files"
+            ));
+        }
     }
 
     fn show(&mut self, progress: Progress) {

@@ -4,7 +4,7 @@
 //! hosts. Not here: anything that a relay does.
 //!
 //! Bound: a connection whose peer does not read has one batch in flight and one that waits; past
-//! [`WAITING_BYTES_MAX`] it is closed, since its receive memory is everybody's.
+//! 4 MiB it is closed, since its receive memory is everybody's.
 
 use std::io;
 use std::net::SocketAddr;

@@ -10,13 +10,13 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Clock ticks a second in `/proc/PID/stat`: `USER_HZ` is 100 on every Linux architecture in use.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// One look at a process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSample {
     /// Processor time of its present threads.
     pub cpu_ns: u64,

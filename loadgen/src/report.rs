@@ -9,6 +9,8 @@ pub use self::findings::{round_line, window_line};
 pub use self::json::document;
 pub use self::text::{line, table};
 
+pub mod hgrm;
+
 mod findings;
 mod json;
 mod text;

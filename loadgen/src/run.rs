@@ -17,12 +17,14 @@ use ringway_shards::ring::Waker;
 use crate::books::Books;
 use crate::failures::Failures;
 use crate::findings::{Findings, Round, Window};
+use crate::intervals::{Collector, Interval};
 use crate::plan::{Plan, Scenario};
 use crate::process::ProcessSample;
 use crate::shared::{Phase, Shared};
 use crate::tally::Tally;
 use crate::worker::{Worker, WorkerError};
 
+mod intervals;
 mod loiters;
 mod outcome;
 mod rounds;
@@ -50,6 +52,8 @@ pub struct Outcome {
 pub enum News<'a> {
     /// Where it is, about once a second.
     Progress(Progress),
+    /// An interval of the time that counts has ended.
+    Interval(&'a Interval),
     /// A round of a churn has ended.
     Round(&'a Round),
     /// A window of slow readers has ended; its number, from 1.
@@ -131,6 +135,9 @@ pub fn run(
         shared: Arc::new(Shared::new(line)),
         threads: Vec::new(),
         wakers: Vec::new(),
+        collector: Collector::new(usize::try_from(plan.placement.threads).unwrap_or(0)),
+        clock: None,
+        skips_sockets: false,
         before: None,
         books: None,
         interrupt,
@@ -148,6 +155,7 @@ pub fn run(
     }
     let result = run.conduct();
     let tally = run.stop();
+    run.tell_the_rest();
     let tally = tally.map_err(|error| RunError::Worker(error.to_string()))?;
     let middle = match result {
         Ok(middle) => middle,
@@ -165,6 +173,11 @@ struct Run<'a> {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Result<Tally, WorkerError>>>,
     wakers: Vec<Waker>,
+    collector: Collector,
+    /// When counting began, and when the present interval did.
+    clock: Option<(Instant, Instant)>,
+    /// The kernel's list of sockets has become too long to be read each second.
+    skips_sockets: bool,
     before: Option<ProcessSample>,
     /// Before the first connection.
     books: Option<Books>,
@@ -205,8 +218,9 @@ impl Run<'_> {
         for index in 0..self.plan.placement.threads {
             let (plan, shared) = (Arc::clone(&self.plan), Arc::clone(&self.shared));
             let (sender, receiver) = mpsc::sync_channel(1);
+            let parts = self.collector.sender();
             let body = move || {
-                let worker = Worker::new(&plan, &shared, index)?;
+                let worker = Worker::new(&plan, &shared, index, parts)?;
                 // The conductor may have given up meanwhile; the worker then sees the phase.
                 drop(sender.send(worker.waker()));
                 worker.run()
@@ -250,6 +264,7 @@ impl Run<'_> {
         let is_warm = self.pass(plan.warmup);
         self.enter(Phase::Measure);
         let start = self.look()?;
+        self.clock = Some((Instant::now(), Instant::now()));
         let mut special = match plan.scenario {
             Scenario::Churn => self.conduct_rounds()?,
             Scenario::Slowloris => self.conduct_loiters()?,
@@ -269,6 +284,7 @@ impl Run<'_> {
             special.problems.push(error.to_string());
             None
         });
+        self.end_interval();
         self.enter(Phase::Drain);
         self.drain();
         Ok(Middle {
@@ -337,6 +353,7 @@ impl Run<'_> {
                 let progress = self.progress();
                 (self.report)(News::Progress(progress));
             }
+            self.look_at_clock();
             // Long sleeps: on few cores a conductor that looks often disturbs what it measures.
             thread::sleep(left.min(PASS_TIME));
         }

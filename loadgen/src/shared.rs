@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) rounds: AtomicU64,
     /// Stream bytes received since the start.
     pub(crate) bytes_received: AtomicU64,
+    /// Number of the present interval; a worker that sees a new one hands over what it measured.
+    tick: AtomicU32,
     /// Workers that have nothing on its way any more.
     pub(crate) workers_drained: AtomicU32,
     /// Number of the present gate; the conductor opens and closes rounds and windows with it. Odd in a
@@ -96,6 +98,7 @@ impl Shared {
             messages_received: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
+            tick: AtomicU32::new(0),
             workers_drained: AtomicU32::new(0),
             gate: AtomicU32::new(0),
             workers_exhausted: AtomicU32::new(0),
@@ -127,6 +130,16 @@ impl Shared {
 
     pub(crate) fn set_gate(&self, gate: u32) {
         self.gate.fetch_max(gate, Ordering::AcqRel);
+    }
+
+    /// Returns the number of the present interval.
+    #[inline]
+    pub(crate) fn tick(&self) -> u32 {
+        self.tick.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_tick(&self, tick: u32) {
+        self.tick.fetch_max(tick, Ordering::AcqRel);
     }
 
     pub(crate) fn enter(&self, phase: Phase) {

@@ -12,6 +12,7 @@
 
 mod churn;
 mod due;
+mod handover;
 mod ids;
 mod input;
 mod loiter;
@@ -24,8 +25,8 @@ mod tuples;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use ringway_proto::time::Now;
@@ -37,10 +38,12 @@ use ringway_shards::ring::{
 
 use self::churn::Cycles;
 use self::due::Due;
+use self::handover::Handover;
 use self::loiter::Loiters;
 use self::session::{Part, Session, SlowState, Step, Stream};
 use self::slow::SlowPairs;
 use self::tuples::Tuples;
+use crate::intervals::Contribution;
 use crate::payload::{Filling, HEAD_LEN};
 use crate::plan::{End, Mode, Placement, Plan, PortChoice, STANDING, Scenario, Target};
 use crate::process;
@@ -106,7 +109,9 @@ pub(crate) struct Worker {
     measured_from: Now,
     cpu_from: Duration,
     is_drained: bool,
+    /// What was measured since the last interval ended, and totals.
     tally: Tally,
+    handover: Handover,
     /// What `shared` knows of the tally: messages sent, received, bytes.
     published: [u64; 3],
 }
@@ -117,6 +122,7 @@ impl Worker {
         plan: &Arc<Plan>,
         shared: &Arc<Shared>,
         index: u32,
+        sender: mpsc::Sender<Contribution>,
     ) -> Result<Self, WorkerError> {
         pin(plan, index)?;
         let sockets_max = plan.sockets_per_thread();
@@ -166,6 +172,7 @@ impl Worker {
             cpu_from: Duration::ZERO,
             is_drained: false,
             tally: Tally::default(),
+            handover: Handover::new(sender),
             published: [0; 3],
             plan: Arc::clone(plan),
             shared: Arc::clone(shared),
@@ -184,6 +191,7 @@ impl Worker {
         let mut completions = Vec::new();
         loop {
             let phase = self.shared.phase();
+            self.hand_over_if_asked();
             while self.phase < phase {
                 self.advance_phase();
             }
@@ -234,6 +242,7 @@ impl Worker {
             }
             Phase::Warmup => {
                 self.tally.begin();
+                self.handover.begin();
                 self.measured_from = self.now;
                 self.cpu_from = process::thread_cpu();
                 Phase::Measure
@@ -245,6 +254,7 @@ impl Worker {
             }
             Phase::Drain | Phase::Close => {
                 self.finish_tally();
+                self.hand_over_the_rest();
                 Phase::Close
             }
         };

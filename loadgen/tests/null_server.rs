@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -15,6 +16,7 @@ use ringway_loadgen::plan::{
     Arrivals, Churn, End, Host, Mode, Pace, Payload, Placement, Plan, PortChoice, Scenario, Shape,
     Slow, Target, Traffic,
 };
+use ringway_loadgen::recording::Recorded;
 use ringway_loadgen::report::{Verdict, document};
 use ringway_loadgen::run::{Outcome, run};
 use ringway_loadgen::sources::Sources;
@@ -219,4 +221,49 @@ fn bulk_without_a_counting_end_is_refused() {
     plan.traffic.mode = Mode::Bulk;
     let error = plan.check(&Host::look()).unwrap_err().to_string();
     assert!(error.contains("null-server"), "{error}");
+}
+
+#[test]
+fn a_recorded_run_adds_up_and_is_not_written_over() {
+    let server = Served::start(1);
+    let home = tempfile::tempdir().unwrap();
+    let out = home.path().join("out");
+    let json = home.path().join("run.json");
+    let call = |rate: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway-loadgen"));
+        command
+            .args(["plain", "--mode", "ping-pong", "--message-size", "64"])
+            .args(["--tcp", &server.address.to_string()])
+            .args(["--rate", rate, "--duration", "1500ms", "--warmup", "100ms"])
+            .args(["--lag-max", "100000", "--out"])
+            .arg(&out)
+            .arg("--json")
+            .arg(&json);
+        command.output().unwrap()
+    };
+    let done = call("burst:200,2000,300ms,50ms");
+    assert!(done.status.success(), "{done:?}");
+    let recorded = Recorded::read(&out).unwrap();
+    assert_eq!(recorded.run["schema"], "ringway-loadgen/2");
+    assert_eq!(recorded.run["plan"]["rate"], "burst:200,2000,300ms,50ms");
+    // One interval of a second, one of what was left, one of what came while the run drained.
+    assert!(
+        recorded.intervals.len() >= 2,
+        "{}",
+        recorded.intervals.len()
+    );
+    let rounds: u64 = recorded.intervals.iter().map(|(row, _)| row.rounds).sum();
+    assert_eq!(recorded.run["counts"]["rounds"], rounds);
+    let latencies = recorded.latencies();
+    let written = &recorded.run["latencies"]["response"];
+    assert_eq!(written["count"], latencies.response.count());
+    assert_eq!(written["p99_ns"], latencies.response.summary().p99_ns);
+    let files = [json.clone(), out.join("run.json")];
+    let written = files.map(|path| std::fs::read_to_string(path).unwrap());
+    assert!(written[0] == written[1], "two documents");
+    let again = call("10");
+    assert_eq!(again.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(said.contains("holds a result already"), "{said}");
+    server.end();
 }

@@ -29,7 +29,7 @@ pub fn table(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
     } else if !matches!(plan.scenario, Scenario::Idle | Scenario::Slowloris) {
         let name = match plan.scenario {
             Scenario::Churn => "cycles",
-            scenario => scenario.name(),
+            _ => plan.name(),
         };
         say(format!(
             "throughput     {} {name}/s",
@@ -67,7 +67,7 @@ pub fn line(plan: &Plan, outcome: &Outcome) -> String {
     let mut out = format!(
         "scenario={} verdict={} seconds={:.2} bytes_per_second={:.0} messages_per_second={:.0} \
          rounds_per_second={:.0}",
-        plan.scenario.name(),
+        plan.name(),
         Verdict::of(outcome).word(),
         figures.seconds,
         figures.bytes_per_second,
@@ -117,7 +117,7 @@ pub fn line(plan: &Plan, outcome: &Outcome) -> String {
 }
 
 fn title(plan: &Plan) -> String {
-    let name = plan.scenario.name();
+    let name = plan.name();
     let sessions = plan.sessions;
     match plan.scenario {
         Scenario::Plain | Scenario::SlowReader | Scenario::Steady => {

@@ -56,6 +56,7 @@ impl Run<'_> {
                 told = Instant::now();
                 (self.report)(News::Progress(progress));
             }
+            self.look_at_clock();
             thread::sleep(LOOK_TIME);
         }
         let before = self.before.map(|sample| sample.rss_bytes);

@@ -104,6 +104,7 @@ impl Run<'_> {
                 told = Instant::now();
                 (self.report)(News::Progress(progress));
             }
+            self.look_at_clock();
             thread::sleep(ROUND_POLL_TIME);
         }
     }

@@ -1,0 +1,400 @@
+//! The files of a run: written while it goes on, so that a run that is killed leaves what it saw.
+//!
+//! | file | what |
+//! |---|---|
+//! | `latency.hlog` | the three histograms of each interval, by tag; `HdrHistogram` log format 1.3 |
+//! | `intervals.jsonl` | the numbers of each interval, a JSON object a line |
+//! | `run.json` | the result; written last, so a directory without it is of a run that did not end |
+//! | `response.hgrm`, `service.hgrm`, `lag.hgrm` | percentiles of the whole run |
+//! | `report.html` | all of it for a browser |
+//!
+//! Here: writing and reading them. Not here: what they show (`report`).
+//!
+//! Bound: some 10 KiB an interval on disk; memory does not grow with the run.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::interval_log::{
+    IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag,
+};
+use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
+use serde::{Deserialize, Serialize};
+
+use crate::intervals::Interval;
+use crate::latency::{Latencies, Times};
+use crate::process::ProcessSample;
+use crate::report::hgrm;
+
+/// Files of a recording.
+pub const LOG: &str = "latency.hlog";
+/// See [`LOG`].
+pub const ROWS: &str = "intervals.jsonl";
+/// See [`LOG`].
+pub const RUN: &str = "run.json";
+/// See [`LOG`].
+pub const PAGE: &str = "report.html";
+
+/// Tags of the log, in the order of [`Latencies`].
+pub const TAGS: [&str; 3] = ["response", "service", "lag"];
+
+/// What a log's largest values are divided by: they are shown in milliseconds.
+const MAX_DIVISOR: f64 = 1e6;
+/// Bytes of a file that is read back.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Why a recording cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordingError {
+    /// A file cannot be written or read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is a result already.
+    #[error("{} holds a result already: name another directory, or remove it", .0.display())]
+    Exists(PathBuf),
+    /// A file is not what it should be.
+    #[error("{}: {why}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A recording that is being written.
+#[derive(Debug)]
+pub struct Recording {
+    directory: PathBuf,
+    log: BufWriter<File>,
+    rows: BufWriter<File>,
+    started: Option<SystemTime>,
+}
+
+/// The numbers of an interval.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Seconds from when it began to count.
+    pub start_seconds: f64,
+    /// How long it is.
+    pub length_seconds: f64,
+    /// Messages that arrived.
+    pub messages: u64,
+    /// Stream bytes that arrived.
+    pub bytes: u64,
+    /// Handshakes, opens, connects or round trips that ended.
+    pub rounds: u64,
+    /// Sessions that stood at its end.
+    pub sessions: u32,
+    /// Streams that were open.
+    pub streams: u32,
+    /// Things that had gone wrong since the start of the run.
+    pub failures: u64,
+    /// The relay's process at its end.
+    pub relay: Option<ProcessSample>,
+    /// The kernel's sockets at its end, by side and state.
+    pub sockets: Option<Sockets>,
+}
+
+/// The kernel's sockets by state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sockets {
+    /// Local end is the address that is connected to.
+    pub relay: std::collections::BTreeMap<String, u64>,
+    /// Remote end is.
+    pub generator: std::collections::BTreeMap<String, u64>,
+}
+
+/// A recording that was read back.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// `run.json`; null when the run did not come to its end.
+    pub run: serde_json::Value,
+    /// The intervals: numbers and histograms.
+    pub intervals: Vec<(Row, Latencies)>,
+}
+
+impl Recording {
+    /// Begins a recording in `directory`, which is made if need be.
+    ///
+    /// # Errors
+    /// [`RecordingError`] when it cannot be written, or holds a result.
+    pub fn create(directory: &Path, title: &str) -> Result<Self, RecordingError> {
+        fs::create_dir_all(directory).map_err(at(directory))?;
+        for name in [RUN, LOG, ROWS] {
+            if directory.join(name).exists() {
+                return Err(RecordingError::Exists(directory.to_owned()));
+            }
+        }
+        let create = |name: &str| {
+            let path = directory.join(name);
+            File::create_new(&path)
+                .map(BufWriter::new)
+                .map_err(at(&path))
+        };
+        let mut log = create(LOG)?;
+        let rows = create(ROWS)?;
+        let path = directory.join(LOG);
+        writeln!(log, "#[{title}]\n#[Histogram log format version 1.3]").map_err(at(&path))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            log,
+            rows,
+            started: None,
+        })
+    }
+
+    /// Writes an interval.
+    ///
+    /// # Errors
+    /// [`RecordingError`] when it cannot.
+    pub fn interval(&mut self, interval: &Interval) -> Result<(), RecordingError> {
+        let path = self.directory.join(LOG);
+        let lines = self.lines(interval);
+        lines
+            .and_then(|lines| self.log.write_all(&lines))
+            .and_then(|()| self.log.flush())
+            .map_err(at(&path))?;
+        let path = self.directory.join(ROWS);
+        let row = serde_json::to_string(&Row::of(interval)).unwrap_or_default();
+        writeln!(self.rows, "{row}")
+            .and_then(|()| self.rows.flush())
+            .map_err(at(&path))
+    }
+
+    /// Returns the lines of an interval; before the first one, when the time that counts began.
+    fn lines(&mut self, interval: &Interval) -> io::Result<Vec<u8>> {
+        let mut lines = Vec::new();
+        if self.started.is_none() {
+            let ago = interval.start + interval.length;
+            let now = SystemTime::now();
+            let started = now.checked_sub(ago).unwrap_or(now);
+            self.started = Some(started);
+            IntervalLogWriterBuilder::new()
+                .with_start_time(started)
+                .with_base_time(started)
+                .with_max_value_divisor(MAX_DIVISOR)
+                .begin_log_with(&mut lines, &mut V2DeflateSerializer::new())?;
+            lines.extend_from_slice(
+                b"\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\
+                  \"Interval_Compressed_Histogram\"\n",
+            );
+        }
+        let Latencies {
+            response,
+            service,
+            lag,
+        } = &interval.latencies;
+        for (name, times) in TAGS.iter().zip([response, service, lag]) {
+            let mut text = Vec::new();
+            let mut serializer = V2DeflateSerializer::new();
+            let mut writer = IntervalLogWriterBuilder::new()
+                .with_max_value_divisor(MAX_DIVISOR)
+                .begin_log_with(&mut text, &mut serializer)?;
+            writer
+                .write_histogram(
+                    times.histogram(),
+                    interval.start,
+                    interval.length,
+                    Tag::new(name),
+                )
+                .map_err(|error| io::Error::other(error.to_string()))?;
+            // Without the head that every writer begins with.
+            let line = text
+                .split(|byte| *byte == b'\n')
+                .find(|line| !line.starts_with(b"#"));
+            lines.extend_from_slice(line.unwrap_or_default());
+            lines.push(b'\n');
+        }
+        Ok(lines)
+    }
+
+    /// Writes the result of the whole run, and the page that shows it.
+    ///
+    /// # Errors
+    /// [`RecordingError`] when it cannot.
+    pub fn finish(self, document: &str, latencies: &Latencies) -> Result<(), RecordingError> {
+        let Self { directory, .. } = self;
+        let times = [&latencies.response, &latencies.service, &latencies.lag];
+        for (name, times) in TAGS.iter().zip(times) {
+            if times.count() > 0 {
+                write(&directory.join(format!("{name}.hgrm")), &hgrm::text(times))?;
+            }
+        }
+        write(&directory.join(RUN), &format!("{document}\n"))
+    }
+}
+
+impl Row {
+    fn of(interval: &Interval) -> Self {
+        let strings = |states: &std::collections::BTreeMap<&'static str, u64>| {
+            states
+                .iter()
+                .map(|(state, count)| ((*state).to_owned(), *count))
+                .collect()
+        };
+        Self {
+            start_seconds: interval.start.as_secs_f64(),
+            length_seconds: interval.length.as_secs_f64(),
+            messages: interval.messages,
+            bytes: interval.bytes,
+            rounds: interval.rounds,
+            sessions: interval.seen.sessions,
+            streams: interval.seen.streams,
+            failures: interval.seen.failures,
+            relay: interval.seen.relay,
+            sockets: interval.seen.sockets.as_ref().map(|ledger| Sockets {
+                relay: strings(&ledger.relay),
+                generator: strings(&ledger.generator),
+            }),
+        }
+    }
+}
+
+impl Recorded {
+    /// Reads a recording.
+    ///
+    /// # Errors
+    /// [`RecordingError`] when a file is missing, too large or no such file; a missing `run.json` is
+    /// none: the run did not come to its end.
+    pub fn read(directory: &Path) -> Result<Self, RecordingError> {
+        let rows = rows(&directory.join(ROWS))?;
+        let histograms = log(&directory.join(LOG))?;
+        if rows.len() != histograms.len() {
+            return Err(RecordingError::Content {
+                path: directory.join(LOG),
+                why: format!(
+                    "it has {} intervals, {ROWS} {}",
+                    histograms.len(),
+                    rows.len()
+                ),
+            });
+        }
+        let path = directory.join(RUN);
+        let run = if path.exists() {
+            let text = read(&path)?;
+            serde_json::from_str(&text).map_err(|error| RecordingError::Content {
+                path,
+                why: error.to_string(),
+            })?
+        } else {
+            serde_json::Value::Null
+        };
+        Ok(Self {
+            run,
+            intervals: rows.into_iter().zip(histograms).collect(),
+        })
+    }
+
+    /// Returns the histograms of the whole run.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        let mut sum = Latencies::default();
+        for (_, latencies) in &self.intervals {
+            sum.merge(latencies);
+        }
+        sum
+    }
+}
+
+fn rows(path: &Path) -> Result<Vec<Row>, RecordingError> {
+    let text = read(path)?;
+    let numbered = (1..).zip(text.lines());
+    numbered
+        .map(|(number, line): (u32, &str)| {
+            serde_json::from_str(line).map_err(|error| RecordingError::Content {
+                path: path.to_owned(),
+                why: format!("line {number}: {error}"),
+            })
+        })
+        .collect()
+}
+
+/// Reads the histograms of each interval of a log.
+fn log(path: &Path) -> Result<Vec<Latencies>, RecordingError> {
+    let text = read(path)?;
+    let content = |why: String| RecordingError::Content {
+        path: path.to_owned(),
+        why,
+    };
+    // The legend is for other programs.
+    let lines = text.lines().filter(|line| !line.starts_with('"'));
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let mut deserializer = Deserializer::new();
+    let mut intervals: Vec<(Duration, Latencies)> = Vec::new();
+    for entry in IntervalLogIterator::new(text.as_bytes()) {
+        let entry = entry.map_err(|error| content(format!("no interval log: {error:?}")))?;
+        let LogEntry::Interval(entry) = entry else {
+            continue;
+        };
+        let bytes = base64::Engine::decode(
+            &base64::engine::general_purpose::STANDARD,
+            entry.encoded_histogram(),
+        )
+        .map_err(|error| content(format!("a histogram is no base64: {error}")))?;
+        let histogram: Histogram<u64> = deserializer
+            .deserialize(&mut bytes.as_slice())
+            .map_err(|error| content(format!("a histogram does not open: {error}")))?;
+        let start = entry.start_timestamp();
+        if intervals.last().is_none_or(|last| last.0 != start) {
+            intervals.push((start, Latencies::default()));
+        }
+        let Some((_, latencies)) = intervals.last_mut() else {
+            continue;
+        };
+        let times = match entry.tag().as_ref().map(Tag::as_str) {
+            Some("response") => &mut latencies.response,
+            Some("service") => &mut latencies.service,
+            Some("lag") => &mut latencies.lag,
+            Some(_) | None => continue,
+        };
+        *times = Times::of(&histogram);
+    }
+    Ok(intervals
+        .into_iter()
+        .map(|(_, latencies)| latencies)
+        .collect())
+}
+
+fn read(path: &Path) -> Result<String, RecordingError> {
+    let facts = fs::metadata(path).map_err(at(path))?;
+    if !facts.is_file() || facts.len() > FILE_BYTES_MAX {
+        return Err(RecordingError::Content {
+            path: path.to_owned(),
+            why: format!("no file of at most {FILE_BYTES_MAX} bytes"),
+        });
+    }
+    fs::read_to_string(path).map_err(at(path))
+}
+
+/// Writes a file as a whole or not at all.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), RecordingError> {
+    let part = path.with_extension("part");
+    let written = File::create(&part)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&part, path));
+    written.map_err(|source| {
+        drop(fs::remove_file(&part));
+        at(path)(source)
+    })
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> RecordingError {
+    let path = path.to_owned();
+    move |source| RecordingError::File { path, source }
+}
+
+#[cfg(test)]
+mod tests;

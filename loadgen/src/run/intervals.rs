@@ -1,0 +1,84 @@
+//! When intervals end, and what is seen then.
+//!
+//! Here: the conductor's side. Not here: putting parts together (`intervals`).
+
+use std::time::{Duration, Instant};
+
+use super::{News, Run};
+use crate::intervals::Seen;
+use crate::process::ProcessSample;
+use crate::sockets::Ledger;
+
+/// Length of an interval.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Share of an interval that reading the kernel's list of sockets may take.
+const LEDGER_PART: u32 = 50;
+
+impl Run<'_> {
+    /// Ends the present interval when it is long enough, and tells those that are complete.
+    pub(super) fn look_at_clock(&mut self) {
+        if self
+            .clock
+            .is_some_and(|(_, start)| start.elapsed() >= INTERVAL)
+        {
+            self.end_interval();
+        }
+        while let Some(interval) = self.collector.complete() {
+            (self.report)(News::Interval(&interval));
+        }
+    }
+
+    pub(super) fn end_interval(&mut self) {
+        let Some((zero, start)) = self.clock else {
+            return;
+        };
+        let now = Instant::now();
+        let seen = self.see();
+        let tick = self.collector.end(start - zero, now - start, seen);
+        self.clock = Some((zero, now));
+        self.shared.set_tick(tick);
+        self.wake_all();
+    }
+
+    /// All threads have ended: what is left is complete, or never will be.
+    pub(super) fn tell_the_rest(&mut self) {
+        if let Some((zero, start)) = self.clock.take() {
+            // What arrived while the run drained.
+            let seen = self.see();
+            self.collector.end(start - zero, start.elapsed(), seen);
+        }
+        while let Some(interval) = self
+            .collector
+            .complete()
+            .or_else(|| self.collector.give_up())
+        {
+            (self.report)(News::Interval(&interval));
+        }
+    }
+
+    fn see(&mut self) -> Seen {
+        let progress = self.progress();
+        let relay = self
+            .plan
+            .relay_pid
+            .and_then(|pid| ProcessSample::take(pid).ok());
+        Seen {
+            sessions: progress.sessions,
+            streams: progress.streams,
+            failures: progress.failures,
+            relay,
+            sockets: self.look_at_sockets(),
+        }
+    }
+
+    /// Counts the sockets of the target, unless their number makes that a load of its own.
+    fn look_at_sockets(&mut self) -> Option<Ledger> {
+        if self.skips_sockets {
+            return None;
+        }
+        let begun = Instant::now();
+        let ledger = Ledger::take(self.plan.target.socket()).ok();
+        self.skips_sockets = begun.elapsed() > INTERVAL / LEDGER_PART;
+        ledger
+    }
+}
