@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand};
 pub use self::hostile::{ChurnFlags, SlowReaderFlags, SlowlorisFlags};
 use crate::null_server::NullServer;
 use crate::plan::{
-    Arrivals, Churn, End, Mode, Pace, Payload, Placement, Plan, PortChoice, RelayAddress, Scenario,
-    Shape, Slow, Target, Traffic,
+    Arrivals, End, Mode, Pace, Payload, Placement, Plan, PortChoice, RelayAddress, Scenario, Shape,
+    Target, Traffic,
 };
 use crate::sources::{PortRange, Source, Sources};
 
@@ -483,20 +483,7 @@ impl Span {
 impl Common {
     fn plan(&self, scenario: Scenario, target: Target) -> Plan {
         Plan {
-            scenario,
-            target,
-            sessions: 1,
-            streams: 1,
-            traffic: Traffic {
-                mode: Mode::Bulk,
-                payload: Payload::Opaque,
-                message_bytes: 16_384,
-                window_bytes: WINDOW_DEFAULT,
-                verify: false,
-            },
-            pace: None,
             seed: self.seed,
-            concurrency: 64,
             placement: Placement {
                 threads: self.threads,
                 cpus: self.cpu.clone(),
@@ -506,13 +493,10 @@ impl Common {
                 congestion: self.congestion.clone(),
                 is_spinning: self.spin,
             },
-            warmup: Duration::ZERO,
-            duration: Duration::ZERO,
             relay_pid: self.relay_pid,
-            admin: None,
             lag_percent_max: self.lag_max,
-            churn: Churn::default(),
-            slow: Slow::default(),
+            is_recorded: self.out.is_some(),
+            ..Plan::new(scenario, target)
         }
     }
 }

@@ -117,11 +117,7 @@ impl NullServer {
                 crate::process::pin(cpu)
                     .map_err(|error| format!("cannot pin to core {cpu}: {error}"))?;
             }
-            let made = Server::new(address, sockets_max);
-            let server = match made {
-                Ok(server) => server,
-                Err(why) => return Err(why),
-            };
+            let server = Server::new(address, sockets_max)?;
             let bound = server.ring.listen_address().unwrap_or(address);
             // Whoever started it waits.
             drop(sender.send((server.ring.waker(), bound)));

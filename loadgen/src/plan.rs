@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ringway_proto::key::PublicKey;
+use ringway_proto::limits::WINDOW_INITIAL;
 
 use crate::sources::{PortRange, Sources};
 
@@ -55,6 +56,8 @@ pub struct Plan {
     pub admin: Option<SocketAddr>,
     /// Lag of the schedule that makes a run untrustworthy, in percent of the median response.
     pub lag_percent_max: u32,
+    /// Whether intervals are told while it goes on.
+    pub is_recorded: bool,
     /// What only a churn has.
     pub churn: Churn,
     /// What only runs with slow peers have.
@@ -298,6 +301,45 @@ impl PortChoice {
 }
 
 impl Plan {
+    /// Returns a plan of one session on one thread that sends large messages as fast as they go, and
+    /// leaves the rest to the host.
+    #[must_use]
+    pub fn new(scenario: Scenario, target: Target) -> Self {
+        Self {
+            scenario,
+            target,
+            sessions: 1,
+            streams: 1,
+            traffic: Traffic {
+                mode: Mode::Bulk,
+                payload: Payload::Opaque,
+                message_bytes: 16_384,
+                window_bytes: WINDOW_INITIAL,
+                verify: false,
+            },
+            pace: None,
+            seed: 1,
+            concurrency: 64,
+            placement: Placement {
+                threads: 1,
+                cpus: Vec::new(),
+                sources: Sources::default(),
+                ports: None,
+                port_choice: PortChoice::Kernel,
+                congestion: None,
+                is_spinning: false,
+            },
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
+            relay_pid: None,
+            admin: None,
+            lag_percent_max: 25,
+            is_recorded: false,
+            churn: Churn::default(),
+            slow: Slow::default(),
+        }
+    }
+
     /// Returns the name of the subcommand.
     #[must_use]
     pub const fn name(&self) -> &'static str {

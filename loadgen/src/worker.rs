@@ -305,6 +305,9 @@ impl Worker {
 
     /// Hands out the messages that are due by the clock.
     fn release_due(&mut self) {
+        if self.messages.is_none() {
+            return;
+        }
         let now = self.shared.now();
         for _ in 0..RELEASE_QUANTUM {
             let Some(schedule) = &mut self.messages else {

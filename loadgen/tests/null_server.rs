@@ -12,15 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use ringway_loadgen::null_server::NullServer;
-use ringway_loadgen::plan::{
-    Arrivals, Churn, End, Host, Mode, Pace, Payload, Placement, Plan, PortChoice, Scenario, Shape,
-    Slow, Target, Traffic,
-};
+use ringway_loadgen::plan::{Arrivals, End, Host, Mode, Pace, Plan, Scenario, Shape, Target};
 use ringway_loadgen::recording::Recorded;
 use ringway_loadgen::report::{Verdict, document};
 use ringway_loadgen::run::{Outcome, run};
-use ringway_loadgen::sources::Sources;
-use ringway_proto::limits::WINDOW_INITIAL;
 
 /// A server that ends with its owner.
 struct Served {
@@ -65,38 +60,19 @@ impl Served {
 }
 
 fn plan(scenario: Scenario, server: SocketAddr) -> Plan {
-    Plan {
-        scenario,
-        target: Target::Tcp(server),
+    let mut plan = Plan {
         sessions: 32,
-        streams: 1,
-        traffic: Traffic {
-            mode: Mode::PingPong,
-            payload: Payload::Opaque,
-            message_bytes: 64,
-            window_bytes: WINDOW_INITIAL,
-            verify: true,
-        },
-        pace: None,
-        seed: 1,
         concurrency: 16,
-        placement: Placement {
-            threads: 2,
-            cpus: Vec::new(),
-            sources: Sources::default(),
-            ports: None,
-            port_choice: PortChoice::Kernel,
-            congestion: None,
-            is_spinning: false,
-        },
         warmup: Duration::from_millis(50),
         duration: Duration::from_millis(300),
-        relay_pid: None,
-        admin: None,
         lag_percent_max: 1_000,
-        churn: Churn::default(),
-        slow: Slow::default(),
-    }
+        ..Plan::new(scenario, Target::Tcp(server))
+    };
+    plan.traffic.mode = Mode::PingPong;
+    plan.traffic.message_bytes = 64;
+    plan.traffic.verify = true;
+    plan.placement.threads = 2;
+    plan
 }
 
 fn carry_out(plan: &Plan) -> Outcome {

@@ -10,8 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ringway_loadgen::plan::{
-    Arrivals, Churn, Host, Mode, Pace, Payload, Placement, Plan, PortChoice, RelayAddress,
-    Scenario, Shape, Slow, Target, Traffic,
+    Arrivals, Host, Mode, Pace, Payload, Plan, RelayAddress, Scenario, Shape, Target,
 };
 use ringway_loadgen::report::{Verdict, document};
 use ringway_loadgen::run::{News, Outcome, RunError, run};
@@ -48,38 +47,17 @@ fn constant(rate: u64) -> Pace {
 }
 
 fn plan(scenario: Scenario, relay: RelayAddress) -> Plan {
-    Plan {
-        scenario,
-        target: Target::Relay(relay),
+    let mut plan = Plan {
         sessions: 8,
         streams: 3,
-        traffic: Traffic {
-            mode: Mode::Bulk,
-            payload: Payload::Opaque,
-            message_bytes: 16_384,
-            window_bytes: WINDOW_INITIAL,
-            verify: true,
-        },
-        pace: None,
-        seed: 1,
         concurrency: 16,
-        placement: Placement {
-            threads: 1,
-            cpus: Vec::new(),
-            sources: Sources::default(),
-            ports: None,
-            port_choice: PortChoice::Kernel,
-            congestion: None,
-            is_spinning: false,
-        },
         warmup: Duration::from_millis(50),
         duration: Duration::from_millis(400),
         relay_pid: Some(std::process::id()),
-        admin: None,
-        lag_percent_max: 25,
-        churn: Churn::default(),
-        slow: Slow::default(),
-    }
+        ..Plan::new(scenario, Target::Relay(relay))
+    };
+    plan.traffic.verify = true;
+    plan
 }
 
 fn carry_out(plan: &Plan) -> Result<Outcome, RunError> {

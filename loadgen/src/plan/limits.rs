@@ -442,40 +442,15 @@ mod tests {
     };
 
     fn plan() -> Plan {
+        let target = Target::Proxy {
+            connect: "127.0.0.1:1".parse().unwrap(),
+            listen: "127.0.0.1:2".parse().unwrap(),
+        };
         Plan {
-            scenario: Scenario::Steady,
-            target: Target::Proxy {
-                connect: "127.0.0.1:1".parse().unwrap(),
-                listen: "127.0.0.1:2".parse().unwrap(),
-            },
             sessions: 16,
             streams: 4,
-            traffic: Traffic {
-                mode: Mode::Bulk,
-                payload: Payload::Opaque,
-                message_bytes: 16_384,
-                window_bytes: WINDOW_INITIAL,
-                verify: false,
-            },
-            pace: None,
-            seed: 1,
-            concurrency: 64,
-            placement: Placement {
-                threads: 1,
-                cpus: Vec::new(),
-                sources: Sources::default(),
-                ports: None,
-                port_choice: PortChoice::Kernel,
-                congestion: None,
-                is_spinning: false,
-            },
-            warmup: Duration::ZERO,
             duration: Duration::from_secs(1),
-            relay_pid: None,
-            admin: None,
-            lag_percent_max: 25,
-            churn: Churn::default(),
-            slow: Slow::default(),
+            ..Plan::new(Scenario::Steady, target)
         }
     }
 

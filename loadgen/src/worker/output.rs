@@ -253,11 +253,15 @@ impl Worker {
         let head = match stream.echo.take() {
             // An echo keeps the times of its message.
             Some(head) if !stream.is_dialer => head,
-            _ => Head {
-                sequence: stream.sent,
-                due: stream.due_times.pop_front().unwrap_or(now),
-                sent: now,
-            },
+            _ => {
+                let due = stream.due_times.pop_front();
+                self.backlog -= usize::from(due.is_some());
+                Head {
+                    sequence: stream.sent,
+                    due: due.unwrap_or(now),
+                    sent: now,
+                }
+            }
         };
         stream.sent += 1;
         // Echoes were counted when they became due; what is sent to a slow reader never arrives.
@@ -270,7 +274,6 @@ impl Worker {
             if stream.due != u64::MAX {
                 stream.due -= 1;
             }
-            self.backlog = self.backlog.saturating_sub(1);
         }
         if self.memory.shape.is_large {
             let frame = self.memory.large(stream, head, &self.filling);
