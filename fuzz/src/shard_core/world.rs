@@ -450,10 +450,10 @@ fn number(shard: usize) -> u16 {
     u16::try_from(shard).expect("two shards")
 }
 
-/// Returns one of four keys: few, so that sessions of one key meet.
-/// Keys that parties have: few, so that many have the same.
+/// Keys that parties have: few, so that sessions of one key meet.
 const KEYS: u8 = 4;
 
+/// Returns one of the keys.
 fn secret(key: u8) -> SecretKey {
     SecretKey::from_seed([0x20 + key % KEYS; 32])
 }

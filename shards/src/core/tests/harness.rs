@@ -1,24 +1,23 @@
 //! Cores, peers and the wires between them, in memory.
 
 use ::core::net::{IpAddr, SocketAddr};
-use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::{Offer, RelayIdentity};
-use ringway_proto::key::{Address, PublicKey, SecretKey};
+use ringway_proto::key::{Address, SecretKey};
 use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
 use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 
 use crate::core::{
-    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Directory, Message, Outdated,
-    Place, QueueLimits, RecvEnd, Registration, ShardCore, ShardId, Slot, Source, Timeouts,
+    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Message, QueueLimits, RecvEnd,
+    ShardCore, ShardId, Slot, Source, Timeouts,
 };
+use crate::directory::SessionDirectory;
 use crate::lease::Lease;
 use crate::ports::{PortSet, PortsConfig};
 
@@ -66,36 +65,7 @@ impl Lease for HeapLease {
     }
 }
 
-#[derive(Debug, Clone, Default)]
-pub(super) struct MapDirectory(Rc<RefCell<BTreeMap<PublicKey, Registration>>>);
-
-impl Directory for MapDirectory {
-    fn insert(
-        &self,
-        key: PublicKey,
-        registration: Registration,
-    ) -> Result<Option<Place>, Outdated> {
-        let mut map = self.0.borrow_mut();
-        if map
-            .get(&key)
-            .is_some_and(|there| registration.is_outdated_by(there))
-        {
-            return Err(Outdated);
-        }
-        Ok(map.insert(key, registration).map(|older| older.place))
-    }
-    fn remove(&self, key: &PublicKey, place: Place) {
-        let mut map = self.0.borrow_mut();
-        if map.get(key).is_some_and(|there| there.place == place) {
-            map.remove(key);
-        }
-    }
-    fn lookup(&self, key: &PublicKey) -> Option<Place> {
-        self.0.borrow().get(key).map(|there| there.place)
-    }
-}
-
-pub(super) type Core = ShardCore<HeapLease, MapDirectory>;
+pub(super) type Core = ShardCore<HeapLease, SessionDirectory>;
 
 /// One peer's connection.
 pub(super) struct Wire {
@@ -167,7 +137,7 @@ impl Harness {
     /// As `new`, with other settings.
     pub(super) fn with(shards: u16, change: impl Fn(&mut CoreConfig)) -> Self {
         let relay = secret(200);
-        let directory = MapDirectory::default();
+        let directory = SessionDirectory::default();
         let now = Now::from_nanos(1_000_000_000);
         let cores = (0..shards)
             .map(|shard| {
