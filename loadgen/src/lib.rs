@@ -8,12 +8,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod assert;
 pub mod books;
 pub mod cli;
+pub mod diff;
 pub mod failures;
 pub mod findings;
 pub mod health;
 pub mod intervals;
+pub mod knee;
 pub mod latency;
 pub mod machine;
 pub mod null_server;

@@ -152,7 +152,7 @@ impl Verdict {
 }
 
 /// Returns a count as a number to divide with; exact up to 2^53.
-fn float(count: u64) -> f64 {
+pub(crate) fn float(count: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
     let float = count as f64;
     float
