@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::compare::{DiffFlags, KneeFlags, Over};
 pub use self::hostile::{ChurnFlags, SlowReaderFlags, SlowlorisFlags};
 use crate::null_server::NullServer;
 use crate::plan::{
@@ -16,6 +17,7 @@ use crate::plan::{
 };
 use crate::sources::{PortRange, Source, Sources};
 
+mod compare;
 mod hostile;
 
 /// Load generator for Ringway relays.
@@ -35,6 +37,10 @@ pub enum Task {
     Run(Box<Command>),
     /// Serve plain connections: send back what comes, for runs that measure the generator itself.
     NullServer(NullServerFlags),
+    /// Search the highest rate, or count of sessions, that still meets an objective.
+    Knee(Box<KneeFlags>),
+    /// Compare two results: interval logs, or directories with latency.hlog and run.json.
+    Diff(DiffFlags),
 }
 
 /// Flags of `null-server`.
@@ -512,7 +518,7 @@ mod tests {
     fn plan(line: &str) -> Result<Plan, clap::Error> {
         match Cli::try_parse_from(line.split_ascii_whitespace())?.task {
             Task::Run(command) => Ok(command.plan()),
-            Task::NullServer(_) => panic!("no run"),
+            _ => panic!("no run"),
         }
     }
 

@@ -20,6 +20,8 @@ use ringway_loadgen::recording::Recording;
 use ringway_loadgen::report::{self, Verdict};
 use ringway_loadgen::run::{self, News, Outcome, Progress, RunError};
 
+mod judge;
+
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -38,6 +40,11 @@ fn main() -> ExitCode {
             watch_interrupts(&interrupt);
             return serve(&flags.server(), &interrupt);
         }
+        Task::Knee(flags) => {
+            watch_interrupts(&interrupt);
+            return judge::knee(&flags, &interrupt);
+        }
+        Task::Diff(flags) => return judge::diff(&flags),
     };
     let plan = command.plan();
     if let Err(error) = plan.check(&Host::look()) {
