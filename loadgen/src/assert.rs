@@ -1,6 +1,6 @@
 //! Asserts on the outcome of a run, written as text: `response.p99 < 5ms`.
 //!
-//! Here: the grammar `METRIC OP VALUE[UNIT]`, and whether an assert holds. Not here: measuring, and what
+//! Here: the grammar `METRIC OP VALUE[UNIT]` or `METRIC OP FACTORx PHASE`, and whether an assert holds. Not here: measuring, and what
 //! follows from an assert that does not hold.
 //!
 //! A metric that has no value in a run fails its assert: what was not measured was not kept.
@@ -20,7 +20,16 @@ pub struct Assert {
     text: String,
     metric: Metric,
     is: Relation,
-    value: f64,
+    bound: Bound,
+}
+
+/// What is compared with.
+#[derive(Debug, Clone, PartialEq)]
+enum Bound {
+    /// A number in the unit of the metric.
+    Value(f64),
+    /// So many times the same metric of another phase.
+    Times(f64, String),
 }
 
 /// What came of an assert.
@@ -30,6 +39,8 @@ pub struct Checked {
     pub text: String,
     /// What was measured, in the unit of the metric; none when the run has no such value.
     pub measured: Option<f64>,
+    /// What it was compared with; none when the other phase has no such value.
+    pub bound: Option<f64>,
     /// Whether it held.
     pub has_held: bool,
 }
@@ -38,21 +49,52 @@ impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.has_held { "held" } else { "FAILED" };
         match self.measured {
-            Some(value) => write!(f, "{word}: {} (measured {value:.3})", self.text),
+            Some(value) => {
+                write!(f, "{word}: {} (measured {value:.3}", self.text)?;
+                match self.bound {
+                    Some(bound) => write!(f, ", bound {bound:.3})"),
+                    None => write!(f, ", no bound)"),
+                }
+            }
             None => write!(f, "{word}: {} (no value)", self.text),
         }
     }
 }
 
 impl Assert {
-    /// Compares with what a run measured.
+    /// Returns the phase that it compares with.
+    #[must_use]
+    pub fn beside(&self) -> Option<&str> {
+        match &self.bound {
+            Bound::Value(_) => None,
+            Bound::Times(_, phase) => Some(phase),
+        }
+    }
+
+    /// Compares with what a run measured; an assert that compares with a phase does not hold.
     #[must_use]
     pub fn check(&self, measures: &Measures<'_>) -> Checked {
-        let measured = self.metric.measured(measures).filter(|v| v.is_finite());
+        self.check_beside(measures, None)
+    }
+
+    /// Compares with what a run measured, and with what the other phase did.
+    #[must_use]
+    pub fn check_beside(&self, measures: &Measures<'_>, other: Option<&Measures<'_>>) -> Checked {
+        let of = |measures| self.metric.measured(measures).filter(|v| v.is_finite());
+        let measured = of(measures);
+        let bound = match &self.bound {
+            Bound::Value(value) => Some(*value),
+            Bound::Times(factor, _) => other.and_then(of).map(|value| value * factor),
+        };
+        let has_held = match (measured, bound) {
+            (Some(measured), Some(bound)) => self.is.holds(measured, bound),
+            _ => false,
+        };
         Checked {
             text: self.text.clone(),
             measured,
-            has_held: measured.is_some_and(|measured| self.is.holds(measured, self.value)),
+            bound,
+            has_held,
         }
     }
 }
@@ -144,6 +186,16 @@ impl FromStr for Assert {
         let (number, unit) = split_unit(value.trim())
             .ok_or_else(|| format!("'{text}': '{}' is no number", value.trim()))?;
         let metric = metric(name.trim(), unit == "%")?;
+        if let Some(phase) = unit.strip_prefix("x ") {
+            let bound = Bound::Times(number, phase.trim().to_owned());
+            let text = text.to_owned();
+            return Ok(Self {
+                text,
+                metric,
+                is,
+                bound,
+            });
+        }
         let scale = scale(&metric, unit).ok_or_else(|| {
             let fit = match metric {
                 Metric::Time(..) => "ns, us, ms or s",
@@ -156,7 +208,7 @@ impl FromStr for Assert {
             text: text.to_owned(),
             metric,
             is,
-            value: number * scale,
+            bound: Bound::Value(number * scale),
         })
     }
 }
@@ -314,6 +366,26 @@ mod tests {
             assert_eq!((checked.measured, checked.has_held), (None, false));
             assert!(checked.to_string().contains("no value"));
         }
+    }
+
+    #[test]
+    fn a_phase_is_compared_with_another() {
+        let times = |micros| {
+            let mut latencies = Latencies::default();
+            latencies.service.record(Duration::from_micros(micros));
+            latencies
+        };
+        let (calm, storm) = (times(100), times(290));
+        let measures = |latencies| Measures::new(latencies, false, None, Numbers::new());
+        let assert: Assert = "service.p50 < 3x calm".parse().unwrap();
+        assert_eq!(assert.beside(), Some("calm"));
+        let checked = assert.check_beside(&measures(&storm), Some(&measures(&calm)));
+        assert!(checked.has_held, "{checked}");
+        let assert: Assert = "service.p50 < 2.5x calm".parse().unwrap();
+        let checked = assert.check_beside(&measures(&storm), Some(&measures(&calm)));
+        assert!(!checked.has_held, "{checked}");
+        // Without the other phase nothing is kept.
+        assert!(!assert.check(&measures(&calm)).has_held);
     }
 
     #[test]

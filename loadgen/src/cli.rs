@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::compare::{DiffFlags, KneeFlags, Over};
 pub use self::hostile::{ChurnFlags, SlowReaderFlags, SlowlorisFlags};
+pub use self::scenario::{RunFlags, ScenariosFlags};
 use crate::null_server::NullServer;
 use crate::plan::{
     Arrivals, End, Mode, Pace, Payload, Placement, Plan, PortChoice, RelayAddress, Scenario, Shape,
@@ -19,6 +20,7 @@ use crate::sources::{PortRange, Source, Sources};
 
 mod compare;
 mod hostile;
+mod scenario;
 
 /// Load generator for Ringway relays.
 #[derive(Debug, Parser)]
@@ -39,6 +41,11 @@ pub enum Task {
     NullServer(NullServerFlags),
     /// Search the highest rate, or count of sessions, that still meets an objective.
     Knee(Box<KneeFlags>),
+    /// Carry out a scenario: groups side by side over phases, with asserts.
+    #[command(name = "run")]
+    Scenario(Box<RunFlags>),
+    /// List the scenarios that come with the program, or print one.
+    Scenarios(ScenariosFlags),
     /// Compare two results: interval logs, or directories with latency.hlog and run.json.
     Diff(DiffFlags),
 }
@@ -58,6 +65,12 @@ pub struct NullServerFlags {
     /// Connections of a thread; at most the limit on open files
     #[arg(long, value_name = "COUNT", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sockets: u32,
+    /// End each connection as soon as it stands: the other side's close is then the passive one
+    #[arg(long)]
+    close: bool,
+    /// End when standard input closes too, so that the server ends with the program that started it
+    #[arg(long)]
+    pub until_stdin_closes: bool,
 }
 
 impl NullServerFlags {
@@ -69,6 +82,7 @@ impl NullServerFlags {
             threads: self.threads,
             cpus: self.cpu.clone(),
             sockets_max: self.sockets,
+            closes: self.close,
         }
     }
 }

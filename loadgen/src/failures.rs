@@ -43,6 +43,16 @@ impl Failures {
         }
     }
 
+    /// Takes out what is expected: whose names contain one of `parts`.
+    #[must_use]
+    pub fn take_expected(&mut self, parts: &[String]) -> Self {
+        let is_expected = |name: &String| parts.iter().any(|part| name.contains(part.as_str()));
+        let counts = std::mem::take(&mut self.counts);
+        let (expected, left) = counts.into_iter().partition(|(name, _)| is_expected(name));
+        self.counts = left;
+        Self { counts: expected }
+    }
+
     /// Returns the sum.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -73,6 +83,17 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_expected_is_taken_out() {
+        let mut failures = Failures::default();
+        failures.count_errno("connect", 99);
+        failures.count("session: closed by the other side");
+        let expected = failures.take_expected(&["assign requested".to_owned()]);
+        assert_eq!((expected.total(), failures.total()), (1, 1));
+        assert_eq!(failures.take_expected(&[]).total(), 0);
+        assert_eq!(failures.total(), 1);
+    }
 
     #[test]
     fn failures_add_up_by_name() {

@@ -40,6 +40,10 @@ pub struct Interval {
 /// What the conductor sees at the end of an interval.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
+    /// Number of the phase that it belongs to, from 0; 0 in a run without phases.
+    pub phase: u32,
+    /// Whether the time that counts was over: only what arrived late is in it.
+    pub is_after: bool,
     /// Sessions that stand.
     pub sessions: u32,
     /// Streams that are open.

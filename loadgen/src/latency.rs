@@ -175,6 +175,16 @@ pub struct Latencies {
 }
 
 impl Latencies {
+    /// Returns the histograms that have values, by name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Times)> {
+        let all = [
+            ("response", &self.response),
+            ("service", &self.service),
+            ("lag", &self.lag),
+        ];
+        all.into_iter().filter(|(_, times)| times.count() > 0)
+    }
+
     /// Adds what another thread measured.
     pub fn merge(&mut self, other: &Self) {
         self.response.merge(&other.response);

@@ -21,6 +21,7 @@ use ringway_loadgen::report::{self, Verdict};
 use ringway_loadgen::run::{self, News, Outcome, Progress, RunError};
 
 mod judge;
+mod scene;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
         Task::Run(command) => command,
         Task::NullServer(flags) => {
             watch_interrupts(&interrupt);
+            if flags.until_stdin_closes {
+                watch_stdin(&interrupt);
+            }
             return serve(&flags.server(), &interrupt);
         }
         Task::Knee(flags) => {
@@ -45,6 +49,11 @@ fn main() -> ExitCode {
             return judge::knee(&flags, &interrupt);
         }
         Task::Diff(flags) => return judge::diff(&flags),
+        Task::Scenarios(flags) => return scene::list(&flags),
+        Task::Scenario(flags) => {
+            watch_interrupts(&interrupt);
+            return scene::run(&flags, &interrupt);
+        }
     };
     let plan = command.plan();
     if let Err(error) = plan.check(&Host::look()) {
@@ -77,6 +86,19 @@ fn main() -> ExitCode {
             let interrupted = interrupt.load(Ordering::Acquire);
             ExitCode::from(if interrupted { 130 } else { FAILED })
         }
+    }
+}
+
+/// Sets `interrupt` when standard input closes.
+fn watch_stdin(interrupt: &Arc<AtomicBool>) {
+    let interrupt = Arc::clone(interrupt);
+    let watch = move || {
+        drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
+        interrupt.store(true, Ordering::Release);
+    };
+    let thread = std::thread::Builder::new().name("stdin".into());
+    if thread.spawn(watch).is_err() {
+        complain("no thread for standard input: its end will not be seen");
     }
 }
 

@@ -35,6 +35,8 @@ pub struct NullServer {
     pub cpus: Vec<u32>,
     /// Connections of one thread.
     pub sockets_max: u32,
+    /// Whether each connection is ended as soon as it stands.
+    pub closes: bool,
 }
 
 /// One connection.
@@ -109,7 +111,7 @@ impl NullServer {
                 .get(usize::try_from(index).unwrap_or(0) % count)
                 .copied(),
         };
-        let sockets_max = self.sockets_max;
+        let (sockets_max, closes) = (self.sockets_max, self.closes);
         let is_over = Arc::clone(is_over);
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let body = move || {
@@ -117,7 +119,7 @@ impl NullServer {
                 crate::process::pin(cpu)
                     .map_err(|error| format!("cannot pin to core {cpu}: {error}"))?;
             }
-            let server = Server::new(address, sockets_max)?;
+            let server = Server::new(address, sockets_max, closes)?;
             let bound = server.ring.listen_address().unwrap_or(address);
             // Whoever started it waits.
             drop(sender.send((server.ring.waker(), bound)));
@@ -142,10 +144,11 @@ struct Server {
     ring: Ring,
     connections: Vec<Connection>,
     dirty: Vec<Slot>,
+    closes: bool,
 }
 
 impl Server {
-    fn new(address: SocketAddr, sockets_max: u32) -> Result<Self, String> {
+    fn new(address: SocketAddr, sockets_max: u32, closes: bool) -> Result<Self, String> {
         let mut ring = Ring::new(&RingConfig {
             sockets_max,
             ..RingConfig::default()
@@ -162,6 +165,7 @@ impl Server {
             ring,
             connections: (0..count).map(|_| Connection::default()).collect(),
             dirty: Vec::new(),
+            closes,
         })
     }
 
@@ -186,7 +190,11 @@ impl Server {
         match completion {
             Completion::Accepted { slot, .. } => {
                 *self.connection(slot) = Connection::default();
-                self.ring.receive(slot);
+                if self.closes {
+                    self.close(slot);
+                } else {
+                    self.ring.receive(slot);
+                }
             }
             Completion::Received { slot, lease } => self.on_received(slot, lease),
             Completion::Sent {

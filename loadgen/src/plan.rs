@@ -58,6 +58,8 @@ pub struct Plan {
     pub lag_percent_max: u32,
     /// Whether intervals are told while it goes on.
     pub is_recorded: bool,
+    /// Parts of the names of failures that are no failures of this run: what it is about.
+    pub expects: Vec<String>,
     /// What only a churn has.
     pub churn: Churn,
     /// What only runs with slow peers have.
@@ -335,6 +337,7 @@ impl Plan {
             admin: None,
             lag_percent_max: 25,
             is_recorded: false,
+            expects: Vec::new(),
             churn: Churn::default(),
             slow: Slow::default(),
         }

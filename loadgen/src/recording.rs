@@ -87,6 +87,9 @@ pub struct Row {
     pub start_seconds: f64,
     /// How long it is.
     pub length_seconds: f64,
+    /// Number of the phase of the scenario that it belongs to, from 0.
+    #[serde(default)]
+    pub phase: u32,
     /// Messages that arrived.
     pub messages: u64,
     /// Stream bytes that arrived.
@@ -245,6 +248,7 @@ impl Row {
         Self {
             start_seconds: interval.start.as_secs_f64(),
             length_seconds: interval.length.as_secs_f64(),
+            phase: interval.seen.phase,
             messages: interval.messages,
             bytes: interval.bytes,
             rounds: interval.rounds,

@@ -7,12 +7,14 @@
 
 pub use self::findings::{round_line, window_line};
 pub use self::json::document;
+pub use self::ledger::{ledger_head, ledger_row};
 pub use self::text::{line, table};
 
 pub mod hgrm;
 
 mod findings;
 mod json;
+mod ledger;
 mod text;
 
 use std::time::Duration;

@@ -18,16 +18,21 @@ use crate::books::Books;
 use crate::failures::Failures;
 use crate::findings::{Findings, Round, Window};
 use crate::intervals::{Collector, Interval};
+use crate::ledger::{Held, LedgerRow};
 use crate::plan::{Plan, Scenario};
 use crate::process::ProcessSample;
 use crate::shared::{Phase, Shared};
 use crate::tally::Tally;
 use crate::worker::{Worker, WorkerError};
 
+use self::stage::Phases;
+pub use self::stage::{Rendezvous, Stage};
+
 mod intervals;
 mod loiters;
 mod outcome;
 mod rounds;
+mod stage;
 mod windows;
 
 /// What a run found.
@@ -45,6 +50,10 @@ pub struct Outcome {
     pub setup: [Duration; 2],
     /// What only this scenario finds.
     pub findings: Findings,
+    /// What went wrong as the plan expects it; not among the failures of the tally.
+    pub expected: Failures,
+    /// Local ports: who held them towards whom.
+    pub ledger: Vec<LedgerRow>,
 }
 
 /// News of a run while it goes on.
@@ -129,6 +138,19 @@ pub fn run(
     interrupt: &AtomicBool,
     report: &mut dyn FnMut(News<'_>),
 ) -> Result<Outcome, RunError> {
+    run_in(plan, None, interrupt, report)
+}
+
+/// Carries out `plan` as [`run`] does, as one of several runs with a common clock.
+///
+/// # Errors
+/// See [`run`].
+pub fn run_in(
+    plan: &Plan,
+    stage: Option<Stage<'_>>,
+    interrupt: &AtomicBool,
+    report: &mut dyn FnMut(News<'_>),
+) -> Result<Outcome, RunError> {
     let plan = Arc::new(plan.clone());
     let line = plan.rate_line().map_err(RunError::Plan)?;
     let mut run = Run {
@@ -138,6 +160,8 @@ pub fn run(
         collector: Collector::new(usize::try_from(plan.placement.threads).unwrap_or(0)),
         clock: None,
         skips_sockets: false,
+        stage,
+        phases: Phases::default(),
         before: None,
         books: None,
         interrupt,
@@ -178,6 +202,9 @@ struct Run<'a> {
     clock: Option<(Instant, Instant)>,
     /// The kernel's list of sockets has become too long to be read each second.
     skips_sockets: bool,
+    /// Its place among several runs.
+    stage: Option<Stage<'a>>,
+    phases: Phases,
     before: Option<ProcessSample>,
     /// Before the first connection.
     books: Option<Books>,
@@ -187,6 +214,7 @@ struct Run<'a> {
 
 /// What was seen between start and end.
 struct Middle {
+    held: Option<Held>,
     start: Option<ProcessSample>,
     end: Option<ProcessSample>,
     setup: [Duration; 2],
@@ -260,8 +288,9 @@ impl Run<'_> {
         self.enter(Phase::Open);
         self.set_up("streams", plan.streams_total(), |progress| progress.streams)?;
         let setup = [sessions_took, begun.elapsed()];
+        let warmup = self.wait_for_others();
         self.enter(Phase::Warmup);
-        let is_warm = self.pass(plan.warmup);
+        let is_warm = self.pass(warmup.unwrap_or(plan.warmup));
         self.enter(Phase::Measure);
         let start = self.look()?;
         // Looking around each second is a load of its own.
@@ -275,7 +304,7 @@ impl Run<'_> {
             | Scenario::Opens
             | Scenario::Plain
             | Scenario::Steady => Special {
-                is_complete: self.pass(plan.duration),
+                is_complete: self.pass(self.time_that_counts()),
                 ..Special::default()
             },
         };
@@ -286,14 +315,35 @@ impl Run<'_> {
             None
         });
         self.end_interval();
+        // While it all still stands. A list that cannot be read leaves the counts of the kernel out.
+        let held = Held::take(&plan).ok();
         self.enter(Phase::Drain);
         self.drain();
         Ok(Middle {
+            held,
             start,
             end,
             setup,
             special,
         })
+    }
+
+    /// Waits for the other runs of a scenario; returns the time until it counts, unless the plan says it.
+    fn wait_for_others(&mut self) -> Option<Duration> {
+        let stage = self.stage.as_ref()?;
+        let zero = if stage.is_first {
+            stage.rendezvous.arrive(self.interrupt)
+        } else {
+            stage.rendezvous.zero(self.interrupt)
+        }?;
+        self.phases = Phases::new(stage, zero);
+        Some(zero.saturating_duration_since(Instant::now()))
+    }
+
+    /// Returns the time that counts, from now on.
+    fn time_that_counts(&self) -> Duration {
+        let left = self.phases.left_in_all(Instant::now());
+        left.unwrap_or(self.plan.duration)
     }
 
     /// Waits until `want` of something are there.
@@ -308,7 +358,12 @@ impl Run<'_> {
         loop {
             let progress = self.progress();
             let count = have(&progress);
-            if count >= want {
+            let failed = if self.plan.expects.is_empty() {
+                0
+            } else {
+                progress.failures
+            };
+            if u64::from(count) + failed >= u64::from(want) {
                 return Ok(());
             }
             if count != last {
@@ -316,7 +371,7 @@ impl Run<'_> {
             }
             let why = if self.is_interrupted() {
                 "interrupted"
-            } else if progress.failures > 0 {
+            } else if progress.failures > failed {
                 "some failed"
             } else if moved.elapsed() > STALL_TIME {
                 "no progress for 10 s"
@@ -356,7 +411,11 @@ impl Run<'_> {
             }
             self.look_at_clock();
             // Long sleeps: on few cores a conductor that looks often disturbs what it measures.
-            thread::sleep(left.min(PASS_TIME));
+            let nap = left.min(PASS_TIME);
+            let phase = self.phases.left(Instant::now());
+            // A phase that is over is the last one.
+            let phase = phase.filter(|left| !left.is_zero());
+            thread::sleep(phase.map_or(nap, |phase| nap.min(phase)));
         }
     }
 

@@ -32,6 +32,12 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Returns the sockets of the generator's side in a state.
+    #[must_use]
+    pub fn of_generator(&self, state: &str) -> u64 {
+        self.generator.get(state).copied().unwrap_or(0)
+    }
+
     /// Returns the sockets of the relay's side in a state.
     #[must_use]
     pub fn of_relay(&self, state: &str) -> u64 {

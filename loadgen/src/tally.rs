@@ -11,6 +11,7 @@ use ringway_proto::time::Now;
 
 use crate::failures::Failures;
 use crate::latency::{Latencies, Times};
+use crate::ledger::ClassTally;
 use crate::payload::Head;
 use crate::plan::KillPhase;
 
@@ -50,6 +51,8 @@ pub struct Tally {
     /// Connections that never finish a handshake, in the order of
     /// [`Loiter::ALL`](crate::plan::Loiter::ALL); empty in other runs.
     pub loiters: Vec<LoiterTally>,
+    /// Connects by the class of their source, over the whole run.
+    pub classes: Vec<ClassTally>,
     /// How slow sessions and streams ended, by name. No failures: they are what such a run is about.
     pub slow_ends: Failures,
 }
@@ -94,6 +97,9 @@ impl Tally {
         self.streams_accepted += other.streams_accepted;
         self.streams_reset += other.streams_reset;
         self.slow_ends.merge(&other.slow_ends);
+        for (class, theirs) in other.classes.iter().enumerate() {
+            self.class(class).merge(theirs);
+        }
         self.loiters.resize_with(
             self.loiters.len().max(other.loiters.len()),
             LoiterTally::default,
@@ -103,6 +109,15 @@ impl Tally {
             sum.ends.merge(&kind.ends);
             sum.life.merge(&kind.life);
         }
+    }
+
+    /// Returns the numbers of a class of connections.
+    #[inline]
+    pub(crate) fn class(&mut self, class: usize) -> &mut ClassTally {
+        if self.classes.len() <= class {
+            self.classes.resize_with(class + 1, ClassTally::default);
+        }
+        &mut self.classes[class]
     }
 
     /// Counts the end of a cycle's beginning, a handshake or an open.

@@ -32,6 +32,7 @@ impl Served {
             threads,
             cpus: Vec::new(),
             sockets_max: 1_024,
+            closes: false,
         };
         let (sender, receiver) = mpsc::sync_channel(1);
         let flag = Arc::clone(&interrupt);

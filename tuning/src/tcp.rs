@@ -9,6 +9,8 @@
 //! Bound: one line of the list is held at a time.
 //! Source: `Documentation/networking/proc_net_tcp.rst` and `include/net/tcp_states.h` of the kernel.
 
+mod bound;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -41,6 +43,16 @@ impl TcpSocket {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
+    }
+
+    /// Hands the local end of each socket to `see` that holds a port and is connected to nobody; returns
+    /// whether this kernel tells them (6.8 does).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to answer.
+    pub fn for_each_bound_only(see: impl FnMut(SocketAddr)) -> io::Result<bool> {
+        bound::for_each(see)
     }
 
     fn parse(line: &str) -> Option<Self> {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{Figures, Verdict};
 use crate::findings::Findings;
 use crate::latency::Summary;
+use crate::ledger::LedgerRow;
 use crate::machine::Machine;
 use crate::plan::{Plan, Scenario};
 use crate::process::ProcessSample;
@@ -35,6 +36,10 @@ struct Document<'a> {
     failures: BTreeMap<&'a str, u64>,
     relay: Option<RelayDocument>,
     findings: &'a Findings,
+    /// What went wrong as it was expected.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    expected: BTreeMap<&'a str, u64>,
+    ledger: &'a [LedgerRow],
 }
 
 #[derive(Serialize)]
@@ -149,6 +154,8 @@ pub fn document(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
             end: relay.end,
         }),
         findings: &outcome.findings,
+        expected: outcome.expected.iter().collect(),
+        ledger: &outcome.ledger,
     };
     serde_json::to_string_pretty(&document).unwrap_or_default()
 }

@@ -55,6 +55,12 @@ pub fn table(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
     ));
     times(&mut out, outcome);
     super::findings::table(&mut out, &outcome.findings);
+    if !outcome.ledger.is_empty() {
+        out.push_str(&super::ledger_head("ports"));
+        for row in &outcome.ledger {
+            out.push_str(&super::ledger_row("", row));
+        }
+    }
     notes(&mut out, plan, outcome);
     put(&mut out, format_args!("machine        {machine}\n"));
     out

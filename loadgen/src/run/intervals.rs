@@ -17,10 +17,11 @@ const LEDGER_PART: u32 = 50;
 impl Run<'_> {
     /// Ends the present interval when it is long enough, and tells those that are complete.
     pub(super) fn look_at_clock(&mut self) {
-        if self
-            .clock
-            .is_some_and(|(_, start)| start.elapsed() >= INTERVAL)
-        {
+        let now = Instant::now();
+        let is_over = |(_, start): (Instant, Instant)| {
+            now.saturating_duration_since(start) >= INTERVAL || self.phases.is_over(now)
+        };
+        if self.clock.is_some_and(is_over) {
             self.end_interval();
         }
         while let Some(interval) = self.collector.complete() {
@@ -36,6 +37,7 @@ impl Run<'_> {
         let seen = self.see();
         let tick = self.collector.end(start - zero, now - start, seen);
         self.clock = Some((zero, now));
+        self.phases.enter(now);
         self.shared.set_tick(tick);
         self.wake_all();
     }
@@ -44,7 +46,10 @@ impl Run<'_> {
     pub(super) fn tell_the_rest(&mut self) {
         if let Some((zero, start)) = self.clock.take() {
             // What arrived while the run drained.
-            let seen = self.see();
+            let seen = Seen {
+                is_after: true,
+                ..self.see()
+            };
             self.collector.end(start - zero, start.elapsed(), seen);
         }
         while let Some(interval) = self
@@ -63,6 +68,8 @@ impl Run<'_> {
             .relay_pid
             .and_then(|pid| ProcessSample::take(pid).ok());
         Seen {
+            phase: self.phases.number,
+            is_after: false,
             sessions: progress.sessions,
             streams: progress.streams,
             failures: progress.failures,

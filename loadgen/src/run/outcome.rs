@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::{Middle, Outcome, RelayCost, Run, loiters};
 use crate::books::Books;
 use crate::findings::{Findings, LoiterFindings, growth};
-use crate::plan::{KillPhase, Loiter};
+use crate::ledger;
+use crate::plan::{Host, KillPhase, Loiter};
 use crate::tally::Tally;
 
 impl Run<'_> {
@@ -37,6 +38,13 @@ impl Run<'_> {
         for problem in &special.problems {
             tally.failures.count(problem);
         }
+        let expected = tally.failures.take_expected(&self.plan.expects);
+        let ledger = ledger::rows(
+            &self.plan,
+            &tally.classes,
+            middle.held.as_ref(),
+            &Host::look(),
+        );
         let relay = match (self.before, middle.start, middle.end) {
             (Some(before), Some(start), Some(end)) => Some(RelayCost { before, start, end }),
             _ => None,
@@ -48,6 +56,8 @@ impl Run<'_> {
             is_complete: special.is_complete,
             setup: middle.setup,
             findings: special.findings,
+            expected,
+            ledger,
         }
     }
 

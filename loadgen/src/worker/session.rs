@@ -68,6 +68,8 @@ pub(super) struct Session {
     pub(super) slot: Option<Slot>,
     /// The local address that the connection holds, where the generator chose it.
     pub(super) claim: Option<Claim>,
+    /// Class of its present connection in the port ledger.
+    pub(super) class: usize,
     /// Index of the other session of the pair.
     pub(super) partner: u32,
     pub(super) secret: SecretKey,
@@ -131,6 +133,7 @@ impl Session {
             step: Step::Idle,
             slot: None,
             claim: None,
+            class: 0,
             partner,
             secret,
             key,

@@ -17,6 +17,7 @@ use ringway_shards::ring::{ReceiveEnd, Slot};
 
 use super::session::{Crypto, Part, Session, Stage, Step, Stream};
 use super::{Worker, place};
+use crate::ledger::class_of;
 use crate::plan::{KillPhase, Scenario, Target};
 use crate::shared::{Phase, bump};
 
@@ -56,12 +57,13 @@ impl Worker {
         session.started = now;
         session.step = Step::Connecting;
         self.connecting += 1;
-        let Ok((options, claim)) = self.tuples.take(now) else {
+        let Ok(tuple) = self.tuples.take(now) else {
             // As the kernel calls it.
             return self.on_connect_failed(token, EADDRNOTAVAIL);
         };
-        session.claim = claim;
-        if let Err(error) = self.ring.connect(self.target, options, token) {
+        session.claim = tuple.claim;
+        session.class = class_of(tuple.host);
+        if let Err(error) = self.ring.connect(self.target, tuple.options, token) {
             let errno = error.raw_os_error().unwrap_or(0);
             self.on_connect_failed(token, errno);
         }
@@ -87,6 +89,12 @@ impl Worker {
             return;
         };
         self.give_back(index, matches!(errno, EADDRINUSE | EADDRNOTAVAIL));
+        let class = self.tally.class(self.sessions[index].class);
+        match errno {
+            EADDRNOTAVAIL => class.addr_not_avail += 1,
+            EADDRINUSE => class.addr_in_use += 1,
+            _ => class.failed += 1,
+        }
         self.sessions[index].step = self.after_life(index);
         if self.sessions[index].part == Part::Churner {
             self.on_cycle_failed();
@@ -110,6 +118,9 @@ impl Worker {
             return;
         };
         self.bind_slot(slot, index);
+        let session = &self.sessions[index];
+        let took = self.now.saturating_since(session.started);
+        self.tally.class(session.class).connects.record(took);
         if self.sessions[index].is_plain() {
             self.connecting -= 1;
             if self.plan.scenario == Scenario::Plain {

@@ -33,6 +33,16 @@ pub(super) struct Claim {
     port: u16,
 }
 
+/// How to make a connection.
+#[derive(Debug)]
+pub(super) struct Tuple<'a> {
+    pub(super) options: &'a ConnectOptions,
+    /// Number of its source.
+    pub(super) host: u64,
+    /// What it holds until it is closed.
+    pub(super) claim: Option<Claim>,
+}
+
 /// No local address is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoTuple;
@@ -86,12 +96,16 @@ impl Tuples {
         }
     }
 
-    /// Returns how to make the next connection, and what it holds until it is closed.
-    pub(super) fn take(&mut self, now: Now) -> Result<(&ConnectOptions, Option<Claim>), NoTuple> {
+    /// Returns how to make the next connection.
+    pub(super) fn take(&mut self, now: Now) -> Result<Tuple<'_>, NoTuple> {
         let Some(book) = &mut self.book else {
             let host = self.next_host();
             self.options.source = self.source(host, 0);
-            return Ok((&self.options, None));
+            return Ok(Tuple {
+                options: &self.options,
+                host,
+                claim: None,
+            });
         };
         // A host without a free port is passed over, each once.
         for _ in 0..self.hosts.max(1) {
@@ -101,7 +115,11 @@ impl Tuples {
             let pool = pool.or_insert_with(|| PortPool::new(&book.ports, book.rest));
             if let Some(port) = pool.try_take(now) {
                 self.options.source = self.source(host, port);
-                return Ok((&self.options, Some(Claim { host, port })));
+                return Ok(Tuple {
+                    options: &self.options,
+                    host,
+                    claim: Some(Claim { host, port }),
+                });
             }
         }
         Err(NoTuple)
@@ -160,7 +178,7 @@ mod tests {
     }
 
     fn take(tuples: &mut Tuples) -> (String, Option<Claim>) {
-        let (options, claim) = tuples.take(Now::ZERO).unwrap();
+        let Tuple { options, claim, .. } = tuples.take(Now::ZERO).unwrap();
         let source = options.source.map(|source| source.to_string());
         (source.unwrap_or_default(), claim)
     }
@@ -168,7 +186,7 @@ mod tests {
     #[test]
     fn the_kernel_chooses_unless_told_otherwise() {
         let mut free = tuples(&[], None, false);
-        let (options, claim) = free.take(Now::ZERO).unwrap();
+        let Tuple { options, claim, .. } = free.take(Now::ZERO).unwrap();
         assert_eq!(
             (options.source, options.port_range, claim),
             (None, None, None)
@@ -177,7 +195,7 @@ mod tests {
         for wanted in ["127.0.0.2:0", "127.0.0.4:0", "127.0.0.5:0", "127.0.0.2:0"] {
             assert_eq!(take(&mut bound), (wanted.to_owned(), None));
         }
-        let (options, _) = bound.take(Now::ZERO).unwrap();
+        let options = bound.take(Now::ZERO).unwrap().options;
         assert_eq!(options.port_range, Some((20_000, 20_999)));
     }
 
