@@ -1,7 +1,7 @@
 //! Asserts on the outcome of a run, written as text: `response.p99 < 5ms`.
 //!
-//! Here: the grammar `METRIC OP VALUE[UNIT]` or `METRIC OP FACTORx PHASE`, and whether an assert holds. Not here: measuring, and what
-//! follows from an assert that does not hold.
+//! Here: the grammar `METRIC OP VALUE[UNIT]` or `METRIC OP FACTORx PHASE`, and whether an assert holds. Not
+//! here: measuring, and what follows from an assert that does not hold.
 //!
 //! A metric that has no value in a run fails its assert: what was not measured was not kept.
 //! Units: times in nanoseconds, shares in percent, everything else as it is counted.
@@ -41,6 +41,8 @@ pub struct Checked {
     pub measured: Option<f64>,
     /// What it was compared with; none when the other phase has no such value.
     pub bound: Option<f64>,
+    /// Whether both are times, in nanoseconds.
+    pub is_time: bool,
     /// Whether it held.
     pub has_held: bool,
 }
@@ -50,15 +52,29 @@ impl fmt::Display for Checked {
         let word = if self.has_held { "held" } else { "FAILED" };
         match self.measured {
             Some(value) => {
-                write!(f, "{word}: {} (measured {value:.3}", self.text)?;
+                let show = |value| show(value, self.is_time);
+                write!(f, "{word}: {} (measured {}", self.text, show(value))?;
                 match self.bound {
-                    Some(bound) => write!(f, ", bound {bound:.3})"),
+                    Some(bound) => write!(f, ", bound {})", show(bound)),
                     None => write!(f, ", no bound)"),
                 }
             }
             None => write!(f, "{word}: {} (no value)", self.text),
         }
     }
+}
+
+fn show(value: f64, is_time: bool) -> String {
+    if !is_time {
+        // Counts have no fraction.
+        return format!("{:.*}", if value.fract() == 0.0 { 0 } else { 3 }, value);
+    }
+    for (size, unit) in [(1e9, "s"), (1e6, "ms"), (1e3, "us")] {
+        if value >= size {
+            return format!("{:.3} {unit}", value / size);
+        }
+    }
+    format!("{value:.0} ns")
 }
 
 impl Assert {
@@ -94,6 +110,7 @@ impl Assert {
             text: self.text.clone(),
             measured,
             bound,
+            is_time: matches!(self.metric, Metric::Time(..)),
             has_held,
         }
     }

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::compare::{DiffFlags, KneeFlags, Over};
 pub use self::hostile::{ChurnFlags, SlowReaderFlags, SlowlorisFlags};
+pub use self::returning::{EvictFlags, StormFlags};
 pub use self::scenario::{RunFlags, ScenariosFlags};
 use crate::null_server::NullServer;
 use crate::plan::{
@@ -20,6 +21,7 @@ use crate::sources::{PortRange, Source, Sources};
 
 mod compare;
 mod hostile;
+mod returning;
 mod scenario;
 
 /// Load generator for Ringway relays.
@@ -106,6 +108,10 @@ pub enum Command {
     Churn(ChurnFlags),
     /// Connections that never finish their handshake: how long the relay lets them live.
     Slowloris(SlowlorisFlags),
+    /// All sessions die at once and come back: how long until each is back.
+    Storm(StormFlags),
+    /// A second session of a key takes the place of the first: how long it takes, and what both are told.
+    Evict(EvictFlags),
     /// Messages at full speed while other sessions stop reading: what the others notice.
     SlowReader(SlowReaderFlags),
 }
@@ -137,6 +143,10 @@ pub struct Steady {
     relay: Relay,
     #[command(flatten)]
     traffic: TrafficFlags,
+    /// A second relay: the half of the sessions that is dialed stands there, so that every message crosses
+    /// the mesh
+    #[arg(long, value_name = "KEY@ADDRESS:PORT")]
+    far: Option<RelayAddress>,
     /// Sessions; half of them dial the other half
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     sessions: u32,
@@ -223,6 +233,10 @@ pub struct Connects {
 pub struct Idle {
     #[command(flatten)]
     to: Where,
+    /// Answer no sign of life, as peers that are gone without a word: what is measured is how long the relay
+    /// lets them stand
+    #[arg(long, conflicts_with = "tcp")]
+    mute: bool,
     /// Sessions to hold
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     sessions: u32,
@@ -396,6 +410,7 @@ impl Command {
                 let mut plan = flags.span.plan(&flags.common, Scenario::Steady, target);
                 plan.sessions = sessions;
                 plan.streams = flags.streams;
+                plan.far = flags.far;
                 plan.concurrency = flags.concurrency;
                 plan.traffic = flags.traffic.traffic(flags.payload, flags.window);
                 plan.pace = flags.pace.pace();
@@ -431,6 +446,7 @@ impl Command {
                 let mut plan = flags.span.plan(&flags.common, Scenario::Idle, target);
                 plan.sessions = flags.sessions;
                 plan.concurrency = flags.concurrency;
+                plan.is_mute = flags.mute;
                 plan
             }
             Self::Plain(flags) => {
@@ -448,6 +464,8 @@ impl Command {
             Self::Churn(flags) => flags.plan(),
             Self::Slowloris(flags) => flags.plan(),
             Self::SlowReader(flags) => flags.plan(),
+            Self::Storm(flags) => flags.plan(),
+            Self::Evict(flags) => flags.plan(),
         }
     }
 
@@ -474,6 +492,8 @@ impl Command {
             Self::Churn(flags) => &flags.common,
             Self::Slowloris(flags) => &flags.common,
             Self::SlowReader(flags) => &flags.common,
+            Self::Storm(flags) => &flags.common,
+            Self::Evict(flags) => &flags.common,
         }
     }
 }

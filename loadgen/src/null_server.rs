@@ -158,6 +158,7 @@ impl Server {
             address,
             backlog: 65_535,
             congestion: None,
+            closes_with_fin: true,
         };
         ring.listen(Listener::bind(&options).map_err(|error| error.to_string())?);
         let count = usize::try_from(sockets_max).unwrap_or(usize::MAX);

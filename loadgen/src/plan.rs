@@ -18,11 +18,13 @@ pub use self::churn::{Churn, End, KillPhase, STANDING};
 pub use self::limits::{Host, PlanError};
 pub use self::shape::{Piece, RateLine, Shape};
 pub use self::slow::{Loiter, Slow};
+pub use self::storm::Storm;
 
 mod churn;
 mod limits;
 mod shape;
 mod slow;
+mod storm;
 
 /// Everything a run needs to know.
 #[derive(Debug, Clone)]
@@ -56,10 +58,18 @@ pub struct Plan {
     pub admin: Option<SocketAddr>,
     /// Lag of the schedule that makes a run untrustworthy, in percent of the median response.
     pub lag_percent_max: u32,
+    /// Whether others load the relay at the same time: its books then say nothing about this run.
+    pub shares_relay: bool,
     /// Whether intervals are told while it goes on.
     pub is_recorded: bool,
     /// Parts of the names of failures that are no failures of this run: what it is about.
     pub expects: Vec<String>,
+    /// Relay that the accepting half of the sessions stands at, if it is another one than the target.
+    pub far: Option<RelayAddress>,
+    /// Whether sessions answer no sign of life: peers that are gone without a word.
+    pub is_mute: bool,
+    /// What only a storm has.
+    pub storm: Storm,
     /// What only a churn has.
     pub churn: Churn,
     /// What only runs with slow peers have.
@@ -71,6 +81,8 @@ pub struct Plan {
 pub enum Scenario {
     /// Connections come, reach a phase of their life and are killed there.
     Churn,
+    /// A second session of a key takes the place of the first, again and again.
+    Evict,
     /// Sessions come and go as fast as they can.
     Handshakes,
     /// Sessions stand and say nothing.
@@ -85,6 +97,8 @@ pub enum Scenario {
     Slowloris,
     /// Messages over streams.
     Steady,
+    /// All sessions die at once and come back.
+    Storm,
 }
 
 impl Scenario {
@@ -93,6 +107,7 @@ impl Scenario {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Churn => "churn",
+            Self::Evict => "evict",
             Self::Handshakes => "handshakes",
             Self::Idle => "idle",
             Self::Opens => "opens",
@@ -100,6 +115,7 @@ impl Scenario {
             Self::SlowReader => "slow-reader",
             Self::Slowloris => "slowloris",
             Self::Steady => "steady",
+            Self::Storm => "storm",
         }
     }
 
@@ -336,8 +352,12 @@ impl Plan {
             relay_pid: None,
             admin: None,
             lag_percent_max: 25,
+            shares_relay: false,
             is_recorded: false,
             expects: Vec::new(),
+            far: None,
+            is_mute: false,
+            storm: Storm::default(),
             churn: Churn::default(),
             slow: Slow::default(),
         }
@@ -356,7 +376,12 @@ impl Plan {
     #[must_use]
     pub const fn pairs(&self) -> u32 {
         match self.scenario {
-            Scenario::Churn | Scenario::Handshakes | Scenario::Idle | Scenario::Slowloris => 0,
+            Scenario::Churn
+            | Scenario::Evict
+            | Scenario::Handshakes
+            | Scenario::Idle
+            | Scenario::Slowloris
+            | Scenario::Storm => 0,
             Scenario::Plain => self.sessions,
             Scenario::Opens | Scenario::SlowReader | Scenario::Steady => self.sessions / 2,
         }
@@ -369,16 +394,24 @@ impl Plan {
             Scenario::SlowReader | Scenario::Steady => self.pairs().saturating_mul(self.streams),
             Scenario::Plain => self.sessions,
             Scenario::Churn
+            | Scenario::Evict
             | Scenario::Handshakes
             | Scenario::Idle
             | Scenario::Opens
-            | Scenario::Slowloris => 0,
+            | Scenario::Slowloris
+            | Scenario::Storm => 0,
         }
     }
 
     /// Returns whether the relay's books are compared before and after.
     #[must_use]
     pub const fn compares_books(&self) -> bool {
+        !self.shares_relay && self.is_about_memory()
+    }
+
+    /// Returns whether what the relay keeps is what the scenario is about.
+    #[must_use]
+    pub const fn is_about_memory(&self) -> bool {
         matches!(
             self.scenario,
             Scenario::Churn | Scenario::SlowReader | Scenario::Slowloris
@@ -396,9 +429,12 @@ impl Plan {
                 Target::Proxy { .. } => self.sessions.saturating_mul(2),
                 Target::Relay(_) | Target::Tcp(_) => self.sessions,
             },
-            Scenario::Idle | Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {
-                self.sessions
-            }
+            Scenario::Evict
+            | Scenario::Idle
+            | Scenario::Opens
+            | Scenario::SlowReader
+            | Scenario::Steady
+            | Scenario::Storm => self.sessions,
         }
     }
 

@@ -85,7 +85,7 @@ impl Figures {
         // Where sessions come and go, or memory is the point of the findings, a share says nothing.
         let rss = outcome
             .relay
-            .filter(|_| !plan.compares_books())
+            .filter(|_| !plan.is_about_memory())
             .map(|relay| {
                 let grown = float(relay.end.rss_bytes) - float(relay.before.rss_bytes);
                 grown / f64::from(plan.sessions.max(1))

@@ -299,11 +299,13 @@ impl Run<'_> {
             Scenario::Churn => self.conduct_rounds()?,
             Scenario::Slowloris => self.conduct_loiters()?,
             Scenario::SlowReader => self.conduct_windows()?,
-            Scenario::Handshakes
+            Scenario::Evict
+            | Scenario::Handshakes
             | Scenario::Idle
             | Scenario::Opens
             | Scenario::Plain
-            | Scenario::Steady => Special {
+            | Scenario::Steady
+            | Scenario::Storm => Special {
                 is_complete: self.pass(self.time_that_counts()),
                 ..Special::default()
             },

@@ -6,7 +6,7 @@
 //!
 //! Here: the parts and the files that come with the program. Not here: what one group does (`run`).
 
-pub use self::file::{Action, Netns, Phase, ScenarioFile};
+pub use self::file::{Action, Netns, Phase, ScenarioFile, Start};
 pub use self::group::{GroupFile, Kind, TargetName, Targets};
 pub use self::judge::ScopedAssert;
 pub use self::play::{PlayError, Told, play};
@@ -21,7 +21,44 @@ mod played;
 mod show;
 
 /// The scenarios that come with the program: name and text.
-pub const BUILT_IN: [(&str, &str); 1] = [("steady", include_str!("../scenarios/steady.toml"))];
+pub const BUILT_IN: [(&str, &str); 18] = [
+    ("churn", include_str!("../scenarios/churn.toml")),
+    (
+        "close-styles",
+        include_str!("../scenarios/close-styles.toml"),
+    ),
+    ("drain", include_str!("../scenarios/drain.toml")),
+    ("evict", include_str!("../scenarios/evict.toml")),
+    ("half-close", include_str!("../scenarios/half-close.toml")),
+    ("half-open", include_str!("../scenarios/half-open.toml")),
+    ("idle-hold", include_str!("../scenarios/idle-hold.toml")),
+    (
+        "mesh-forward",
+        include_str!("../scenarios/mesh-forward.toml"),
+    ),
+    (
+        "near-full-range",
+        include_str!("../scenarios/near-full-range.toml"),
+    ),
+    (
+        "one-destination",
+        include_str!("../scenarios/one-destination.toml"),
+    ),
+    ("ramp", include_str!("../scenarios/ramp.toml")),
+    (
+        "session-death",
+        include_str!("../scenarios/session-death.toml"),
+    ),
+    ("setup-flood", include_str!("../scenarios/setup-flood.toml")),
+    ("slow-reader", include_str!("../scenarios/slow-reader.toml")),
+    ("slowloris", include_str!("../scenarios/slowloris.toml")),
+    ("steady", include_str!("../scenarios/steady.toml")),
+    ("storm", include_str!("../scenarios/storm.toml")),
+    (
+        "two-destinations",
+        include_str!("../scenarios/two-destinations.toml"),
+    ),
+];
 
 /// Returns the text of a scenario that comes with the program.
 #[must_use]

@@ -167,16 +167,23 @@ struct Started {
 
 impl Started {
     fn of(scenario: &ScenarioFile, ringway: Option<&Path>) -> Result<Self, String> {
+        if let Some(why) = &scenario.start.impossible {
+            return Err(format!("--start: {why}"));
+        }
         let mut started = Self::default();
         let count = |is_tcp| {
-            let targets = scenario.groups.iter().map(|group| group.target);
+            let groups = scenario.groups.iter();
+            let targets = groups
+                .flat_map(|group| [Some(group.target), group.far])
+                .flatten();
             let numbers = targets
                 .filter(|target| target.is_tcp == is_tcp)
                 .map(|t| t.number);
             numbers.max().unwrap_or(0)
         };
-        for _ in 0..count(true) {
-            let server = Server::null(1, NULL_SOCKETS).map_err(|error| error.to_string())?;
+        for number in 1..=count(true) {
+            let closes = scenario.start.closing.contains(&number);
+            let server = Server::null(NULL_SOCKETS, closes).map_err(|error| error.to_string())?;
             started.tcp.push(server);
         }
         if count(false) > 0 {
@@ -184,7 +191,7 @@ impl Started {
             let program = ringway.map_or_else(beside, Path::to_owned);
             for number in 0..count(false) {
                 let own = state.path().join(number.to_string());
-                let server = Server::relay(&program, &own);
+                let server = Server::relay(&program, &own, &scenario.start.set);
                 started
                     .relays
                     .push(server.map_err(|error: ServerError| error.to_string())?);

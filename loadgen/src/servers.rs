@@ -53,13 +53,16 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`] when it does not say where it listens.
-    pub fn relay(program: &Path, state: &Path) -> Result<Self, ServerError> {
+    pub fn relay(program: &Path, state: &Path, sets: &[String]) -> Result<Self, ServerError> {
         let mut command = Command::new(program);
         command
             .args(["serve", "--until-stdin-closes"])
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .arg("--state-dir")
             .arg(state);
+        for set in sets {
+            command.args(["--set", set]);
+        }
         let (child, stdin, lines) = start(program, command)?;
         let mut server = Self {
             child,
@@ -72,16 +75,14 @@ impl Server {
         for line in lines {
             said.push_str(&line);
             said.push('\n');
+            if let Some((_, admin)) = line.split_once("admin http://") {
+                let admin = admin.split_ascii_whitespace().next().unwrap_or("");
+                server.admin = server.admin.or_else(|| admin.parse().ok());
+            }
             for word in line.split_ascii_whitespace() {
                 if let Ok(relay) = word.parse::<RelayAddress>() {
                     server.address = relay.socket;
                     server.relay = Some(relay);
-                }
-                let address = word
-                    .trim_start_matches("http://")
-                    .trim_end_matches("/health");
-                if line.contains("admin") {
-                    server.admin = server.admin.or_else(|| address.parse().ok());
                 }
             }
             if server.relay.is_some() && server.admin.is_some() {
@@ -94,11 +95,12 @@ impl Server {
         })
     }
 
-    /// Starts a null server with so many threads: this program itself.
+    /// Starts a null server, this program itself, with two threads for so many connections each; with `closes` it ends each of them as
+    /// soon as it stands.
     ///
     /// # Errors
     /// [`ServerError`] when it does not say where it listens.
-    pub fn null(threads: u32, sockets: u32) -> Result<Self, ServerError> {
+    pub fn null(sockets: u32, closes: bool) -> Result<Self, ServerError> {
         let program = std::env::current_exe().map_err(|source| ServerError::Program {
             program: PathBuf::from("ringway-loadgen"),
             source,
@@ -111,12 +113,10 @@ impl Server {
                 "--listen",
                 "127.0.0.1:0",
             ])
-            .args([
-                "--threads",
-                &threads.to_string(),
-                "--sockets",
-                &sockets.to_string(),
-            ]);
+            .args(["--threads", "2", "--sockets", &sockets.to_string()]);
+        if closes {
+            command.arg("--close");
+        }
         let (child, stdin, mut lines) = start(&program, command)?;
         let first = lines.next().unwrap_or_default();
         let address = first

@@ -12,6 +12,7 @@
 
 mod churn;
 mod due;
+mod evict;
 mod handover;
 mod ids;
 mod input;
@@ -21,6 +22,7 @@ mod output;
 mod session;
 mod setup;
 mod slow;
+mod storm;
 mod tuples;
 
 use std::io;
@@ -42,6 +44,7 @@ use self::handover::Handover;
 use self::loiter::Loiters;
 use self::session::{Part, Session, SlowState, Step, Stream};
 use self::slow::SlowPairs;
+use self::storm::Storms;
 use self::tuples::Tuples;
 use crate::intervals::Contribution;
 use crate::payload::{Filling, HEAD_LEN};
@@ -82,6 +85,9 @@ pub(crate) struct Worker {
     cycles: Cycles,
     loiters: Loiters,
     slow: SlowPairs,
+    storms: Storms,
+    /// Key whose turn it is to be evicted.
+    evict_next: usize,
     streams: Vec<Stream>,
     idle_streams: Vec<u32>,
     /// Sessions with something to send.
@@ -137,6 +143,7 @@ impl Worker {
                 address: listen,
                 backlog: 4_096,
                 congestion: plan.placement.congestion.clone(),
+                closes_with_fin: false,
             })?);
         }
         let message_bytes = usize::try_from(plan.traffic.message_bytes).unwrap_or(usize::MAX);
@@ -147,6 +154,8 @@ impl Worker {
             cycles: Cycles::new(&sessions),
             loiters: Loiters::new(plan, now).map_err(WorkerError::Hello)?,
             slow: SlowPairs::default(),
+            storms: Storms::new(plan.seed.wrapping_add(u64::from(index))),
+            evict_next: 0,
             sessions,
             standing,
             memory: output::Memory::new(plan, &filling),
@@ -248,6 +257,7 @@ impl Worker {
                 Phase::Measure
             }
             Phase::Measure => {
+                self.finish_storm();
                 self.tally.cpu = process::thread_cpu().saturating_sub(self.cpu_from);
                 self.tally.measured = self.now.saturating_since(self.measured_from);
                 Phase::Drain
@@ -289,6 +299,11 @@ impl Worker {
             (Phase::Warmup | Phase::Measure, Scenario::Churn) => self.cycle_more(),
             (Phase::Warmup | Phase::Measure, Scenario::Slowloris) => self.loiter_more(),
             (Phase::Warmup | Phase::Measure, Scenario::SlowReader) => self.slow_more(),
+            (Phase::Measure, Scenario::Storm) => self.storm_more(),
+            (Phase::Warmup | Phase::Measure, Scenario::Evict) => {
+                self.release_events();
+                self.evict_more();
+            }
             (Phase::Warmup | Phase::Measure, Scenario::Handshakes) => {
                 self.release_events();
                 self.connect_again();
@@ -363,11 +378,11 @@ impl Worker {
     fn start_traffic(&mut self) {
         let threads = u64::from(self.plan.placement.threads);
         match self.plan.scenario {
-            Scenario::Handshakes | Scenario::Opens => {
+            Scenario::Evict | Scenario::Handshakes | Scenario::Opens => {
                 let schedule = self.schedule(1, threads);
                 return self.due.start(schedule);
             }
-            Scenario::Churn | Scenario::Idle | Scenario::Slowloris => return,
+            Scenario::Churn | Scenario::Idle | Scenario::Slowloris | Scenario::Storm => return,
             Scenario::Plain | Scenario::SlowReader | Scenario::Steady => {}
         }
         let own = u64::try_from(self.senders.len()).unwrap_or(u64::MAX);
@@ -402,8 +417,8 @@ impl Worker {
                 received == self.shared.messages_sent.load(Ordering::Acquire)
             }
             Scenario::Opens => self.opening == 0,
-            Scenario::Handshakes => self.connecting == 0,
-            Scenario::Idle | Scenario::Slowloris => true,
+            Scenario::Evict | Scenario::Handshakes => self.connecting == 0,
+            Scenario::Idle | Scenario::Slowloris | Scenario::Storm => true,
         };
         if is_quiet && !self.is_drained {
             self.is_drained = true;
@@ -426,7 +441,9 @@ impl Worker {
         }
         let messages_at = self.messages.as_ref().map(Schedule::due);
         if self.phase.is_loaded()
-            && let Some(due) = messages_at.or_else(|| self.due.next_at())
+            && let Some(due) = messages_at
+                .or_else(|| self.due.next_at())
+                .or_else(|| self.storms.next())
         {
             let left = due.saturating_since(self.now);
             return match left.checked_sub(SPIN_TIME) {
@@ -478,9 +495,10 @@ fn tuples(plan: &Plan, index: u32) -> Tuples {
         ..
     } = &plan.placement;
     let has_end = matches!(plan.scenario, Scenario::Churn | Scenario::Handshakes);
+    let ends_with_fin = matches!(plan.churn.end, End::Fin | End::Peer);
     let options = ConnectOptions {
         congestion: congestion.clone(),
-        closes_with_fin: has_end && plan.churn.end == End::Fin,
+        closes_with_fin: has_end && ends_with_fin,
         ..ConnectOptions::default()
     };
     let ports = ports.and_then(|ports| ports.slice(index, *threads));
@@ -499,7 +517,11 @@ fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), WorkerErro
     let (parts, count): (&[Part], u32) = match plan.scenario {
         Scenario::Churn => (&[Part::Acceptor], STANDING),
         Scenario::Handshakes => (alone, plan.concurrency),
-        Scenario::Idle => (alone, plan.share(plan.sessions, index)),
+        Scenario::Idle | Scenario::Storm => (alone, plan.share(plan.sessions, index)),
+        Scenario::Evict => (
+            &[Part::Alone, Part::Alone],
+            plan.share(plan.sessions, index),
+        ),
         Scenario::Plain => (&[Part::Client], plan.share(plan.sessions, index)),
         Scenario::Slowloris => (&[Part::Loiterer], plan.share(plan.sessions, index)),
         Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {
@@ -508,6 +530,12 @@ fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), WorkerErro
     };
     let mut sessions = Vec::new();
     add_sessions(&mut sessions, parts, count)?;
+    if plan.scenario == Scenario::Evict {
+        for pair in sessions.chunks_exact_mut(2) {
+            let (secret, key) = (pair[0].secret.clone(), pair[0].key);
+            (pair[1].secret, pair[1].key) = (secret, key);
+        }
+    }
     let standing = sessions.len();
     match plan.scenario {
         Scenario::Churn => add_sessions(&mut sessions, &[Part::Churner], plan.concurrency)?,

@@ -20,6 +20,9 @@ use ringway_proto::key::SecretKey;
 use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_shards::set::{ShardSet, ShardSetConfig};
 
+#[path = "relay/scenarios.rs"]
+mod scenarios;
+
 #[path = "relay/hostile.rs"]
 mod hostile;
 

@@ -135,6 +135,7 @@ fn tells_addresses() -> bool {
         address: (Ipv4Addr::LOCALHOST, 0).into(),
         backlog: 1,
         congestion: None,
+        closes_with_fin: false,
     }) else {
         return false;
     };

@@ -584,6 +584,7 @@ fn listen(config: &ShardSetConfig) -> Result<Vec<Listener>, ListenError> {
         address: config.listen,
         backlog: config.backlog,
         congestion: config.congestion.clone(),
+        closes_with_fin: false,
     };
     let mut listeners = Vec::with_capacity(usize::from(config.shards_count));
     for _ in 0..config.shards_count {

@@ -100,6 +100,8 @@ pub enum End {
     Rst,
     /// FIN, as when an ordinary program closes its socket.
     Fin,
+    /// Not by us: the server ends it first, and our end is the passive one (`connects` alone).
+    Peer,
 }
 
 impl End {
@@ -109,6 +111,7 @@ impl End {
         match self {
             Self::Rst => "rst",
             Self::Fin => "fin",
+            Self::Peer => "peer",
         }
     }
 }

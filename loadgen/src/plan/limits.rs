@@ -17,7 +17,7 @@ use std::fs;
 use ringway_proto::limits::{RECORD_PAYLOAD_MAX, STREAMS_MAX, WINDOW_INITIAL, WINDOW_MAX};
 
 use super::{
-    Mode, Payload, Placement, Plan, PortChoice, RateLine, STANDING, Scenario, Shape, Target,
+    End, Mode, Payload, Placement, Plan, PortChoice, RateLine, STANDING, Scenario, Shape, Target,
 };
 use crate::payload::HEAD_LEN;
 use crate::process;
@@ -111,6 +111,7 @@ impl Plan {
             // One closes while the next connects.
             Scenario::Churn => self.concurrency.saturating_mul(2).saturating_add(STANDING),
             Scenario::Handshakes => self.concurrency.saturating_mul(2),
+            Scenario::Evict | Scenario::Storm => self.sessions.div_ceil(threads).saturating_mul(2),
             Scenario::Slowloris => self.sessions.div_ceil(threads),
             // A pair stays together.
             Scenario::Idle | Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {
@@ -284,6 +285,14 @@ impl Plan {
                     .into(),
             );
         }
+        let is_connects = self.scenario == Scenario::Handshakes && self.target.is_plain();
+        if self.churn.end == End::Peer && !is_connects {
+            return Some(
+                "--end peer: only 'connects' can wait for the other side to close first; a relay closes no \
+                 healthy session"
+                    .into(),
+            );
+        }
         let looks = matches!(self.scenario, Scenario::Churn | Scenario::Slowloris);
         let ip = self.target.socket().ip();
         (looks && ip.is_unspecified()).then(|| {
@@ -309,7 +318,7 @@ impl Plan {
 
     fn check_ports(&self, host: &Host) -> Option<String> {
         let connections = match self.scenario {
-            Scenario::Churn | Scenario::Handshakes => {
+            Scenario::Churn | Scenario::Evict | Scenario::Handshakes => {
                 u64::from(self.sockets_per_thread()) * u64::from(self.placement.threads)
             }
             _ => u64::from(self.sessions) + 2 * u64::from(self.slow.pairs),

@@ -67,6 +67,14 @@ struct PlanDocument {
     port_choice: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     churn: Option<ChurnDocument>,
+    /// How connections end, of `connects`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storm: Option<StormDocument>,
+    /// Whether sessions answer no sign of life.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_mute: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     slow: Option<SlowDocument>,
 }
@@ -77,6 +85,12 @@ struct ChurnDocument {
     rounds: u32,
     phases: Vec<&'static str>,
     end: &'static str,
+}
+
+#[derive(Serialize)]
+struct StormDocument {
+    spread_seconds: f64,
+    every_seconds: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -188,6 +202,13 @@ fn plan_document(plan: &Plan) -> PlanDocument {
             phases: plan.churn.phases.iter().map(|phase| phase.name()).collect(),
             end: plan.churn.end.name(),
         }),
+        end: (plan.scenario == Scenario::Handshakes && plan.target.is_plain())
+            .then(|| plan.churn.end.name()),
+        storm: (plan.scenario == Scenario::Storm).then(|| StormDocument {
+            spread_seconds: plan.storm.spread.as_secs_f64(),
+            every_seconds: plan.storm.every.map(|every| every.as_secs_f64()),
+        }),
+        is_mute: plan.is_mute,
         slow: (plan.scenario == Scenario::SlowReader).then_some(SlowDocument {
             pairs: plan.slow.pairs,
             streams: plan.slow.streams,

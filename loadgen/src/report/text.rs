@@ -164,6 +164,14 @@ fn title(plan: &Plan) -> String {
                 plan.duration
             )
         }
+        Scenario::Evict => format!(
+            "{name}: {sessions} keys, {} at a time on {} thread(s), {:?}",
+            plan.concurrency, plan.placement.threads, plan.duration
+        ),
+        Scenario::Storm => format!(
+            "{name}: {sessions} sessions, due again within {:?}, {:?}",
+            plan.storm.spread, plan.duration
+        ),
         Scenario::Idle => format!("{name}: {sessions} sessions, {:?}", plan.duration),
     }
 }
@@ -250,8 +258,9 @@ fn notes(out: &mut String, plan: &Plan, outcome: &Outcome) {
         put(
             out,
             format_args!(
-                "UNTRUSTWORTHY  the generator's own lag (p99) exceeds {} % of the median response: give it \
-             a core (--cpu), more --threads, or a lower --rate\n",
+                "UNTRUSTWORTHY  the generator's own lag (p99) exceeds {} % of the median response, or its \
+                 threads used more than 90 % of their time: give it a core (--cpu), more --threads, or a \
+                 lower --rate\n",
                 plan.lag_percent_max
             ),
         );

@@ -34,7 +34,9 @@ impl Run<'_> {
             return;
         };
         let now = Instant::now();
-        let seen = self.see();
+        let is_last =
+            self.phases.is_over(now) || self.phases.left_in_all(now) == Some(Duration::ZERO);
+        let seen = self.see(is_last);
         let tick = self.collector.end(start - zero, now - start, seen);
         self.clock = Some((zero, now));
         self.phases.enter(now);
@@ -48,7 +50,7 @@ impl Run<'_> {
             // What arrived while the run drained.
             let seen = Seen {
                 is_after: true,
-                ..self.see()
+                ..self.see(false)
             };
             self.collector.end(start - zero, start.elapsed(), seen);
         }
@@ -61,7 +63,8 @@ impl Run<'_> {
         }
     }
 
-    fn see(&mut self) -> Seen {
+    /// Looks around; at the end of a phase also where that costs time.
+    fn see(&mut self, is_last: bool) -> Seen {
         let progress = self.progress();
         let relay = self
             .plan
@@ -74,18 +77,18 @@ impl Run<'_> {
             streams: progress.streams,
             failures: progress.failures,
             relay,
-            sockets: self.look_at_sockets(),
+            sockets: self.look_at_sockets(is_last),
         }
     }
 
     /// Counts the sockets of the target, unless their number makes that a load of its own.
-    fn look_at_sockets(&mut self) -> Option<Ledger> {
-        if self.skips_sockets {
+    fn look_at_sockets(&mut self, is_last: bool) -> Option<Ledger> {
+        if self.skips_sockets && !is_last {
             return None;
         }
         let begun = Instant::now();
         let ledger = Ledger::take(self.plan.target.socket()).ok();
-        self.skips_sockets = begun.elapsed() > INTERVAL / LEDGER_PART;
+        self.skips_sockets |= begun.elapsed() > INTERVAL / LEDGER_PART;
         ledger
     }
 }

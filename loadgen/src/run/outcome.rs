@@ -9,7 +9,7 @@ use super::{Middle, Outcome, RelayCost, Run, loiters};
 use crate::books::Books;
 use crate::findings::{Findings, LoiterFindings, growth};
 use crate::ledger;
-use crate::plan::{Host, KillPhase, Loiter};
+use crate::plan::{Host, KillPhase, Loiter, Plan};
 use crate::tally::Tally;
 
 impl Run<'_> {
@@ -50,7 +50,8 @@ impl Run<'_> {
             _ => None,
         };
         Outcome {
-            is_on_time: tally.latencies.is_on_time(self.plan.lag_percent_max),
+            is_on_time: tally.latencies.is_on_time(self.plan.lag_percent_max)
+                && !is_saturated(&self.plan, &tally),
             tally,
             relay,
             is_complete: special.is_complete,
@@ -77,6 +78,20 @@ impl Run<'_> {
         findings.books_before = Some(before.clone());
     }
 }
+
+/// Returns whether the threads of a run with a clock had no time left: what they were late with they may
+/// not even have noticed.
+fn is_saturated(plan: &Plan, tally: &Tally) -> bool {
+    // A thread that spins is always busy, and one without a clock works as fast as it can.
+    if plan.pace.is_none() || plan.placement.is_spinning {
+        return false;
+    }
+    let time = tally.measured * plan.placement.threads;
+    !time.is_zero() && tally.cpu.as_secs_f64() > SATURATED * time.as_secs_f64()
+}
+
+/// Share of their time after which threads count as saturated.
+const SATURATED: f64 = 0.9;
 
 /// Adds the threads' numbers to the findings.
 fn finish(findings: &mut Findings, tally: &Tally) {
@@ -134,7 +149,29 @@ fn per_second(count: u64, time: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::findings::{ChurnFindings, SlowlorisFindings};
+    use crate::plan::{Arrivals, Pace, Scenario, Shape, Target};
     use crate::tally::LoiterTally;
+
+    #[test]
+    fn threads_without_time_left_are_saturated_only_with_a_clock() {
+        let target = Target::Tcp("127.0.0.1:1".parse().unwrap());
+        let mut plan = Plan::new(Scenario::Opens, target);
+        plan.placement.threads = 2;
+        let tally = |cpu_ms| Tally {
+            cpu: Duration::from_millis(cpu_ms),
+            measured: Duration::from_secs(1),
+            ..Tally::default()
+        };
+        assert!(!is_saturated(&plan, &tally(2_000)));
+        plan.pace = Some(Pace {
+            shape: Shape::Constant(5),
+            arrivals: Arrivals::Even,
+        });
+        assert!(is_saturated(&plan, &tally(1_900)));
+        assert!(!is_saturated(&plan, &tally(1_700)));
+        plan.placement.is_spinning = true;
+        assert!(!is_saturated(&plan, &tally(2_000)));
+    }
 
     #[test]
     fn findings_name_phases_and_kinds() {

@@ -1,7 +1,7 @@
 //! A scenario as a TOML file has it.
 //!
-//! Here: reading, overrides (`--set`), what is wrong with a file. Not here: plans (`scenarios::group`), asserts
-//! as values (`assert`).
+//! Here: reading, overrides (`--set`), what is wrong with a file. Not here: plans (`scenarios::group`),
+//! asserts as values (`assert`).
 //!
 //! A file opens with the question it answers and what failure looks like, then come asserts, phases, groups.
 //! Every key that means nothing to its group is an error, so that a slip of the pen is not a default.
@@ -27,6 +27,8 @@ pub struct ScenarioFile {
     pub seed: u64,
     /// Time under load that does not count, before the first phase.
     pub warmup: Duration,
+    /// Lag of the schedule that makes its times untrustworthy, in percent of the median response.
+    pub lag_percent_max: u32,
     /// What must hold.
     pub asserts: Vec<ScopedAssert>,
     /// One after the other.
@@ -35,6 +37,8 @@ pub struct ScenarioFile {
     pub groups: Vec<GroupFile>,
     /// The network namespace it is made for.
     pub netns: Option<Netns>,
+    /// How the servers are started that it is given with `--start`.
+    pub start: Start,
 }
 
 /// A part of the time.
@@ -68,6 +72,20 @@ pub struct Netns {
     pub tw_reuse: Option<u8>,
 }
 
+/// How servers are started for a scenario.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// Settings of the relays, as `ringway serve --set` takes them.
+    #[serde(default)]
+    pub set: Vec<String>,
+    /// Why `--start` cannot start what it needs.
+    pub impossible: Option<String>,
+    /// Numbers of the null servers that end each connection as soon as it stands.
+    #[serde(default)]
+    pub closing: Vec<usize>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -77,11 +95,15 @@ struct File {
     seed: u64,
     #[serde(default = "second", deserialize_with = "time")]
     warmup: Duration,
+    #[serde(default = "quarter")]
+    lag_max: u32,
     #[serde(default)]
     asserts: Vec<String>,
     phase: Vec<Phase>,
     group: Vec<Table>,
     netns: Option<Netns>,
+    #[serde(default)]
+    start: Start,
 }
 
 /// Most phases, and most groups: each group has a thread and a ring at least.
@@ -122,10 +144,12 @@ impl ScenarioFile {
             failure: file.failure,
             seed: file.seed,
             warmup: file.warmup,
+            lag_percent_max: file.lag_max,
             asserts,
             phases: file.phase,
             groups,
             netns: file.netns,
+            start: file.start,
         };
         if wrong.is_empty() {
             wrong.extend(scenario.wrong());
@@ -236,8 +260,8 @@ fn apply(table: &mut Table, set: &str) -> Result<(), String> {
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let Some((part, key)) = path.trim().split_once('.') else {
-        if !matches!(path.trim(), "seed" | "warmup") {
-            return Err("only seed and warmup stand alone: write GROUP.KEY=VALUE".into());
+        if !matches!(path.trim(), "lag_max" | "seed" | "warmup") {
+            return Err("only lag_max, seed and warmup stand alone: write GROUP.KEY=VALUE".into());
         }
         table.insert(path.trim().to_owned(), value);
         return Ok(());
@@ -260,6 +284,10 @@ fn apply(table: &mut Table, set: &str) -> Result<(), String> {
 
 const fn one() -> u64 {
     1
+}
+
+const fn quarter() -> u32 {
+    25
 }
 
 const fn second() -> Duration {

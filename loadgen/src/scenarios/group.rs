@@ -13,7 +13,7 @@ use toml::Table;
 use super::file::kinds;
 use crate::plan::{
     Arrivals, Churn, End, KillPhase, Mode, Pace, Payload, Plan, PortChoice, RelayAddress, Scenario,
-    Shape, Slow, Target,
+    Shape, Slow, Storm, Target,
 };
 use crate::sources::{Source, Sources};
 
@@ -26,6 +26,8 @@ pub struct GroupFile {
     pub kind: Kind,
     /// Whom it loads.
     pub target: TargetName,
+    /// Relay that the accepting half of its sessions stands at, if it is another one.
+    pub far: Option<TargetName>,
     /// Phases that it is there in, in their order; all if absent.
     pub phases: Option<Vec<String>>,
     /// Its other keys.
@@ -43,9 +45,10 @@ pub struct Kind {
 
 impl Kind {
     /// All of them by name.
-    pub(super) const ALL: [(&'static str, Self); 9] = [
+    pub(super) const ALL: [(&'static str, Self); 11] = [
         ("churn", Self::relay(Scenario::Churn)),
         ("connects", Self::plain(Scenario::Handshakes)),
+        ("evict", Self::relay(Scenario::Evict)),
         ("handshakes", Self::relay(Scenario::Handshakes)),
         ("idle", Self::relay(Scenario::Idle)),
         ("opens", Self::relay(Scenario::Opens)),
@@ -53,6 +56,7 @@ impl Kind {
         ("slow-reader", Self::relay(Scenario::SlowReader)),
         ("slowloris", Self::relay(Scenario::Slowloris)),
         ("steady", Self::relay(Scenario::Steady)),
+        ("storm", Self::relay(Scenario::Storm)),
     ];
 
     const fn relay(scenario: Scenario) -> Self {
@@ -96,6 +100,10 @@ pub struct Targets {
 }
 
 impl Targets {
+    fn relay(&self, name: TargetName) -> Option<RelayAddress> {
+        self.relays.get(name.number.checked_sub(1)?).copied()
+    }
+
     fn find(&self, name: TargetName) -> Option<Target> {
         let place = name.number.checked_sub(1)?;
         if name.is_tcp {
@@ -139,6 +147,10 @@ struct Keys {
     slow: Option<u32>,
     slow_streams: Option<u32>,
     windows: Option<u32>,
+    mute: Option<bool>,
+    far: Option<String>,
+    spread: Option<String>,
+    every: Option<String>,
     expects: Option<Vec<String>>,
 }
 
@@ -151,33 +163,34 @@ enum RateText {
 }
 
 /// Keys that only some kinds have.
-const KEYS: [(&str, &[Scenario]); 16] = {
-    use Scenario::{Churn, Handshakes, Idle, Opens, Plain, SlowReader, Slowloris, Steady};
+const KEYS: [(&str, &[Scenario]); 19] = {
+    use Scenario::{
+        Churn, Evict, Handshakes, Idle, Opens, Plain, SlowReader, Slowloris, Steady, Storm,
+    };
+    const PACED: &[Scenario] = &[Churn, Evict, Handshakes, Opens, Plain, Steady];
+    const STANDING: &[Scenario] = &[
+        Evict, Idle, Opens, Plain, SlowReader, Slowloris, Steady, Storm,
+    ];
     [
-        (
-            "sessions",
-            &[Idle, Opens, Plain, SlowReader, Slowloris, Steady],
-        ),
+        ("sessions", STANDING),
         ("streams", &[Steady]),
         ("mode", &[Plain, Steady]),
         ("message_size", &[Plain, SlowReader, Steady]),
         ("payload", &[Steady]),
         ("verify", &[Plain, Steady]),
         ("window", &[SlowReader, Steady]),
-        ("rate", &[Churn, Handshakes, Opens, Plain, Steady]),
-        ("arrivals", &[Churn, Handshakes, Opens, Plain, Steady]),
+        ("rate", PACED),
+        ("arrivals", PACED),
         ("end", &[Churn, Handshakes]),
         ("rounds", &[Churn]),
         ("kill", &[Churn]),
         ("slow", &[SlowReader]),
         ("slow_streams", &[SlowReader]),
         ("windows", &[SlowReader]),
-        (
-            "cpus",
-            &[
-                Churn, Handshakes, Idle, Opens, Plain, SlowReader, Slowloris, Steady,
-            ],
-        ),
+        ("mute", &[Idle]),
+        ("far", &[Steady]),
+        ("spread", &[Storm]),
+        ("every", &[Storm]),
     ]
 };
 
@@ -201,11 +214,14 @@ impl GroupFile {
                 return Err(with_name(why));
             }
         }
-        let target = target(keys.target.as_deref(), kind).map_err(with_name)?;
+        let to = target(keys.target.as_deref(), kind).map_err(with_name)?;
+        let far = keys.far.as_deref().map(|far| target(Some(far), kind));
+        let far = far.transpose().map_err(with_name)?;
         Ok(Self {
+            far,
             name: keys.name.clone(),
             kind,
-            target,
+            target: to,
             phases: keys.phases.clone(),
             keys,
         })
@@ -230,17 +246,8 @@ impl GroupFile {
     ) -> Result<Plan, String> {
         let keys = &self.keys;
         let with_name = |why: String| format!("group '{}': {why}", self.name);
-        let target = targets.find(self.target).ok_or_else(|| {
-            let flag = if self.target.is_tcp {
-                "--tcp"
-            } else {
-                "--relay"
-            };
-            let number = self.target.number;
-            with_name(format!(
-                "it loads target {number} of {flag}, which is not given: name it, or take --start"
-            ))
-        })?;
+        let target = targets.find(self.target);
+        let target = target.ok_or_else(|| with_name(missing(self.target)))?;
         let mut plan = Plan::new(self.kind.scenario, target);
         plan.seed = seed;
         plan.warmup = warmup;
@@ -248,22 +255,29 @@ impl GroupFile {
         plan.relay_pid = targets.pid;
         plan.is_recorded = true;
         plan.expects = self.expects().to_vec();
-        plan.concurrency = keys.concurrency.unwrap_or(64);
+
         plan.placement.threads = keys.threads.unwrap_or(1);
         plan.placement.cpus = keys.cpus.clone().unwrap_or_default();
+        plan.concurrency = keys.concurrency.unwrap_or(64);
         plan.sessions = match self.kind.scenario {
             Scenario::Handshakes => plan.concurrency,
             Scenario::Churn => plan.concurrency.saturating_mul(plan.placement.threads),
             _ => keys.sessions.unwrap_or(16),
         };
+        plan.concurrency = match self.kind.scenario {
+            Scenario::Storm => keys.concurrency.unwrap_or(plan.sessions),
+            _ => plan.concurrency,
+        };
         plan.streams = keys.streams.unwrap_or(1);
         self.add_traffic(&mut plan);
         self.add_sources(&mut plan).map_err(with_name)?;
         self.add_pace(&mut plan).map_err(with_name)?;
-        self.add_special(&mut plan);
-        if plan.compares_books() {
-            plan.admin = targets.admin;
+        self.add_special(&mut plan).map_err(with_name)?;
+        if let Some(far) = self.far {
+            plan.far = Some(targets.relay(far).ok_or_else(|| with_name(missing(far)))?);
         }
+        // The books are compared once, over all groups.
+        plan.shares_relay = true;
         Ok(plan)
     }
 
@@ -314,7 +328,7 @@ impl GroupFile {
         Ok(())
     }
 
-    fn add_special(&self, plan: &mut Plan) {
+    fn add_special(&self, plan: &mut Plan) -> Result<(), String> {
         let keys = &self.keys;
         plan.churn = Churn {
             cycles: None,
@@ -331,7 +345,28 @@ impl GroupFile {
             // Its time is that of one window.
             plan.duration /= plan.slow.windows.max(1);
         }
+        plan.is_mute = keys.mute.unwrap_or(false);
+        let time = |name: &str, text: &Option<String>| {
+            let text = text.as_deref();
+            let read = |text| {
+                humantime::parse_duration(text)
+                    .map_err(|error| format!("{name}: '{text}' is no time: {error}"))
+            };
+            text.map(read).transpose()
+        };
+        plan.storm = Storm {
+            spread: time("spread", &keys.spread)?.unwrap_or(Duration::ZERO),
+            every: time("every", &keys.every)?,
+        };
+        Ok(())
     }
+}
+
+/// Returns what is missing.
+fn missing(name: TargetName) -> String {
+    let flag = if name.is_tcp { "--tcp" } else { "--relay" };
+    let number = name.number;
+    format!("it loads target {number} of {flag}, which is not given: name it, or take --start")
 }
 
 /// Reads a word of the command line.
@@ -364,7 +399,7 @@ fn target(text: Option<&str>, kind: Kind) -> Result<TargetName, String> {
         ));
     };
     let is_tcp = word == "tcp";
-    let takes_both = kind.scenario == Scenario::Idle;
+    let takes_both = matches!(kind.scenario, Scenario::Idle | Scenario::Storm);
     if is_tcp != kind.is_plain && !takes_both {
         return Err(format!("'{}' does not go to a {word} target", kind.name()));
     }

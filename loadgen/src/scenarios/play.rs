@@ -1,7 +1,7 @@
 //! Carrying a scenario out.
 //!
-//! Here: a thread for each group, one clock for all, what is done to the server between phases. Not here: what
-//! a group does (`run`), what its numbers mean (`scenarios::judge`).
+//! Here: a thread for each group, one clock for all, what is done to the server between phases. Not here:
+//! what a group does (`run`), what its numbers mean (`scenarios::judge`).
 //!
 //! Invariant: every group's thread is joined before [`play`] returns, whatever happened.
 
@@ -17,9 +17,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::file::{Action, ScenarioFile};
 use super::group::Targets;
 use super::played::{GroupPlayed, PhaseSum, Played};
+use crate::books::Books;
 use crate::intervals::Interval;
 use crate::machine::Machine;
-use crate::plan::{Host, Plan};
+use crate::plan::{Host, Plan, Target};
 use crate::recording::{Recording, RecordingError};
 use crate::report;
 use crate::run::{self, News, Outcome, Progress, Rendezvous, Stage};
@@ -31,6 +32,9 @@ pub enum PlayError {
     /// It cannot work; a sentence for each reason. Nothing was connected.
     #[error("{}", .0.join("\n"))]
     Plan(Vec<String>),
+    /// The relay's books cannot be read.
+    #[error("{0}")]
+    Books(String),
     /// Its files cannot be written.
     #[error("--out: {0}")]
     Recording(#[from] RecordingError),
@@ -87,6 +91,7 @@ pub fn play(
             group.recording = Some(Recording::create(&out.join(group.name), &title)?);
         }
     }
+    let audit = Audit::begin(scenario, targets, &groups).map_err(PlayError::Books)?;
     let first = groups.iter().filter(|group| group.span.0 == 0).count();
     let rendezvous = Rendezvous::new(first, scenario.warmup);
     let stop = AtomicBool::new(false);
@@ -117,7 +122,48 @@ pub fn play(
         };
         conductor.conduct(&receiver, interrupt);
     });
-    Ok(finish(scenario, groups, interrupt.load(Ordering::Acquire)))
+    let mut played = finish(scenario, groups, interrupt.load(Ordering::Acquire));
+    if let Some(audit) = audit
+        && !played.is_interrupted
+    {
+        played.leftovers = audit.end();
+    }
+    Ok(played)
+}
+
+/// The books of the first relay, before and after.
+struct Audit {
+    plan: Plan,
+    before: Books,
+}
+
+impl Audit {
+    /// Looks at the relay, if there is one that stays.
+    fn begin(
+        scenario: &ScenarioFile,
+        targets: &Targets,
+        groups: &[Playing<'_>],
+    ) -> Result<Option<Self>, String> {
+        let ends = scenario.phases.iter().any(|phase| phase.action.is_some());
+        let first = targets.relays.first().filter(|_| !ends);
+        let plan = groups.iter().map(|group| &group.plan).find(|plan| {
+            let is_it = |relay| plan.target == Target::Relay(relay);
+            first.is_some_and(|relay| is_it(*relay))
+        });
+        let Some(plan) = plan else { return Ok(None) };
+        let mut plan = plan.clone();
+        plan.admin = targets.admin;
+        let before = Books::at_rest(&plan)?;
+        Ok(Some(Self { plan, before }))
+    }
+
+    /// Waits until it owns what it owned before; returns what is left over.
+    fn end(&self) -> Vec<String> {
+        match Books::settle(&self.plan, &self.before) {
+            Ok(settled) => settled.leftovers,
+            Err(why) => vec![why],
+        }
+    }
 }
 
 /// Carries out the plan of one group; on its own thread.
@@ -184,7 +230,8 @@ fn plans<'a>(scenario: &'a ScenarioFile, targets: &Targets) -> Result<Vec<Playin
         let seed = scenario.seed.wrapping_add(number);
         match group.plan(targets, seed, warmup, time) {
             Err(why) => wrong.push(why),
-            Ok(plan) => {
+            Ok(mut plan) => {
+                plan.lag_percent_max = scenario.lag_percent_max;
                 if let Err(error) = plan.check(&host) {
                     let problems = error.problems.into_iter();
                     wrong.extend(problems.map(|why| format!("group '{}': {why}", group.name)));
@@ -359,6 +406,7 @@ fn finish(scenario: &ScenarioFile, groups: Vec<Playing<'_>>, is_interrupted: boo
     Played {
         groups,
         asserts,
+        leftovers: Vec::new(),
         is_interrupted,
     }
 }

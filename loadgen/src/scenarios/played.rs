@@ -21,6 +21,8 @@ pub struct Played {
     pub groups: Vec<GroupPlayed>,
     /// The asserts, as the file has them; empty when the scenario did not come to its end.
     pub asserts: Vec<Checked>,
+    /// What the first relay still owned when all groups were gone.
+    pub leftovers: Vec<String>,
     /// Whether somebody ended it early.
     pub is_interrupted: bool,
 }
@@ -162,7 +164,10 @@ impl Played {
         let has = |verdict| verdicts.contains(&verdict);
         if self.is_interrupted {
             Verdict::Interrupted
-        } else if has(Verdict::Failed) || self.asserts.iter().any(|assert| !assert.has_held) {
+        } else if !self.leftovers.is_empty()
+            || has(Verdict::Failed)
+            || self.asserts.iter().any(|assert| !assert.has_held)
+        {
             Verdict::Failed
         } else if has(Verdict::Interrupted) {
             Verdict::Interrupted

@@ -30,6 +30,7 @@ struct Document<'a> {
     phases: Vec<PhaseDocument<'a>>,
     groups: Vec<GroupDocument<'a>>,
     asserts: &'a [Checked],
+    leftovers: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -90,6 +91,7 @@ pub fn document(scenario: &ScenarioFile, played: &Played, machine: &Machine) -> 
         phases: phases.collect(),
         groups: groups.collect(),
         asserts: &played.asserts,
+        leftovers: &played.leftovers,
     };
     serde_json::to_string_pretty(&document).unwrap_or_default()
 }
@@ -177,6 +179,9 @@ pub fn table(scenario: &ScenarioFile, played: &Played, machine: &Machine) -> Str
                 }
             }
         }
+    }
+    for leftover in &played.leftovers {
+        out.push_str(&format!("left over      {leftover}\n"));
     }
     for assert in &played.asserts {
         out.push_str(&format!("{assert}\n"));

@@ -112,7 +112,7 @@ impl Worker {
             }
             FrameKind::WindowUpdate => self.on_window(index, header)?,
             FrameKind::Ping => {
-                if header.flags.contains(Flags::SYN) {
+                if header.flags.contains(Flags::SYN) && !self.plan.is_mute {
                     let answer = Header::ping(Flags::ACK, header.length).encode();
                     self.sessions[index].control.extend_from_slice(&answer);
                     self.mark_dirty(index);
@@ -120,7 +120,9 @@ impl Worker {
             }
             FrameKind::GoAway => {
                 let code = u16::try_from(header.length).unwrap_or(u16::MAX);
-                if self.sessions[index].is_slow() {
+                if self.plan.scenario == Scenario::Evict {
+                    self.on_evicted(index, code);
+                } else if self.sessions[index].is_slow() {
                     let side = self.slow_side(index);
                     let name = format!("go away to the {side}");
                     self.tally.slow_ends.count_reason(&name, code);

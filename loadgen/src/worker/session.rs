@@ -96,6 +96,10 @@ pub(super) struct Session {
     pub(super) accepted: Ids,
     pub(super) is_sending: bool,
     pub(super) is_dirty: bool,
+    /// Attempts of its present return that were refused (storm).
+    pub(super) tries: u32,
+    /// Whether it is taking the place of the other session of its key (evict).
+    pub(super) is_heir: bool,
     /// What a churn does with the present connection.
     pub(super) cycle: Cycle,
     /// Bytes of message 1 that a trickle has sent.
@@ -151,6 +155,8 @@ impl Session {
             accepted: Ids::default(),
             is_sending: false,
             is_dirty: false,
+            tries: 0,
+            is_heir: false,
             cycle: Cycle::default(),
             trickled: 0,
             slow: None,
@@ -178,6 +184,7 @@ impl Session {
         self.dialed = Ids::default();
         self.accepted = Ids::default();
         self.is_sending = false;
+        self.is_heir = false;
         self.slow = self.slow.map(|_| SlowState::default());
     }
 }

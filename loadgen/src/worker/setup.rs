@@ -18,8 +18,8 @@ use ringway_shards::ring::{ReceiveEnd, Slot};
 use super::session::{Crypto, Part, Session, Stage, Step, Stream};
 use super::{Worker, place};
 use crate::ledger::class_of;
-use crate::plan::{KillPhase, Scenario, Target};
-use crate::shared::{Phase, bump};
+use crate::plan::{End, KillPhase, Scenario, Target};
+use crate::shared::{Phase, bump, unbump};
 
 impl Worker {
     /// Begins sessions in their order, a few at a time.
@@ -27,7 +27,8 @@ impl Worker {
         while self.connecting < self.plan.concurrency && place(self.begun) < self.standing {
             let index = place(self.begun);
             self.begun += 1;
-            if matches!(self.sessions[index].part, Part::Sink) {
+            let is_heir = self.plan.scenario == Scenario::Evict && !index.is_multiple_of(2);
+            if is_heir || matches!(self.sessions[index].part, Part::Sink) {
                 continue;
             }
             self.connect(index);
@@ -63,7 +64,11 @@ impl Worker {
         };
         session.claim = tuple.claim;
         session.class = class_of(tuple.host);
-        if let Err(error) = self.ring.connect(self.target, tuple.options, token) {
+        let target = match (&self.plan.far, session.part) {
+            (Some(far), Part::Acceptor) => far.socket,
+            _ => self.target,
+        };
+        if let Err(error) = self.ring.connect(target, tuple.options, token) {
             let errno = error.raw_os_error().unwrap_or(0);
             self.on_connect_failed(token, errno);
         }
@@ -101,14 +106,20 @@ impl Worker {
             self.on_cycle_closed(index);
         } else if self.sessions[index].is_slow() {
             self.on_slow_closed(index);
+        } else if self.is_stormy() {
+            self.on_storm_refused(index);
+            self.on_storm_closed(index);
         }
     }
 
     /// Returns what a session is when its connection is over.
     fn after_life(&self, index: usize) -> Step {
         let session = &self.sessions[index];
-        let is_reborn = self.plan.scenario == Scenario::Handshakes
-            || session.part == Part::Churner
+        let scenario = self.plan.scenario;
+        let is_reborn = matches!(
+            scenario,
+            Scenario::Evict | Scenario::Handshakes | Scenario::Storm
+        ) || session.part == Part::Churner
             || session.is_slow();
         if is_reborn { Step::Idle } else { Step::Gone }
     }
@@ -178,8 +189,10 @@ impl Worker {
     }
 
     fn send_hello(&mut self, index: usize) -> Result<(), &'static str> {
-        let Target::Relay(relay) = self.plan.target else {
-            return Err("no relay to talk to");
+        let relay = match (self.plan.target, &self.plan.far, self.sessions[index].part) {
+            (Target::Relay(_), Some(far), Part::Acceptor) => *far,
+            (Target::Relay(relay), ..) => relay,
+            _ => return Err("no relay to talk to"),
         };
         let random = random()?;
         let session = &mut self.sessions[index];
@@ -247,6 +260,8 @@ impl Worker {
             self.connecting -= 1;
             if self.sessions[index].part == Part::Churner {
                 self.on_cycle_failed();
+            } else if self.is_stormy() {
+                self.on_storm_refused(index);
             }
             self.end_session(index);
             return Ok(false);
@@ -269,12 +284,20 @@ impl Worker {
             return;
         }
         bump(&self.shared.sessions_up);
-        if self.plan.scenario == Scenario::Handshakes {
-            let session = &self.sessions[index];
-            self.tally.timed(session.due, session.started, self.now);
-            self.tally.rounds += 1;
-            self.shared.rounds.fetch_add(1, Ordering::Relaxed);
-            self.end_session(index);
+        match self.plan.scenario {
+            Scenario::Handshakes => {
+                let session = &self.sessions[index];
+                self.tally.timed(session.due, session.started, self.now);
+                self.tally.rounds += 1;
+                self.shared.rounds.fetch_add(1, Ordering::Relaxed);
+                if self.plan.churn.end != End::Peer {
+                    self.end_session(index);
+                }
+            }
+            Scenario::Evict => self.on_evict_live(index),
+            Scenario::Storm => self.on_storm_live(index),
+            Scenario::Idle if self.plan.is_mute => self.sessions[index].started = self.now,
+            _ => {}
         }
     }
 
@@ -292,6 +315,18 @@ impl Worker {
         if self.sessions[index].part == Part::Loiterer {
             self.on_loiter_ended(index, end);
             return;
+        }
+        if self.is_evictable(index) {
+            self.on_evicted_silently(index);
+            return;
+        }
+        let is_awaited = self.plan.churn.end == End::Peer && end == ReceiveEnd::Eof;
+        if is_awaited && self.plan.scenario == Scenario::Handshakes {
+            self.end_session(index);
+            return;
+        }
+        if self.plan.is_mute && matches!(self.sessions[index].step, Step::Live) {
+            self.on_mute_ended(index);
         }
         if self.sessions[index].is_slow() {
             self.on_slow_receive_ended(index, end);
@@ -322,6 +357,8 @@ impl Worker {
         }
         if self.sessions[index].part == Part::Churner {
             self.on_cycle_failed();
+        } else if self.is_stormy() {
+            self.on_storm_refused(index);
         } else if self.is_standing(index) {
             self.give_up();
         }
@@ -384,7 +421,18 @@ impl Worker {
         self.sessions[index].step = self.after_life(index);
         if self.sessions[index].part == Part::Churner {
             self.on_cycle_closed(index);
+        } else if self.is_stormy() {
+            self.on_storm_closed(index);
         }
+    }
+
+    /// The relay has ended a session that showed no sign of life: its end is what was waited for.
+    fn on_mute_ended(&mut self, index: usize) {
+        let started = self.sessions[index].started;
+        self.tally.timed(None, started, self.now);
+        self.tally.rounds += 1;
+        self.shared.rounds.fetch_add(1, Ordering::Relaxed);
+        unbump(&self.shared.sessions_up);
     }
 }
 

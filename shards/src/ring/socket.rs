@@ -32,6 +32,9 @@ pub struct ListenOptions {
     pub backlog: u32,
     /// Congestion control of the accepted sockets; the host's default if absent.
     pub congestion: Option<String>,
+    /// Whether a close ends an accepted connection with FIN, as ordinary programs do, instead of a reset;
+    /// the relay never asks for it.
+    pub closes_with_fin: bool,
 }
 
 /// Why no listening socket could be made.
@@ -106,6 +109,9 @@ impl Listener {
             .map_err(local("SO_REUSEADDR"))?;
         socket.set_reuse_port(true).map_err(local("SO_REUSEPORT"))?;
         set_data_options(&socket).map_err(local("setsockopt"))?;
+        if options.closes_with_fin {
+            socket.set_linger(None).map_err(local("SO_LINGER"))?;
+        }
         if let Some(name) = &options.congestion {
             socket
                 .set_tcp_congestion(name.as_bytes())

@@ -37,6 +37,7 @@ impl Host {
             address: "127.0.0.1:0".parse().unwrap(),
             backlog: 4_096,
             congestion: None,
+            closes_with_fin: false,
         })
         .unwrap();
         let address = listener.address();
@@ -391,6 +392,7 @@ fn refused_connect_holds_no_slot() {
         address: "127.0.0.1:0".parse().unwrap(),
         backlog: 1,
         congestion: None,
+        closes_with_fin: false,
     })
     .unwrap();
     let address = listener.address();
@@ -598,6 +600,7 @@ fn listen_errors_name_the_address_and_the_fix() {
             address: address.parse().unwrap(),
             backlog: 1,
             congestion: congestion.map(str::to_owned),
+            closes_with_fin: false,
         })
     };
     let error = bind("192.0.2.1:0", None).unwrap_err();

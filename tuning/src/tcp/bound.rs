@@ -1,7 +1,7 @@
 //! Sockets that hold a port and are connected to nobody.
 //!
-//! They are in no list of `/proc/net`: only `sock_diag` tells of them. A program that binds early and connects
-//! late, or never, keeps ports from everybody this way, and nothing but this list shows it.
+//! They are in no list of `/proc/net`: only `sock_diag` tells of them. A program that binds early and
+//! connects late, or never, keeps ports from everybody this way, and nothing but this list shows it.
 //!
 //! Here: one request, its answers. Not here: what a count means (whoever reads).
 //!
@@ -22,7 +22,8 @@ use rustix::net::{
 pub(super) fn for_each(mut see: impl FnMut(SocketAddr)) -> io::Result<bool> {
     // One of our own must be among them: older kernels answer with an empty list.
     let own = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    bind(&own, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    // On an address of its own: a host whose ports have run out has some left there.
+    bind(&own, &SocketAddr::from((OWN, 0)))?;
     let own_address = SocketAddr::try_from(rustix::net::getsockname(&own)?)
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
     let mut is_told = false;
@@ -134,6 +135,8 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.try_into().ok()?))
 }
 
+/// Where the own socket is bound: the last address of the loopback.
+const OWN: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 /// `struct nlmsghdr`.
 const HEAD_BYTES: usize = 16;
 /// With `struct inet_diag_req_v2` behind it.

@@ -40,7 +40,7 @@ fn targets() -> Targets {
         .unwrap();
     Targets {
         relays: vec![relay; 2],
-        tcp: vec!["127.0.0.1:7200".parse().unwrap(); 2],
+        tcp: vec!["127.0.0.1:7200".parse().unwrap(); 3],
         pid: Some(1),
         admin: None,
     }

@@ -84,6 +84,7 @@ fn accepted_connection_tells_its_address() {
             address: listen.parse().unwrap(),
             backlog: 16,
             congestion: None,
+            closes_with_fin: false,
         };
         let Ok(listener) = Listener::bind(&options) else {
             assert!(listen.contains(':'), "this host has IPv4");

@@ -170,6 +170,7 @@ fn measure(way: Way) {
         address: "127.0.0.9:9000".parse().unwrap(),
         backlog: 4_096,
         congestion: None,
+        closes_with_fin: false,
     };
     // Its queue holds them all: nobody accepts.
     let listener = Listener::bind(&options).unwrap();
