@@ -95,8 +95,8 @@ impl Server {
         })
     }
 
-    /// Starts a null server, this program itself, with two threads for so many connections each; with `closes` it ends each of them as
-    /// soon as it stands.
+    /// Starts a null server, this program itself, with two threads for so many connections each; with
+    /// `closes` it ends each of them as soon as it stands.
     ///
     /// # Errors
     /// [`ServerError`] when it does not say where it listens.

@@ -31,7 +31,7 @@ fn scenario(arguments: &[&str]) -> Option<(i32, Value)> {
     let document = serde_json::from_slice(&output.stdout);
     Some((
         status,
-        document.unwrap_or_else(|error| panic!("{error}: {complaints}")),
+        document.expect("a document on standard output"),
     ))
 }
 

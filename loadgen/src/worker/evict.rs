@@ -1,7 +1,7 @@
 //! Evictions: a second session of a key takes the place of the first.
 //!
-//! Here: whose turn it is, what the older session must be told, when an eviction is over. Not here: connecting
-//! and the handshake (`setup`).
+//! Here: whose turn it is, what the older session must be told, when an eviction is over. Not here:
+//! connecting and the handshake (`setup`).
 //!
 //! Each key has two places; in turn the idle one connects while the other stands. An eviction begins with the
 //! connect and is over when the new session stands and the old one has been told 202 and is gone.
