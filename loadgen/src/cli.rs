@@ -338,6 +338,9 @@ struct TrafficFlags {
     /// Bytes of a message; each is one frame
     #[arg(long, value_name = "BYTES", default_value_t = 16_384)]
     message_size: u32,
+    /// Messages there and back that a stream has on their way
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    in_flight: u32,
     /// Compare every received byte instead of sequence numbers and lengths
     #[arg(long)]
     verify: bool,
@@ -504,6 +507,7 @@ impl TrafficFlags {
             mode: self.mode,
             payload,
             message_bytes: self.message_size,
+            in_flight: self.in_flight,
             window_bytes,
             verify: self.verify,
         }

@@ -121,6 +121,22 @@ impl Assembler {
         mut visit: impl FnMut(Head),
     ) -> Result<(), Mismatch> {
         let size = filling.message_bytes;
+        // Most messages arrive whole, and side by side.
+        while self.position == 0
+            && let Some((message, later)) = bytes.split_at_checked(size)
+            && let Some((head, text)) = message.split_first_chunk::<HEAD_LEN>()
+        {
+            if verify && text != filling.of(self.sequence) {
+                return Err(Mismatch::Filling);
+            }
+            let head = Head::decode(head);
+            if head.sequence != self.sequence {
+                return Err(Mismatch::Sequence);
+            }
+            self.sequence += 1;
+            bytes = later;
+            visit(head);
+        }
         while !bytes.is_empty() {
             if self.position < HEAD_LEN {
                 let count = bytes.len().min(HEAD_LEN - self.position);

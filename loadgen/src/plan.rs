@@ -233,6 +233,8 @@ pub struct Traffic {
     pub payload: Payload,
     /// Bytes of a message.
     pub message_bytes: u32,
+    /// Messages there and back that a stream has on their way at most.
+    pub in_flight: u32,
     /// Receive window of a stream.
     pub window_bytes: u32,
     /// Whether every received byte is compared.
@@ -244,7 +246,7 @@ pub struct Traffic {
 pub enum Mode {
     /// From the dialing side to the accepting side.
     Bulk,
-    /// There and back; a stream has one message on its way.
+    /// There and back; a stream has so many messages on their way as `in_flight` says.
     PingPong,
 }
 
@@ -332,6 +334,7 @@ impl Plan {
                 mode: Mode::Bulk,
                 payload: Payload::Opaque,
                 message_bytes: 16_384,
+                in_flight: 1,
                 window_bytes: WINDOW_INITIAL,
                 verify: false,
             },

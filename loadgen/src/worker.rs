@@ -94,6 +94,8 @@ pub(crate) struct Worker {
     dirty: Vec<u32>,
     filling: Filling,
     memory: output::Memory,
+    /// Messages that a stream may have on their way.
+    in_flight: u32,
     /// Streams that send, by ordinal.
     senders: Vec<u32>,
     /// When messages are due; they go to the senders in turn.
@@ -159,6 +161,10 @@ impl Worker {
             sessions,
             standing,
             memory: output::Memory::new(plan, &filling),
+            in_flight: match plan.traffic.mode {
+                Mode::Bulk => u32::MAX,
+                Mode::PingPong => plan.traffic.in_flight,
+            },
             filling,
             target: plan.target.socket(),
             tuples: tuples(plan, index),
@@ -397,7 +403,7 @@ impl Worker {
             if let Some(stream) = self.streams.get_mut(place(index)) {
                 stream.due = match mode {
                     Mode::Bulk => u64::MAX,
-                    Mode::PingPong => 1,
+                    Mode::PingPong => u64::from(self.in_flight),
                 };
             }
             self.wake_stream(index);

@@ -29,10 +29,7 @@ fn scenario(arguments: &[&str]) -> Option<(i32, Value)> {
         return None;
     }
     let document = serde_json::from_slice(&output.stdout);
-    Some((
-        status,
-        document.expect("a document on standard output"),
-    ))
+    Some((status, document.expect("a document on standard output")))
 }
 
 #[test]

@@ -169,6 +169,18 @@ impl Plan {
             return None;
         }
         let have = u64::from(self.traffic.message_bytes);
+        let in_flight = self.traffic.in_flight;
+        if in_flight == 0 || in_flight > IN_FLIGHT_MAX {
+            return Some(format!("--in-flight {in_flight}: 1 to {IN_FLIGHT_MAX}"));
+        }
+        // Both sides send before they receive: more than buffers take would stand still for ever.
+        let waiting = u64::from(in_flight) * have;
+        if self.traffic.mode == Mode::PingPong && in_flight > 1 && waiting > IN_FLIGHT_BYTES_MAX {
+            return Some(format!(
+                "--in-flight {in_flight} x --message-size {have} = {waiting} bytes on their way on one stream: \
+                 at most {IN_FLIGHT_BYTES_MAX}"
+            ));
+        }
         let min = u64::try_from(HEAD_LEN).unwrap_or(u64::MAX);
         let max = match self.traffic.payload {
             Payload::Opaque => MESSAGE_OPAQUE_MAX,
@@ -413,6 +425,10 @@ fn range_of(text: &str) -> Option<PortRange> {
 
 /// Largest opaque message: a frame, and a quarter of the window both sides start with.
 const MESSAGE_OPAQUE_MAX: u64 = 65_536;
+/// Messages of a stream on their way at most.
+const IN_FLIGHT_MAX: u32 = 1 << 16;
+/// Bytes of a stream on their way at most: what a null server keeps for one connection.
+const IN_FLIGHT_BYTES_MAX: u64 = 2 << 20;
 /// Slots beyond the sessions: connections that are being closed.
 const SLOTS_SPARE: u32 = 64;
 /// Descriptors beyond the sockets of a ring: standard streams, rings, eventfds, sockets being made.

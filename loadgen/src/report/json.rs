@@ -49,6 +49,7 @@ struct PlanDocument {
     mode: &'static str,
     payload: &'static str,
     message_bytes: u32,
+    in_flight: u32,
     /// Text of the shape, if events begin by the clock.
     rate: Option<String>,
     arrivals: Option<&'static str>,
@@ -181,6 +182,7 @@ fn plan_document(plan: &Plan) -> PlanDocument {
         mode: plan.traffic.mode.name(),
         payload: plan.traffic.payload.name(),
         message_bytes: plan.traffic.message_bytes,
+        in_flight: plan.traffic.in_flight,
         rate: plan.pace.as_ref().map(|pace| pace.shape.to_string()),
         arrivals: plan.pace.as_ref().map(|pace| pace.arrivals.name()),
         seed: plan.seed,

@@ -125,6 +125,7 @@ struct Keys {
     #[serde(default, deserialize_with = "word")]
     mode: Option<Mode>,
     message_size: Option<u32>,
+    in_flight: Option<u32>,
     #[serde(default, deserialize_with = "word")]
     payload: Option<Payload>,
     verify: Option<bool>,
@@ -163,7 +164,7 @@ enum RateText {
 }
 
 /// Keys that only some kinds have.
-const KEYS: [(&str, &[Scenario]); 19] = {
+const KEYS: [(&str, &[Scenario]); 20] = {
     use Scenario::{
         Churn, Evict, Handshakes, Idle, Opens, Plain, SlowReader, Slowloris, Steady, Storm,
     };
@@ -176,6 +177,7 @@ const KEYS: [(&str, &[Scenario]); 19] = {
         ("streams", &[Steady]),
         ("mode", &[Plain, Steady]),
         ("message_size", &[Plain, SlowReader, Steady]),
+        ("in_flight", &[Plain, Steady]),
         ("payload", &[Steady]),
         ("verify", &[Plain, Steady]),
         ("window", &[SlowReader, Steady]),
@@ -290,6 +292,7 @@ impl GroupFile {
         });
         traffic.payload = keys.payload.unwrap_or(Payload::Opaque);
         traffic.message_bytes = keys.message_size.unwrap_or(traffic.message_bytes);
+        traffic.in_flight = keys.in_flight.unwrap_or(1);
         traffic.window_bytes = keys.window.unwrap_or(traffic.window_bytes);
         traffic.verify = keys.verify.unwrap_or(false);
     }

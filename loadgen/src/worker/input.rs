@@ -251,7 +251,8 @@ impl Worker {
         let now = self.now;
         let is_timed_always = has_rate || self.filling.message_bytes() >= SAMPLE_BYTES;
         let before = entry.assembler.messages();
-        let (is_dialer, mut echo) = (entry.is_dialer, None);
+        let is_dialer = entry.is_dialer;
+        let echoes = &mut entry.echoes;
         let mut visit = |head: Head| match (mode, is_dialer) {
             (Mode::Bulk, _) => {
                 if is_timed_always || head.sequence.is_multiple_of(SAMPLE) {
@@ -262,7 +263,7 @@ impl Worker {
                 tally.rounds += 1;
                 tally.done(head, now, has_rate);
             }
-            (Mode::PingPong, false) => echo = Some(head),
+            (Mode::PingPong, false) => echoes.push_back(head),
         };
         let assembler = &mut entry.assembler;
         let filling = &self.filling;
@@ -290,12 +291,13 @@ impl Worker {
         self.tally.messages_received += arrived;
         if mode == Mode::PingPong {
             let entry = &mut self.streams[place(stream)];
-            // Counts as sent from now on: a run with an echo that still waits for its socket is not over.
-            self.tally.messages_sent += u64::from(echo.is_some());
-            entry.echo = echo;
             if entry.is_dialer {
-                entry.is_waiting = false;
-                entry.due += u64::from(!has_rate);
+                let answered = u32::try_from(arrived).unwrap_or(u32::MAX);
+                entry.waiting = entry.waiting.saturating_sub(answered);
+                entry.due += if has_rate { 0 } else { arrived };
+            } else {
+                // Count as sent from now on: a run with an echo that still waits for its socket is not over.
+                self.tally.messages_sent += arrived;
             }
             self.wake_stream(stream);
         }

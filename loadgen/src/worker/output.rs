@@ -184,9 +184,9 @@ impl Worker {
             return false;
         }
         if !stream.is_dialer {
-            return stream.echo.is_some();
+            return !stream.echoes.is_empty();
         }
-        self.phase.is_loaded() && stream.due > 0 && !stream.is_waiting
+        self.phase.is_loaded() && stream.due > 0 && stream.waiting < self.in_flight
     }
 
     /// Sends what the dirty sessions have.
@@ -250,10 +250,10 @@ impl Worker {
         let mode = self.plan.traffic.mode;
         let is_plain = self.memory.shape.header_bytes == 0;
         let stream = &mut self.streams[place(index)];
-        let head = match stream.echo.take() {
+        let head = match stream.echoes.pop_front() {
             // An echo keeps the times of its message.
-            Some(head) if !stream.is_dialer => head,
-            _ => {
+            Some(head) => head,
+            None => {
                 let due = stream.due_times.pop_front();
                 self.backlog -= usize::from(due.is_some());
                 Head {
@@ -270,7 +270,7 @@ impl Worker {
             stream.credit -= self.memory.shape.body_bytes;
         }
         if stream.is_dialer {
-            stream.is_waiting = mode == Mode::PingPong;
+            stream.waiting += u32::from(mode == Mode::PingPong);
             if stream.due != u64::MAX {
                 stream.due -= 1;
             }

@@ -268,11 +268,11 @@ pub(super) struct Stream {
     pub(super) due_times: VecDeque<Now>,
     /// Messages sent.
     pub(super) sent: u64,
-    /// A message is on its way there or back.
-    pub(super) is_waiting: bool,
+    /// Messages on their way there or back.
+    pub(super) waiting: u32,
     pub(super) is_ready: bool,
-    /// The message to send back.
-    pub(super) echo: Option<Head>,
+    /// Messages to send back.
+    pub(super) echoes: VecDeque<Head>,
     pub(super) assembler: Assembler,
     pub(super) records: Option<Box<Records>>,
     /// Bytes received in a churn.
@@ -303,9 +303,9 @@ impl Stream {
             due_times: VecDeque::new(),
             due: 0,
             sent: 0,
-            is_waiting: false,
+            waiting: 0,
             is_ready: false,
-            echo: None,
+            echoes: VecDeque::new(),
             assembler: Assembler::default(),
             records: None,
             taken_bytes: 0,
