@@ -48,7 +48,7 @@ pub enum Task {
     Scenario(Box<RunFlags>),
     /// List the scenarios that come with the program, or print one.
     Scenarios(ScenariosFlags),
-    /// Compare two results: interval logs, or directories with latency.hlog and run.json.
+    /// Compare two results: directories of --out, their latency.hlog, or files of --json.
     Diff(DiffFlags),
 }
 

@@ -132,12 +132,8 @@ pub(crate) fn diff(flags: &DiffFlags) -> ExitCode {
         Ok(diff) => diff,
         Err(error) => return refuse(&error.to_string()),
     };
-    let status = if diff.worsenings.is_empty() {
-        0
-    } else {
-        FAILED
-    };
     let document = json!({"schema": "ringway-loadgen-diff/1", "diff": diff});
+    let status = diff.verdict.status();
     show(&diff.to_string(), &document, flags.json.as_ref(), status)
 }
 

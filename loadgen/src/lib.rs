@@ -33,6 +33,7 @@ pub mod sockets;
 pub mod sources;
 pub mod tally;
 
+mod hlog;
 mod payload;
 mod records;
 mod schedule;

@@ -17,13 +17,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::interval_log::{
-    IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag,
-};
-use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use serde::{Deserialize, Serialize};
 
+use crate::hlog::{self, LogError};
 use crate::intervals::Interval;
 use crate::latency::{Latencies, Times};
 use crate::process::ProcessSample;
@@ -325,43 +323,22 @@ fn rows(path: &Path) -> Result<Vec<Row>, RecordingError> {
 
 /// Reads the histograms of each interval of a log.
 fn log(path: &Path) -> Result<Vec<Latencies>, RecordingError> {
-    let text = read(path)?;
-    let content = |why: String| RecordingError::Content {
-        path: path.to_owned(),
-        why,
-    };
-    // The legend is for other programs.
-    let lines = text.lines().filter(|line| !line.starts_with('"'));
-    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
-    let mut deserializer = Deserializer::new();
     let mut intervals: Vec<(Duration, Latencies)> = Vec::new();
-    for entry in IntervalLogIterator::new(text.as_bytes()) {
-        let entry = entry.map_err(|error| content(format!("no interval log: {error:?}")))?;
-        let LogEntry::Interval(entry) = entry else {
-            continue;
-        };
-        let bytes = base64::Engine::decode(
-            &base64::engine::general_purpose::STANDARD,
-            entry.encoded_histogram(),
-        )
-        .map_err(|error| content(format!("a histogram is no base64: {error}")))?;
-        let histogram: Histogram<u64> = deserializer
-            .deserialize(&mut bytes.as_slice())
-            .map_err(|error| content(format!("a histogram does not open: {error}")))?;
-        let start = entry.start_timestamp();
-        if intervals.last().is_none_or(|last| last.0 != start) {
-            intervals.push((start, Latencies::default()));
+    for entry in hlog::Log::open(path)? {
+        let entry = entry?;
+        if intervals.last().is_none_or(|last| last.0 != entry.start) {
+            intervals.push((entry.start, Latencies::default()));
         }
         let Some((_, latencies)) = intervals.last_mut() else {
             continue;
         };
-        let times = match entry.tag().as_ref().map(Tag::as_str) {
-            Some("response") => &mut latencies.response,
-            Some("service") => &mut latencies.service,
-            Some("lag") => &mut latencies.lag,
-            Some(_) | None => continue,
+        let times = match entry.tag.as_str() {
+            "response" => &mut latencies.response,
+            "service" => &mut latencies.service,
+            "lag" => &mut latencies.lag,
+            _ => continue,
         };
-        *times = Times::of(&histogram);
+        *times = Times::of(&entry.histogram);
     }
     Ok(intervals
         .into_iter()
@@ -393,6 +370,15 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), RecordingError> {
         drop(fs::remove_file(&part));
         at(path)(source)
     })
+}
+
+impl From<LogError> for RecordingError {
+    fn from(error: LogError) -> Self {
+        Self::Content {
+            path: error.file,
+            why: error.why,
+        }
+    }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> RecordingError {

@@ -88,13 +88,13 @@ impl KneeFlags {
 #[derive(Debug, Args)]
 #[command(after_help = DIFF_STATUS)]
 pub struct DiffFlags {
-    /// The result to compare with
+    /// The result to compare with: a directory of --out, a latency.hlog, or a file of --json
     #[arg(value_name = "A")]
     pub a: PathBuf,
-    /// The result that may be worse
+    /// The result that may be worse, in any of these forms
     #[arg(value_name = "B")]
     pub b: PathBuf,
-    /// Worsening that is borne even if it is significant
+    /// Worsening of a percentile that is borne even if it is significant
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent)]
     pub threshold: f64,
     /// Write the comparison as JSON to this file ('-' for standard output)
@@ -120,10 +120,18 @@ Exit status:
   130  interrupted";
 
 const DIFF_STATUS: &str = "\
+A and B are each a directory that --out wrote, its latency.hlog alone, or a file that --json wrote. Only
+logs tell chance from change; from two files of --json figures are shown and nothing is judged.
+
+A difference is significant when chance alone explains it in less than 5 % of comparisons of equal
+servers, with a correction for the number of percentiles that are looked at. Runs of less than a minute
+cannot tell a slow drift of the machine from a difference.
+
 Exit status:
   0    nothing is significantly worse by more than --threshold
   1    something is
-  2    an input cannot be read, or the two have nothing in common";
+  2    the flags make no sense, an input cannot be read, or the two have nothing in common
+  3    cannot be judged: there are too few intervals (8 of a second each are the least) or times";
 
 #[cfg(test)]
 mod tests {

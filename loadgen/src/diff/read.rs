@@ -1,23 +1,26 @@
 //! Results on disk.
 //!
-//! Here: `latency.hlog` and `run.json`, and what is wrong with them. Not here: comparing.
+//! Here: what may be compared (a directory of `--out`, its `latency.hlog`, a document of `--json`), and
+//! what is wrong with it. Not here: lines of logs (`hlog`), comparing (`diff`).
 //!
-//! Bound: files of at most [`FILE_BYTES_MAX`].
+//! Bound: documents of at most [`DOCUMENT_BYTES_MAX`]; logs are read line by line.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use serde_json::Value;
+
+use super::series::Series;
+use crate::hlog::{Log, LogError};
+use crate::recording::{LOG, RUN};
 
 /// A result.
 #[derive(Debug, Clone)]
 pub struct Input {
     pub(super) path: PathBuf,
-    pub(super) tags: BTreeMap<String, Intervals>,
+    pub(super) tags: BTreeMap<String, Series>,
     pub(super) document: Option<Value>,
 }
 
@@ -31,31 +34,17 @@ pub struct ReadError {
     pub why: String,
 }
 
-/// Histograms of one tag, in the order of the log.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Intervals(Vec<Histogram<u64>>);
-
-impl Intervals {
-    pub(super) fn histograms(&self) -> &[Histogram<u64>] {
-        &self.0
-    }
-
-    /// Returns all intervals added.
-    pub(super) fn sum(&self) -> Histogram<u64> {
-        let mut sum = self.0.first().cloned().unwrap_or_else(empty);
-        sum.auto(true);
-        for next in self.0.iter().skip(1) {
-            // `read` let in equal precisions only, and the sum grows by itself.
-            if sum.add(next).is_err() {
-                break;
-            }
+impl From<LogError> for ReadError {
+    fn from(error: LogError) -> Self {
+        Self {
+            file: error.file,
+            why: error.why,
         }
-        sum
     }
 }
 
 impl Input {
-    /// Reads an interval log, or a directory with one, a `run.json`, or both.
+    /// Reads a directory with a `latency.hlog`, a `run.json` or both, or one of these files.
     ///
     /// # Errors
     /// With the file and the reason.
@@ -65,71 +54,102 @@ impl Input {
             tags: BTreeMap::new(),
             document: None,
         };
-        if !path.is_dir() {
-            input.tags = log(path)?;
-            return Ok(input);
+        if !path.exists() {
+            return Err(bad(path, format!("there is no such file: {NAME_ONE}")));
         }
-        let (times, run) = (path.join("latency.hlog"), path.join("run.json"));
-        if !times.exists() && !run.exists() {
-            return Err(bad(path, "it has neither latency.hlog nor run.json"));
-        }
-        if times.exists() {
-            input.tags = log(&times)?;
-        }
-        if run.exists() {
-            let value: Value = serde_json::from_slice(&bytes(&run)?)
-                .map_err(|error| bad(&run, format!("it is no JSON: {error}")))?;
-            let schema = value.get("schema").and_then(Value::as_str);
-            if !schema.is_some_and(|schema| schema.starts_with("ringway-loadgen/")) {
-                return Err(bad(&run, "its schema is not that of a run"));
+        if path.is_dir() {
+            let (times, run) = (path.join(LOG), path.join(RUN));
+            if !times.exists() && !run.exists() {
+                let why = format!("it has neither {LOG} nor {RUN}: {NAME_ONE}");
+                return Err(bad(path, why));
             }
-            input.document = Some(value);
+            if times.exists() {
+                input.tags = log(&times)?;
+            }
+            if run.exists() {
+                input.document = Some(document(&run)?);
+            }
+        } else if is_document(path)? {
+            input.document = Some(document(path)?);
+        } else {
+            input.tags = log(path)?;
         }
         Ok(input)
     }
 }
 
-fn log(path: &Path) -> Result<BTreeMap<String, Intervals>, ReadError> {
-    let bytes = bytes(path)?;
-    let mut tags: BTreeMap<String, Intervals> = BTreeMap::new();
-    let mut deserializer = Deserializer::new();
-    let mut count = 0;
-    for entry in IntervalLogIterator::new(&bytes) {
-        let entry = entry.map_err(|_| bad(path, "it is no interval log, or cut short"))?;
-        let LogEntry::Interval(interval) = entry else {
-            continue;
+/// Looks at the beginning of a file: documents are objects of JSON, and no line of a log begins so.
+fn is_document(path: &Path) -> Result<bool, ReadError> {
+    let mut head = Vec::new();
+    open(path)?
+        .take(64)
+        .read_to_end(&mut head)
+        .map_err(|error| bad(path, format!("it cannot be read: {error}")))?;
+    if head.is_empty() {
+        return Err(bad(path, format!("it is empty: {NAME_ONE}")));
+    }
+    Ok(head.trim_ascii_start().starts_with(b"{"))
+}
+
+fn log(path: &Path) -> Result<BTreeMap<String, Series>, ReadError> {
+    let mut tags: BTreeMap<String, Series> = BTreeMap::new();
+    for entry in Log::open(path)? {
+        let entry = entry?;
+        let tag = match entry.tag.as_str() {
+            "" => "response",
+            tag => tag,
         };
-        count += 1;
-        let complain = |why: &str| bad(path, format!("interval {count}: {why}"));
-        let raw = base64(interval.encoded_histogram())
-            .ok_or_else(|| complain("it is no base64, or cut short"))?;
-        let histogram: Histogram<u64> = deserializer
-            .deserialize(&mut raw.as_slice())
-            .map_err(|error| complain(&format!("it is no histogram: {error}")))?;
-        if histogram.sigfig() != DIGITS {
-            return Err(complain("its histogram has not 3 significant digits"));
+        if !tags.contains_key(tag) && tags.len() >= TAGS_MAX {
+            return Err(bad(path, format!("it has more than {TAGS_MAX} tags")));
         }
-        let tag = interval.tag().map_or("response", |tag| tag.as_str());
-        tags.entry(tag.to_owned()).or_default().0.push(histogram);
+        let series = tags.entry(tag.to_owned()).or_default();
+        series.push(&entry.histogram);
     }
     if tags.is_empty() {
-        return Err(bad(path, "it has no interval"));
+        let why = format!("it has no interval: its run ended too early, or {NAME_ONE}");
+        return Err(bad(path, why));
     }
     Ok(tags)
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
-    let complain = |error: std::io::Error| bad(path, format!("it cannot be read: {error}"));
-    let facts = fs::metadata(path).map_err(complain)?;
-    if !facts.is_file() || facts.len() > FILE_BYTES_MAX {
-        let why = format!("it is no file of at most {FILE_BYTES_MAX} bytes");
-        return Err(bad(path, why));
+fn document(path: &Path) -> Result<Value, ReadError> {
+    let mut text = Vec::new();
+    open(path)?
+        .take(DOCUMENT_BYTES_MAX + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| bad(path, format!("it cannot be read: {error}")))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > DOCUMENT_BYTES_MAX {
+        return Err(bad(
+            path,
+            format!("it has more than {DOCUMENT_BYTES_MAX} bytes"),
+        ));
     }
-    let bytes = fs::read(path).map_err(complain)?;
-    if bytes.is_empty() {
+    if text.is_empty() {
         return Err(bad(path, "it is empty"));
     }
-    Ok(bytes)
+    let value: Value = serde_json::from_slice(&text)
+        .map_err(|error| bad(path, format!("it is no JSON, or cut short: {error}")))?;
+    match value.get("schema").and_then(Value::as_str) {
+        Some(schema) if schema.starts_with(SCHEMA) => Ok(value),
+        Some(schema) => {
+            let shown: String = schema.chars().take(40).collect();
+            let why =
+                format!("it is '{shown}' and not the result of a run ('{SCHEMA}...'): {NAME_ONE}");
+            Err(bad(path, why))
+        }
+        None => {
+            let why = format!("it has no \"schema\", so it is not the result of a run: {NAME_ONE}");
+            Err(bad(path, why))
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File, ReadError> {
+    let complain = |error: std::io::Error| bad(path, format!("it cannot be read: {error}"));
+    if !fs::metadata(path).map_err(complain)?.is_file() {
+        return Err(bad(path, format!("it is no file: {NAME_ONE}")));
+    }
+    File::open(path).map_err(complain)
 }
 
 fn bad(path: &Path, why: impl Into<String>) -> ReadError {
@@ -139,39 +159,12 @@ fn bad(path: &Path, why: impl Into<String>) -> ReadError {
     }
 }
 
-/// Reads base64 with padding; none when it is none.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count) = (0_u32, 0);
-    for digit in digits.bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xffff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from((bits >> count) & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
-}
-
-/// A histogram of the usual precision.
-fn empty() -> Histogram<u64> {
-    Histogram::new(DIGITS).expect("a constant precision is valid")
-}
-
-/// Precision of the histograms.
-const DIGITS: u8 = 3;
-/// An hour of three tags each second is some 20 MB.
-pub(super) const FILE_BYTES_MAX: u64 = 256 << 20;
+/// What to do about an input that is none.
+const NAME_ONE: &str =
+    "name a directory that --out wrote, its latency.hlog, or a file that --json wrote";
+/// Beginning of the schema of results of runs.
+const SCHEMA: &str = "ringway-loadgen/";
+/// Results have some 10 KB.
+pub(super) const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
+/// This program writes three; other programs one for each kind of request.
+const TAGS_MAX: usize = 64;
