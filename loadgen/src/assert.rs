@@ -77,6 +77,12 @@ fn show(value: f64, is_time: bool) -> String {
     format!("{value:.0} ns")
 }
 
+impl fmt::Display for Assert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl Assert {
     /// Returns the phase that it compares with.
     #[must_use]
@@ -84,6 +90,17 @@ impl Assert {
         match &self.bound {
             Bound::Value(_) => None,
             Bound::Times(_, phase) => Some(phase),
+        }
+    }
+
+    /// Returns what a run must have for the metric to have a value.
+    #[must_use]
+    pub fn need(&self) -> Need {
+        match &self.metric {
+            Metric::Time("response" | "lag", _) => Need::Pace,
+            Metric::Number(name) if name.starts_with("relay.") => Need::RelayProcess,
+            Metric::Number(name) if name.starts_with("ports.") => Need::Ports,
+            Metric::Time(..) | Metric::ErrorsPercent | Metric::Number(_) => Need::Nothing,
         }
     }
 
@@ -114,6 +131,19 @@ impl Assert {
             has_held,
         }
     }
+}
+
+/// What a run must have for a metric to have a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing.
+    Nothing,
+    /// A rate: without one nothing is ever due.
+    Pace,
+    /// Somebody who counts ports.
+    Ports,
+    /// The id of the relay's process.
+    RelayProcess,
 }
 
 /// What an assert is about.
@@ -367,6 +397,20 @@ mod tests {
         ] {
             let checked = check(text, true);
             assert_eq!(checked.has_held, has_held, "{checked}");
+        }
+    }
+
+    #[test]
+    fn needs_are_known() {
+        for (text, need) in [
+            ("response.p99 < 1s", Need::Pace),
+            ("service.p99 < 1s", Need::Nothing),
+            ("open.p99 < 1s", Need::Nothing),
+            ("errors < 1%", Need::Nothing),
+            ("relay.cores < 1", Need::RelayProcess),
+            ("ports.time_wait < 1", Need::Ports),
+        ] {
+            assert_eq!(text.parse::<Assert>().unwrap().need(), need, "{text}");
         }
     }
 

@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ringway_loadgen::assert::{Checked, Measures, Numbers};
-use ringway_loadgen::cli::{DiffFlags, KneeFlags};
+use ringway_loadgen::cli::{DiffFlags, KneeFlags, Over};
 use ringway_loadgen::diff::{Diff, Input};
-use ringway_loadgen::knee::{End, Search, Seen};
+use ringway_loadgen::knee::{End, Estimate, Search, Seen};
+use ringway_loadgen::machine::Machine;
 use ringway_loadgen::plan::Host;
 use ringway_loadgen::report::Figures;
-use ringway_loadgen::run;
+use ringway_loadgen::run::{self, RunError};
 use serde_json::{Value, json};
 
 use crate::{FAILED, REFUSED, complain};
@@ -22,105 +23,221 @@ use crate::{FAILED, REFUSED, complain};
 const UNTRUSTWORTHY: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
+/// What one window of a search showed.
+struct Window {
+    value: u64,
+    phase: &'static str,
+    seen: Seen,
+    checks: Vec<Checked>,
+    /// Why it could not begin to count.
+    problem: Option<String>,
+    /// Cores that the relay and the generator used.
+    cores: [Option<f64>; 2],
+}
+
 /// Searches a knee with real windows.
 pub(crate) fn knee(flags: &KneeFlags, interrupt: &AtomicBool) -> ExitCode {
-    let mut search = match Search::new(flags.limits()) {
+    let search = flags.check().and_then(|()| Search::new(flags.limits()));
+    let mut search = match search {
         Ok(search) => search,
         Err(why) => return refuse(&why),
     };
-    let mut probes = Vec::new();
-    let mut last_met: Option<(u64, Figures)> = None;
+    // A search that ends at a plan that cannot be would have been for nothing.
+    let (limits, unit) = (flags.limits(), flags.unit());
+    for value in [limits.from * unit, limits.max * unit] {
+        if let Err(error) = flags.plan(value).check(&Host::look()) {
+            for problem in error.problems {
+                complain(&format!("{} {value}: {problem}", flags.over.name()));
+            }
+            return ExitCode::from(REFUSED);
+        }
+    }
+    let mut windows = Vec::new();
     while let Some(value) = search.next_value() {
-        let plan = flags.plan(value);
-        if let Err(error) = plan.check(&Host::look()) {
-            error.problems.iter().for_each(|problem| complain(problem));
-            return ExitCode::from(if probes.is_empty() { REFUSED } else { FAILED });
-        }
-        let result = run::run(&plan, interrupt, &mut |_| {});
-        if interrupt.load(Ordering::Acquire) {
-            return ExitCode::from(INTERRUPTED);
-        }
-        let outcome = match result {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                complain(&format!("window at {value}: {error}"));
+        let window = match look(flags, value * unit, search.phase(), interrupt) {
+            Ok(window) => window,
+            Err(_) if interrupt.load(Ordering::Acquire) => {
+                complain(&format!(
+                    "interrupted after {} windows: there is no knee yet",
+                    windows.len()
+                ));
+                return ExitCode::from(INTERRUPTED);
+            }
+            Err(why) => {
+                complain(&why);
                 return ExitCode::from(FAILED);
             }
         };
-        let measures = Measures::of(&plan, &outcome, Numbers::new());
-        let checks: Vec<Checked> = flags.slo.iter().map(|slo| slo.check(&measures)).collect();
-        // Failures are for the objective to judge: a relay beyond its knee may well refuse.
-        let seen = if !outcome.is_on_time {
-            Seen::Untrustworthy
-        } else if checks.iter().all(|check| check.has_held) {
-            Seen::Met
-        } else {
-            Seen::Missed
-        };
-        let texts: Vec<String> = checks.iter().map(ToString::to_string).collect();
-        complain(&format!("{value}: {seen:?}: {}", texts.join("; ")));
-        probes.push(json!({"value": value, "seen": format!("{seen:?}"), "checks": checks}));
-        if seen == Seen::Met {
-            last_met = Some((value, Figures::of(&plan, &outcome)));
+        // Nothing is known to work yet: most likely the server is not there.
+        if let (true, Some(problem)) = (windows.is_empty(), &window.problem) {
+            complain(&format!(
+                "{} {}: {problem}; lower --from, or look whether the server is there",
+                flags.over.name(),
+                window.value
+            ));
+            return ExitCode::from(FAILED);
         }
-        search.observe(seen);
+        let line = window.line(flags.over, windows.len() + 1);
+        drop(writeln!(io::stderr().lock(), "{line}"));
+        search.observe(window.seen);
+        windows.push(window);
     }
-    conclude(flags, &search, &probes, last_met)
+    conclude(flags, &search, &windows)
 }
 
-fn conclude(
+/// Runs one window.
+fn look(
     flags: &KneeFlags,
-    search: &Search,
-    probes: &[Value],
-    last_met: Option<(u64, Figures)>,
-) -> ExitCode {
-    let (mut text, status) = match search.end() {
-        Some(End::Found(found)) => (
-            format!(
-                "knee {:.0} (95 % interval {:.0} to {:.0})",
-                found.knee, found.low, found.high
-            ),
-            0,
-        ),
-        Some(End::FirstMisses) => (
-            "the first value misses already: lower --from".into(),
+    value: u64,
+    phase: &'static str,
+    interrupt: &AtomicBool,
+) -> Result<Window, String> {
+    let at = |problem: &dyn std::fmt::Display| format!("{} {value}: {problem}", flags.over.name());
+    let plan = flags.plan(value);
+    plan.check(&Host::look()).map_err(|error| at(&error))?;
+    let mut window = Window {
+        value,
+        phase,
+        seen: Seen::Missed,
+        checks: Vec::new(),
+        problem: None,
+        cores: [None; 2],
+    };
+    let outcome = run::run(&plan, interrupt, &mut |_| {});
+    if interrupt.load(Ordering::Acquire) {
+        return Err("interrupted".into());
+    }
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        // A server beyond its knee may well refuse.
+        Err(RunError::Setup { what, failures }) => {
+            let names = failures
+                .iter()
+                .map(|(name, count)| format!(", {count} x {name}"));
+            window.problem = Some(what + &names.collect::<String>());
+            return Ok(window);
+        }
+        Err(error) => return Err(at(&error)),
+    };
+    let measures = Measures::of(&plan, &outcome, Numbers::new());
+    window.checks = flags.slo.iter().map(|slo| slo.check(&measures)).collect();
+    // Failures are for the objective to judge.
+    if !outcome.is_on_time {
+        window.seen = Seen::Untrustworthy;
+    } else if window.checks.iter().all(|check| check.has_held) {
+        window.seen = Seen::Met;
+    }
+    let figures = Figures::of(&plan, &outcome);
+    window.cores = [
+        figures.relay.map(|relay| relay.cores),
+        Some(figures.generator.cores),
+    ];
+    Ok(window)
+}
+
+impl Window {
+    /// Returns the line of a window, with its number from 1.
+    fn line(&self, over: Over, number: usize) -> String {
+        let (over, value, phase) = (over.name(), self.value, self.phase);
+        let verdict = match self.seen {
+            Seen::Met => "met",
+            Seen::Missed => "missed",
+            Seen::Untrustworthy => "not counted, the generator was late",
+        };
+        format!(
+            "window {number} ({phase}), {over} {value}: {verdict}; {}",
+            self.reasons()
+        )
+    }
+
+    fn reasons(&self) -> String {
+        let checks = self.checks.iter().map(ToString::to_string);
+        checks
+            .chain(self.problem.clone())
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+
+    fn document(&self) -> Value {
+        let [relay, generator] = self.cores;
+        json!({
+            "value": self.value,
+            "phase": self.phase,
+            "seen": self.seen.word(),
+            "checks": self.checks,
+            "problem": self.problem,
+            "relay_cores": relay,
+            "generator_cores": generator,
+        })
+    }
+}
+
+fn conclude(flags: &KneeFlags, search: &Search, windows: &[Window]) -> ExitCode {
+    let last = windows.last().map(Window::reasons).unwrap_or_default();
+    let found = match search.end() {
+        Some(End::Found(found)) => Some(found.in_units_of(flags.unit())),
+        _ => None,
+    };
+    let (mut text, status) = match (search.end(), found) {
+        (Some(End::Found(_)), Some(found)) => (knee_text(flags.over, &found), 0),
+        (Some(End::FirstMisses), _) => (
+            format!("no knee: the first value misses already ({last}); lower --from"),
             FAILED,
         ),
-        Some(End::MaximumMeets) => ("the maximum still meets: raise --max".into(), FAILED),
-        Some(End::Untrustworthy(value)) => (
-            format!("the generator was late at {value}, again and again"),
+        (Some(End::MaximumMeets), _) => (
+            format!("no knee: the largest value still meets the objective ({last}); raise --max"),
+            FAILED,
+        ),
+        (Some(End::Untrustworthy(value)), _) => (
+            format!(
+                "no knee: the generator was late at {} {}, again and again; give it cores of its own \
+                 (--threads, --cpu), or lower --max",
+                flags.over.name(),
+                value * flags.unit()
+            ),
             UNTRUSTWORTHY,
         ),
-        None => ("the search did not end".into(), FAILED),
+        _ => ("no knee: the search did not end".into(), FAILED),
     };
-    let per_core = |value: u64, cores: f64| {
-        let value = f64::from(u32::try_from(value).unwrap_or(u32::MAX));
-        (cores > 0.0).then(|| value / cores)
+    let met = windows.iter().filter(|window| window.seen == Seen::Met);
+    let met: Vec<&Window> = met.collect();
+    let per_core = |of: usize| {
+        let used = met
+            .iter()
+            .filter_map(|window| Some((window.value, window.cores[of]?)));
+        found?.per_core(&used.collect::<Vec<_>>())
     };
-    let capacity = last_met.map(|(value, figures)| {
-        let relay = figures.relay.and_then(|relay| per_core(value, relay.cores));
-        (relay, per_core(value, figures.generator.cores))
-    });
-    let (relay, generator) = capacity.unwrap_or_default();
-    for (name, each) in [("relay", relay), ("generator", generator)] {
+    let each = [per_core(0), per_core(1)];
+    for (name, each) in ["relay", "generator"].iter().zip(each) {
         if let Some(each) = each {
             text.push_str(&format!(", {each:.0} a core of the {name}"));
         }
     }
-    text.push_str(&format!(", {} probes", search.probes()));
-    let found = match search.end() {
-        Some(End::Found(found)) => Some(found),
-        _ => None,
-    };
+    text.push_str(&format!(" ({} windows)", search.probes()));
     let document = json!({
         "schema": "ringway-loadgen-knee/1",
+        "scenario": flags.command.plan().name(),
+        "over": flags.over.name(),
+        "slo": flags.slo.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "machine": Machine::look(),
         "result": found,
         "conclusion": text,
-        "relay_per_core": relay,
-        "generator_per_core": generator,
-        "probes": probes,
+        "relay_per_core": each[0],
+        "generator_per_core": each[1],
+        "windows": windows.iter().map(Window::document).collect::<Vec<_>>(),
     });
     show(&text, &document, flags.command.json(), status)
+}
+
+fn knee_text(over: Over, found: &Estimate) -> String {
+    let what = match over {
+        Over::Rate => "a second",
+        Over::Sessions => "sessions",
+    };
+    format!(
+        "knee: {:.0} {what} (95 % interval {:.0} to {:.0})",
+        found.knee, found.low, found.high
+    )
 }
 
 /// Compares two results.

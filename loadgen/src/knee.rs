@@ -47,6 +47,18 @@ pub enum Seen {
     Untrustworthy,
 }
 
+impl Seen {
+    /// Returns the word for JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Missed => "missed",
+            Self::Untrustworthy => "untrustworthy",
+        }
+    }
+}
+
 /// How a search ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum End {
@@ -149,6 +161,17 @@ impl Search {
         match self.state {
             State::Ended(end) => Some(end),
             _ => None,
+        }
+    }
+
+    /// Returns what is being done, as a word.
+    #[must_use]
+    pub const fn phase(&self) -> &'static str {
+        match self.state {
+            State::Climb { .. } => "climb",
+            State::Halve { .. } => "halve",
+            State::Confirm { .. } => "confirm",
+            State::Ended(_) => "end",
         }
     }
 

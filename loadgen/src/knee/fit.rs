@@ -82,6 +82,45 @@ impl Estimate {
             high: at(RESAMPLES - 1 - RESAMPLES / 40).max(knee) * half,
         }
     }
+
+    /// Returns the estimate for values that were searched in units.
+    #[must_use]
+    pub fn in_units_of(self, unit: u64) -> Self {
+        let unit = super::float(unit);
+        Self {
+            knee: self.knee * unit,
+            low: self.low * unit,
+            high: self.high * unit,
+        }
+    }
+
+    /// Returns the median of value by cores over the windows at the knee that met the objective; `met` are
+    /// pairs of value and cores. At the knee is what lies within its interval, else the nearest value.
+    /// Windows that used no processor time say nothing.
+    #[must_use]
+    pub fn per_core(&self, met: &[(u64, f64)]) -> Option<f64> {
+        let used: Vec<(f64, f64)> = met
+            .iter()
+            .filter(|(_, cores)| *cores > 0.0)
+            .map(|(value, cores)| (super::float(*value), *cores))
+            .collect();
+        let distance = |value: f64| (value - self.knee).abs();
+        let nearest = used.iter().map(|(value, _)| *value);
+        let nearest = nearest.min_by(|x, y| distance(*x).total_cmp(&distance(*y)))?;
+        let (low, high) = (self.low.min(nearest), self.high.max(nearest));
+        let at_knee = used
+            .iter()
+            .filter(|(value, _)| (low..=high).contains(value));
+        let mut each: Vec<f64> = at_knee.map(|(value, cores)| value / cores).collect();
+        each.sort_by(f64::total_cmp);
+        let middle = each.len() / 2;
+        let above = each.get(middle)?;
+        Some(if each.len() % 2 == 1 {
+            *above
+        } else {
+            f64::midpoint(*each.get(middle.checked_sub(1)?)?, *above)
+        })
+    }
 }
 
 /// The share of met windows when they are drawn again.
@@ -157,6 +196,29 @@ mod tests {
     fn shares_are_made_falling() {
         assert_eq!(falling(&[1.0, 0.4, 0.6, 0.0]), [1.0, 0.5, 0.5, 0.0]);
         assert_eq!(falling(&[0.0, 1.0]), [0.5, 0.5]);
+    }
+
+    #[test]
+    fn a_core_carries_the_median_of_the_windows_at_the_knee() {
+        let found = Estimate {
+            knee: 100.0,
+            low: 90.0,
+            high: 110.0,
+        };
+        // The first and the last are not at the knee, and one used no time.
+        let met = [
+            (50, 5.0),
+            (95, 1.0),
+            (100, 2.0),
+            (105, 0.5),
+            (100, 0.0),
+            (200, 0.1),
+        ];
+        assert_eq!(found.per_core(&met), Some(95.0));
+        assert_eq!(found.per_core(&met[..3]), Some(72.5));
+        assert_eq!(found.per_core(&met[5..]), Some(2_000.0));
+        assert_eq!(found.per_core(&[]), None);
+        assert_eq!(found.per_core(&[(100, 0.0)]), None);
     }
 
     #[test]
