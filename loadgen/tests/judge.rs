@@ -75,6 +75,14 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// A test that fails leaves no server behind, which would also hold the output open.
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 const PING_PONG: &str = "plain --mode ping-pong --message-size 64 --connections 2";
 
 #[test]
@@ -109,8 +117,9 @@ fn a_server_with_few_places_has_a_known_knee_over_sessions() {
         "{}",
         lines[0]
     );
-    let is_refused = |line: &String| line.contains(": missed; ") && line.contains(" sessions: ");
-    assert!(lines.iter().any(is_refused), "{lines:?}");
+    // Whether the server closes before or after all stand is up to the scheduler; it is missed either way.
+    let is_missed = |line: &String| line.contains("sessions 32: missed; ");
+    assert!(lines.iter().any(is_missed), "{lines:?}");
     // The relay's process was looked at.
     assert!(windows[0]["relay_cores"].is_number(), "{document:#}");
     server.end();

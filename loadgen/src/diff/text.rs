@@ -1,8 +1,10 @@
 //! A comparison as text.
+//!
+//! Here: lines for people. Not here: what is in them (`diff`), JSON (which is the comparison itself).
 
 use std::fmt;
 
-use super::{ALPHA, Diff, FigureDiff, Row, TagDiff, Verdict};
+use super::{ALPHA, Diff, FigureDiff, LAG, Row, TagDiff, Verdict};
 
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,10 +26,21 @@ impl fmt::Display for Diff {
         let threshold = self.threshold_percent;
         match self.verdict {
             Verdict::Worse => {}
-            Verdict::NotWorse => writeln!(
-                f,
-                "nothing is significantly worse by more than {threshold} %"
-            )?,
+            Verdict::NotWorse => {
+                write!(
+                    f,
+                    "nothing is significantly worse by more than {threshold} %"
+                )?;
+                let all = self.tags.iter().filter(|tag| tag.tag != LAG);
+                let ends = all.flat_map(|tag| &tag.rows).filter_map(|row| row.interval);
+                if ends.into_iter().any(|[_, high]| high > threshold) {
+                    write!(
+                        f,
+                        ", but intervals reach beyond that: longer runs narrow them"
+                    )?;
+                }
+                writeln!(f)?;
+            }
             Verdict::CannotJudge => {
                 writeln!(f, "no verdict: whether B is worse than A cannot be said")?;
             }
