@@ -7,6 +7,7 @@
 pub(crate) mod admin;
 pub(crate) mod drain;
 pub(crate) mod health;
+pub(crate) mod histograms;
 pub(crate) mod metrics;
 pub(crate) mod plane;
 
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use ringway_proto::key::PublicKey;
-use ringway_shards::core::CoreStats;
+use ringway_shards::core::{CoreStats, Recorder};
 use ringway_shards::ring::RingNumbers;
 use ringway_shards::set::{DataNumbers, ShardAudit};
 
@@ -60,6 +61,8 @@ pub(crate) struct ShardView {
     pub(crate) ring: RingNumbers,
     /// Its data thread's numbers.
     pub(crate) data: DataNumbers,
+    /// Its latencies.
+    pub(crate) recorder: Recorder,
 }
 
 impl ShardView {
@@ -72,6 +75,7 @@ impl ShardView {
             audit: ShardAudit::default(),
             ring: RingNumbers::default(),
             data: DataNumbers::default(),
+            recorder: Recorder::default(),
         }
     }
 }

@@ -456,7 +456,8 @@ fn with_rows(document: &str, marker: &str, rows: &[String]) -> String {
     out
 }
 
-/// Returns a row for each `Metric { name: "...", help: "...", read: Read::... }` of a source file.
+/// Returns a row for each `Metric { name: "...", help: "...", read: Read::... }` of a source file, and for
+/// each `Times { .., read: Recorder::... }`.
 fn metric_rows(source: &str) -> Vec<String> {
     let mut rows = Vec::new();
     for entry in source.split("name: \"").skip(1) {
@@ -474,6 +475,7 @@ fn metric_rows(source: &str) -> Vec<String> {
             Some(("Counter" | "ShardCounter", _)) => ("counter", "`shard`"),
             Some(("CounterByReason", _)) => ("counter", "`shard`, `reason`"),
             Some(("Gauge" | "ShardGauge", _)) => ("gauge", "`shard`"),
+            None if rest.contains("read: Recorder::") => ("histogram", "`shard`, `le`"),
             _ => continue,
         };
         // A backslash at the end of a line joins it with the next.

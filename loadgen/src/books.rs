@@ -201,6 +201,7 @@ mod tests {
             files: Some(20),
             rss_bytes: Some(1 << 20),
             sockets: Ledger {
+                queues: crate::sockets::Queues::default(),
                 relay: [(ESTABLISHED, 4)].into(),
                 generator: [(ESTABLISHED, 4)].into(),
             },

@@ -387,6 +387,10 @@ struct Common {
     /// Process of the relay: measures its processor time and memory
     #[arg(long, value_name = "PID")]
     relay_pid: Option<u32>,
+    /// Where the relay answers /health and /histograms, as 'ringway serve' prints it: what it owns before and
+    /// after, what it measured itself
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
     /// Lag of the generator's schedule (p99) that makes a run untrustworthy, in percent of the median
     /// response
     #[arg(long, value_name = "PERCENT", default_value_t = 25)]
@@ -538,6 +542,7 @@ impl Common {
                 is_spinning: self.spin,
             },
             relay_pid: self.relay_pid,
+            admin: self.admin,
             lag_percent_max: self.lag_max,
             is_recorded: self.out.is_some(),
             ..Plan::new(scenario, target)

@@ -39,7 +39,7 @@ impl Health {
     /// # Errors
     /// When nobody answers in time, or the answer is not a relay's.
     pub fn fetch(admin: SocketAddr) -> io::Result<Self> {
-        Self::read(&request(admin)?)
+        Self::read(&request(admin, "/health")?)
     }
 
     fn read(answer: &str) -> io::Result<Self> {
@@ -109,11 +109,28 @@ fn add(sum: &mut BTreeMap<String, u64>, terms: &BTreeMap<String, u64>) {
     }
 }
 
-fn request(admin: SocketAddr) -> io::Result<String> {
+/// Returns the body of a page of an admin listener.
+///
+/// # Errors
+/// When nobody answers in time, or with another status than 200.
+pub(crate) fn get(admin: SocketAddr, page: &str) -> io::Result<String> {
+    let answer = request(admin, page)?;
+    let wrong = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        return Err(wrong("the answer is no HTTP".into()));
+    };
+    let status = head.split_ascii_whitespace().nth(1).unwrap_or("");
+    if status != "200" {
+        return Err(wrong(format!("{page} answers with status '{status}'")));
+    }
+    Ok(body.to_owned())
+}
+
+fn request(admin: SocketAddr, page: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&admin, STEP_TIME)?;
     stream.set_read_timeout(Some(STEP_TIME))?;
     stream.set_write_timeout(Some(STEP_TIME))?;
-    let head = format!("GET /health HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    let head = format!("GET {page} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;

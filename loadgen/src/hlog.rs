@@ -133,7 +133,7 @@ fn entry(line: &str) -> Result<Entry, String> {
     Ok(Entry {
         tag: tag.to_owned(),
         start,
-        histogram: open(&bytes)
+        histogram: unpack(&bytes)
             .map_err(|why| format!("its histogram does not open, or is cut short: {why}"))?,
     })
 }
@@ -156,7 +156,10 @@ fn shortened(text: &str) -> String {
 }
 
 /// Opens a histogram after checking what it claims.
-fn open(bytes: &[u8]) -> Result<Histogram<u64>, String> {
+///
+/// # Errors
+/// A phrase on what is wrong with it.
+pub(crate) fn unpack(bytes: &[u8]) -> Result<Histogram<u64>, String> {
     let inner = inflate(bytes)?;
     check(&inner)?;
     Deserializer::new()

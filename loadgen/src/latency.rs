@@ -58,6 +58,19 @@ impl Times {
         times
     }
 
+    /// Returns the values of a histogram of microseconds.
+    #[must_use]
+    pub fn of_micros(histogram: &Histogram<u64>) -> Self {
+        let mut times = Self::new();
+        for value in histogram.iter_recorded() {
+            let nanos = value.value_iterated_to().saturating_mul(1_000);
+            times
+                .histogram
+                .saturating_record_n(nanos.clamp(1, LONGEST_NS), value.count_at_value());
+        }
+        times
+    }
+
     /// Counts one time.
     #[inline]
     pub fn record(&mut self, time: Duration) {

@@ -15,6 +15,7 @@ pub mod diff;
 pub mod failures;
 pub mod findings;
 pub mod health;
+pub mod inside;
 pub mod intervals;
 pub mod knee;
 pub mod latency;

@@ -24,6 +24,9 @@ pub struct ProcessSample {
     pub user_ns: u64,
     /// System time of the process, in whole ticks.
     pub system_ns: u64,
+    /// Time in which its present threads could have run and waited for a processor.
+    #[serde(default)]
+    pub run_delay_ns: u64,
     /// Resident memory.
     pub rss_bytes: u64,
 }
@@ -34,14 +37,17 @@ impl ProcessSample {
     /// # Errors
     /// When there is no such process, or it may not be looked at.
     pub fn take(pid: u32) -> io::Result<Self> {
-        let mut cpu_ns = 0_u64;
+        let (mut cpu_ns, mut run_delay_ns) = (0_u64, 0_u64);
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             let path = task?.path().join("schedstat");
             // A thread may end between the listing and the reading.
             let Ok(text) = fs::read_to_string(path) else {
                 continue;
             };
-            cpu_ns = cpu_ns.saturating_add(first_number(&text).unwrap_or(0));
+            let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
+            let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+            cpu_ns = cpu_ns.saturating_add(next());
+            run_delay_ns = run_delay_ns.saturating_add(next());
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (user_ns, system_ns) = times_of_stat(&stat).ok_or(io::ErrorKind::InvalidData)?;
@@ -50,6 +56,7 @@ impl ProcessSample {
             cpu_ns,
             user_ns,
             system_ns,
+            run_delay_ns,
             rss_bytes: rss_of_status(&status).unwrap_or(0),
         })
     }
@@ -58,6 +65,12 @@ impl ProcessSample {
     #[must_use]
     pub const fn cpu_since(&self, earlier: &Self) -> Duration {
         Duration::from_nanos(self.cpu_ns.saturating_sub(earlier.cpu_ns))
+    }
+
+    /// Returns the time in which its threads waited for a processor since an earlier look.
+    #[must_use]
+    pub const fn run_delay_since(&self, earlier: &Self) -> Duration {
+        Duration::from_nanos(self.run_delay_ns.saturating_sub(earlier.run_delay_ns))
     }
 
     /// Returns the share of user time since an earlier look, in percent; `None` below 20 ticks, where

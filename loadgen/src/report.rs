@@ -13,6 +13,7 @@ pub use self::text::{line, table};
 pub mod hgrm;
 
 mod findings;
+mod inside;
 mod json;
 mod ledger;
 mod text;

@@ -17,11 +17,13 @@ use ringway_shards::ring::Waker;
 use crate::books::Books;
 use crate::failures::Failures;
 use crate::findings::{Findings, Round, Window};
+use crate::inside::{Inside, Look};
 use crate::intervals::{Collector, Interval};
 use crate::ledger::{Held, LedgerRow};
 use crate::plan::{Plan, Scenario};
 use crate::process::ProcessSample;
 use crate::shared::{Phase, Shared};
+use crate::sockets::Queues;
 use crate::tally::Tally;
 use crate::worker::{Worker, WorkerError};
 
@@ -52,6 +54,8 @@ pub struct Outcome {
     pub findings: Findings,
     /// What went wrong as the plan expects it; not among the failures of the tally.
     pub expected: Failures,
+    /// What was seen of the server itself.
+    pub inside: Inside,
     /// Local ports: who held them towards whom.
     pub ledger: Vec<LedgerRow>,
 }
@@ -160,6 +164,7 @@ pub fn run_in(
         collector: Collector::new(usize::try_from(plan.placement.threads).unwrap_or(0)),
         clock: None,
         skips_sockets: false,
+        queues: None,
         stage,
         phases: Phases::default(),
         before: None,
@@ -202,6 +207,8 @@ struct Run<'a> {
     clock: Option<(Instant, Instant)>,
     /// The kernel's list of sockets has become too long to be read each second.
     skips_sockets: bool,
+    /// The most that was seen waiting for the server in the kernel.
+    queues: Option<Queues>,
     /// Its place among several runs.
     stage: Option<Stage<'a>>,
     phases: Phases,
@@ -214,6 +221,7 @@ struct Run<'a> {
 
 /// What was seen between start and end.
 struct Middle {
+    inside: Inside,
     held: Option<Held>,
     start: Option<ProcessSample>,
     end: Option<ProcessSample>,
@@ -293,6 +301,8 @@ impl Run<'_> {
         let is_warm = self.pass(warmup.unwrap_or(plan.warmup));
         self.enter(Phase::Measure);
         let start = self.look()?;
+        let first_look = Look::take(plan.admin);
+        let counted = Instant::now();
         // Looking around each second is a load of its own.
         self.clock = plan.is_recorded.then(|| (Instant::now(), Instant::now()));
         let mut special = match plan.scenario {
@@ -317,11 +327,17 @@ impl Run<'_> {
             None
         });
         self.end_interval();
+        let seconds = counted.elapsed().as_secs_f64();
+        let last_look = Look::take(plan.admin);
+        let mut inside = last_look.since(&first_look, &plan, start.zip(end), seconds);
+        self.see_queues();
+        inside.queues = self.queues;
         // While it all still stands. A list that cannot be read leaves the counts of the kernel out.
         let held = Held::take(&plan).ok();
         self.enter(Phase::Drain);
         self.drain();
         Ok(Middle {
+            inside,
             held,
             start,
             end,

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use ringway_tuning::TcpSocket;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Sockets of one address by state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -19,6 +19,31 @@ pub struct Ledger {
     pub relay: BTreeMap<&'static str, u64>,
     /// Remote end is the relay's address.
     pub generator: BTreeMap<&'static str, u64>,
+    /// What waited for the relay in the kernel.
+    pub queues: Queues,
+}
+
+/// What waits in the kernel for a program to take it, or for the other end to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queues {
+    /// Connections that it has not accepted.
+    pub accepts: u64,
+    /// Bytes that it has not read.
+    pub unread_bytes: u64,
+    /// Bytes that it has written and the other end has not acknowledged.
+    pub unsent_bytes: u64,
+}
+
+impl Queues {
+    /// Returns the larger of both, each by itself.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            accepts: self.accepts.max(other.accepts),
+            unread_bytes: self.unread_bytes.max(other.unread_bytes),
+            unsent_bytes: self.unsent_bytes.max(other.unsent_bytes),
+        }
+    }
 }
 
 impl Ledger {
@@ -46,9 +71,16 @@ impl Ledger {
 
     fn count(&mut self, socket: &TcpSocket, relay: SocketAddr) {
         if socket.state == TcpSocket::LISTEN {
+            let ip = socket.local.ip();
+            let is_own = ip == relay.ip() || ip.is_unspecified();
+            if is_own && socket.local.port() == relay.port() {
+                self.queues.accepts += u64::from(socket.receive_queue);
+            }
             return;
         }
         if socket.local == relay {
+            self.queues.unread_bytes += u64::from(socket.receive_queue);
+            self.queues.unsent_bytes += u64::from(socket.send_queue);
             *self.relay.entry(socket.state).or_default() += 1;
         } else if socket.remote == relay {
             *self.generator.entry(socket.state).or_default() += 1;
@@ -79,6 +111,8 @@ mod tests {
                 local,
                 remote,
                 state,
+                receive_queue: 3,
+                send_queue: 5,
             };
             ledger.count(&socket, relay);
         }
@@ -86,6 +120,14 @@ mod tests {
         assert_eq!(
             ledger.generator,
             [("ESTABLISHED", 1), ("FIN_WAIT2", 1)].into()
+        );
+        assert_eq!(
+            ledger.queues,
+            Queues {
+                accepts: 3,
+                unread_bytes: 6,
+                unsent_bytes: 10
+            }
         );
         assert_eq!(ledger.of_relay("TIME_WAIT"), 1);
         assert_eq!(ledger.of_relay("LAST_ACK"), 0);

@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::health::{self, Health};
+use super::histograms::Histograms;
 use super::{Relay, Shards, metrics};
 use crate::failure::Failure;
 
@@ -58,6 +59,7 @@ fn router(pages: Pages) -> Router {
     Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/health", get(health_page))
+        .route("/histograms", get(histograms_page))
         .route("/metrics", get(metrics_page))
         .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
         .with_state(pages)
@@ -77,6 +79,10 @@ async fn snapshot(pages: Pages) -> Health {
     let Pages { relay, shards } = pages;
     let shards_count = shards.shards_count();
     health::health(&relay, &view(shards).await, shards_count)
+}
+
+async fn histograms_page(State(pages): State<Pages>) -> impl IntoResponse {
+    axum::Json(Histograms::of(&view(pages.shards).await))
 }
 
 async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
@@ -146,4 +152,4 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest answer that is read: 256 shards take under 1 MiB.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 
-const INDEX: &str = "Ringway relay\n/health   state, JSON\n/metrics  counters, Prometheus text\n";
+const INDEX: &str = "Ringway relay\n/health      state, JSON\n/histograms  latencies, HdrHistogram in JSON\n/metrics     counters, Prometheus text\n";

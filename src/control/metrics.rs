@@ -2,12 +2,14 @@
 //!
 //! Here: the one table of metrics, the laws between them, the writer. Not here: HTTP, counting.
 //!
-//! Labels are `shard` and `reason` and nothing else, so the number of series is bounded by shards
-//! times reasons. A law stands in the HELP of the metric on its left side; `/health` checks it.
+//! Labels are `shard`, `reason`, and `le` of a bucket, and nothing else, so the number of series is bounded
+//! by shards times reasons or buckets. A law stands in the HELP of the metric on its left side; `/health`
+//! checks it.
 //! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
 
+use hdrhistogram::Histogram;
 use ringway_proto::reason::Reason;
-use ringway_shards::core::{ByReason, CoreStats};
+use ringway_shards::core::{ByReason, CoreStats, Recorder};
 
 use super::ShardView;
 
@@ -31,6 +33,44 @@ enum Read {
     /// Grows and shrinks; of the ring or the data thread.
     ShardGauge(fn(&ShardView) -> u64),
 }
+
+/// Times as a histogram.
+struct Times {
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Recorder) -> Option<&Histogram<u32>>,
+}
+
+const TIMES: &[Times] = &[
+    Times {
+        name: "ringway_handshake_seconds",
+        help: "From accept to an established session.",
+        read: Recorder::handshake_us,
+    },
+    Times {
+        name: "ringway_open_seconds",
+        help: "From an open request to its answer.",
+        read: Recorder::open_us,
+    },
+];
+
+/// Upper bounds of the buckets: in microseconds, and in seconds as `le` has them.
+const BUCKETS: [(u64, &str); 14] = [
+    (100, "0.0001"),
+    (250, "0.00025"),
+    (500, "0.0005"),
+    (1_000, "0.001"),
+    (2_500, "0.0025"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (25_000, "0.025"),
+    (50_000, "0.05"),
+    (100_000, "0.1"),
+    (250_000, "0.25"),
+    (500_000, "0.5"),
+    (1_000_000, "1"),
+    (5_000_000, "5"),
+];
 
 /// An equation that the ring takes part in.
 pub(crate) struct ShardLaw {
@@ -465,6 +505,9 @@ pub(crate) fn page(shards: &[ShardView], uptime_s: u64, is_draining: bool) -> St
     for metric in METRICS {
         metric.write(&mut out, shards);
     }
+    for times in TIMES {
+        times.write(&mut out, shards);
+    }
     out
 }
 
@@ -513,6 +556,44 @@ pub(crate) fn by_reason(counters: &ByReason) -> impl Iterator<Item = (Reason, u6
         .filter(|(_, count)| *count > 0)
 }
 
+impl Times {
+    fn write(&self, out: &mut String, shards: &[ShardView]) {
+        let Self { name, help, read } = self;
+        heading(out, name, help, "histogram");
+        for view in shards {
+            let Some(histogram) = read(&view.recorder) else {
+                continue;
+            };
+            let shard = view.shard;
+            for (bound, le) in BUCKETS {
+                let count = histogram.count_between(0, bound);
+                line(
+                    out,
+                    format_args!("{name}_bucket{{shard=\"{shard}\",le=\"{le}\"}} {count}"),
+                );
+            }
+            let count = histogram.len();
+            line(
+                out,
+                format_args!("{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {count}"),
+            );
+            let sum = seconds(histogram);
+            line(out, format_args!("{name}_sum{{shard=\"{shard}\"}} {sum}"));
+            line(
+                out,
+                format_args!("{name}_count{{shard=\"{shard}\"}} {count}"),
+            );
+        }
+    }
+}
+
+/// Returns the sum of all values, as exact as the histogram: 0.1 %.
+fn seconds(histogram: &Histogram<u32>) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "the histogram has three digits")]
+    let count = histogram.len() as f64;
+    histogram.mean() * count / 1e6
+}
+
 fn heading(out: &mut String, name: &str, help: &str, kind: &str) {
     line(out, format_args!("# HELP {name} {help}"));
     line(out, format_args!("# TYPE {name} {kind}"));
@@ -526,6 +607,37 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buckets_are_cumulative_and_end_with_the_count() {
+        let mut histogram = Histogram::<u32>::new_with_bounds(1, 60_000_000, 3).unwrap();
+        for micros in [90, 240, 2_400, 70_000, 30_000_000] {
+            histogram.record(micros).unwrap();
+        }
+        let counts: Vec<u64> = BUCKETS
+            .iter()
+            .map(|(bound, _)| histogram.count_between(0, *bound))
+            .collect();
+        assert_eq!(counts, [1, 2, 2, 2, 3, 3, 3, 3, 3, 4, 4, 4, 4, 4]);
+        for (micros, le) in BUCKETS {
+            #[expect(clippy::cast_precision_loss, reason = "small")]
+            let bound = micros as f64 / 1e6;
+            assert!((le.parse::<f64>().unwrap() - bound).abs() < 1e-12);
+        }
+        assert!((seconds(&histogram) - 30.072_73).abs() < 0.05);
+        let page = page(&[shard(3)], 0, false);
+        for line in [
+            "_bucket{shard=\"3\",le=\"0.0001\"} 0",
+            "_bucket{shard=\"3\",le=\"+Inf\"} 0",
+            "_sum{shard=\"3\"} 0",
+            "_count{shard=\"3\"} 0",
+        ] {
+            for name in ["ringway_open_seconds", "ringway_handshake_seconds"] {
+                let line = format!("{name}{line}\n");
+                assert!(page.contains(&line), "{line} is not in the page");
+            }
+        }
+    }
 
     fn shard(number: u16) -> ShardView {
         let mut stats = CoreStats::default();

@@ -75,6 +75,7 @@ impl Shards for Plane {
             audit: snapshot.shard_audit,
             ring: snapshot.ring,
             data: snapshot.data,
+            recorder: snapshot.recorder,
         };
         self.shards
             .snapshots(SNAPSHOT_TIMEOUT)

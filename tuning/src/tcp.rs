@@ -24,6 +24,10 @@ pub struct TcpSocket {
     pub remote: SocketAddr,
     /// The state by its name in the kernel, without `TCP_`.
     pub state: &'static str,
+    /// Bytes that the other end has not acknowledged yet.
+    pub send_queue: u32,
+    /// Bytes that the program has not read yet; of a listening socket, connections that it has not accepted.
+    pub receive_queue: u32,
 }
 
 impl TcpSocket {
@@ -61,10 +65,14 @@ impl TcpSocket {
         let remote = address(fields.next()?)?;
         let state = u8::from_str_radix(fields.next()?, 16).ok()?;
         let state = usize::from(state).checked_sub(1)?;
+        let (send, receive) = fields.next()?.split_once(':')?;
+        let queue = |text| u32::from_str_radix(text, 16).ok();
         Some(Self {
             local,
             remote,
             state: STATES.get(state)?,
+            send_queue: queue(send)?,
+            receive_queue: queue(receive)?,
         })
     }
 }
@@ -130,6 +138,7 @@ const STATES: [&str; 12] = [
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -153,7 +162,7 @@ mod tests {
     fn rows_of_the_kernel_are_read() {
         let text = "\
    0: 0100007F:1BBC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0\n\
-   1: 0100007F:1BBC 0200007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0 20 4\n\
+   1: 0100007F:1BBC 0200007F:C350 01 00000010:00000A00 00:00000000 00000000     0        0 2 1 0 20 4\n\
    2: 0100007F:1BBC 0100007F:C351 06 00000000:00000000 03:00001770 00000000     0        0 0 3 0\n";
         let found = sockets(text).unwrap();
         let row = |remote: &str, state| ("127.0.0.1:7100".to_owned(), remote.to_owned(), state);
@@ -165,16 +174,38 @@ mod tests {
         assert_eq!(found, expected);
     }
 
+    #[test]
+    fn what_waits_in_the_kernel_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut here = TcpStream::connect(address).unwrap();
+        Write::write_all(&mut here, b"seven b").unwrap();
+        let client = here.local_addr().unwrap();
+        let waiting = || {
+            let (mut accepts, mut unread) = (0, 0);
+            TcpSocket::for_each(|socket| {
+                if socket.local == address && socket.state == TcpSocket::LISTEN {
+                    accepts = socket.receive_queue;
+                } else if socket.local == address && socket.remote == client {
+                    unread = socket.receive_queue;
+                }
+            })
+            .unwrap();
+            (accepts, unread)
+        };
+        assert_eq!(waiting(), (1, 7));
+        let _there = listener.accept().unwrap();
+        assert_eq!(waiting(), (0, 7));
+    }
+
     #[cfg(target_endian = "little")]
     #[test]
     fn addresses_of_both_families_are_read() {
-        let v6 =
-            "   0: B80D0120000000000000000001000000:1BBC 00000000000000000000000002000000:C350 08";
+        let v6 = "   0: B80D0120000000000000000001000000:1BBC 00000000000000000000000002000000:C350 08 00000000:00000001";
         let [(local, remote, state)] = sockets(v6).unwrap().try_into().unwrap();
         assert_eq!(local, "[2001:db8::1]:7100");
         assert_eq!((remote.as_str(), state), ("[::2]:50000", "CLOSE_WAIT"));
-        let mapped =
-            "   0: 0000000000000000FFFF00000100007F:1BBC 0000000000000000FFFF00000100007F:C350 01";
+        let mapped = "   0: 0000000000000000FFFF00000100007F:1BBC 0000000000000000FFFF00000100007F:C350 01 00000000:00000000";
         let [(local, ..)] = sockets(mapped).unwrap().try_into().unwrap();
         assert_eq!(local, "127.0.0.1:7100");
     }
@@ -187,7 +218,9 @@ mod tests {
             "   0: 0100007F:1BBC 0100007F:C350",
             "   0: 0100007F:1BBC 0100007F:C350 00",
             "   0: 0100007F:1BBC 0100007F:C350 0D",
-            "   0: 0100:1BBC 0100007F:C350 01",
+            "   0: 0100:1BBC 0100007F:C350 01 00000000:00000000",
+            "   0: 0100007F:1BBC 0100007F:C350 01",
+            "   0: 0100007F:1BBC 0100007F:C350 01 00000000",
             "",
         ] {
             let error = sockets(&format!("{line}\n")).unwrap_err();

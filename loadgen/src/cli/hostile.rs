@@ -3,7 +3,6 @@
 //! Here: the flags and how they become a [`Plan`]. Not here: the well-behaved scenarios (`cli`), whether
 //! the plan can work (`plan::limits`).
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -37,8 +36,6 @@ pub struct ChurnFlags {
     #[command(flatten)]
     pace: PaceFlags,
     #[command(flatten)]
-    admin: Admin,
-    #[command(flatten)]
     pub(super) common: Common,
 }
 
@@ -57,8 +54,6 @@ pub struct SlowlorisFlags {
     /// Connections being made at a time on each thread
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
-    #[command(flatten)]
-    admin: Admin,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -96,17 +91,7 @@ pub struct SlowReaderFlags {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
     #[command(flatten)]
-    admin: Admin,
-    #[command(flatten)]
     pub(super) common: Common,
-}
-
-#[derive(Debug, Args)]
-struct Admin {
-    /// Where the relay answers /health, as 'ringway serve' prints it: compares what it owns before and
-    /// after
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    admin: Option<SocketAddr>,
 }
 
 impl ChurnFlags {
@@ -118,7 +103,6 @@ impl ChurnFlags {
         plan.duration = self.duration;
         plan.pace = self.pace.pace();
         plan.traffic.mode = Mode::PingPong;
-        plan.admin = self.admin.admin;
         plan.churn = Churn {
             cycles: self.cycles,
             rounds: self.rounds,
@@ -139,7 +123,6 @@ impl SlowlorisFlags {
         plan.sessions = self.sockets;
         plan.concurrency = self.concurrency;
         plan.duration = self.hold;
-        plan.admin = self.admin.admin;
         plan
     }
 }
@@ -154,7 +137,6 @@ impl SlowReaderFlags {
         plan.warmup = self.warmup;
         plan.traffic.message_bytes = self.message_size;
         plan.traffic.window_bytes = self.window;
-        plan.admin = self.admin.admin;
         plan.slow = Slow {
             pairs: self.slow,
             streams: self.slow_streams,

@@ -192,11 +192,11 @@ fn counts_that_cannot_be_are_refused() {
         // Fewer than the bound, more than this range has.
         (vec![2; 60_000], "too long"),
     ] {
-        let said = open(&counts(&bytes)).unwrap_err();
+        let said = unpack(&counts(&bytes)).unwrap_err();
         let is_named = said.contains(word) || said.contains("longer than");
         assert!(is_named, "{word}: {said}");
     }
-    assert_eq!(open(&counts(&[2, 4])).unwrap().len(), 3);
+    assert_eq!(unpack(&counts(&[2, 4])).unwrap().len(), 3);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn cut_and_flipped_bytes_never_panic() {
     let inner = plain(&histogram(3));
     for whole in [inner.clone(), deflated(&inner)] {
         for end in 0..whole.len().min(400) {
-            assert!(open(&whole[..end]).is_err(), "cut at {end}");
+            assert!(unpack(&whole[..end]).is_err(), "cut at {end}");
         }
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..2_000 {
@@ -216,7 +216,7 @@ fn cut_and_flipped_bytes_never_panic() {
                 bytes[at] ^= 1 << random.u32(..8);
             }
             // A flipped count is a histogram too; it must be one of a bounded range.
-            if let Ok(histogram) = open(&bytes) {
+            if let Ok(histogram) = unpack(&bytes) {
                 assert!(histogram.high() <= RANGE_MAX && histogram.sigfig() <= 3);
             }
         }

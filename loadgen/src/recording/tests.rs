@@ -20,6 +20,7 @@ fn interval(second: u64, times: &[u64]) -> Interval {
         seen: Seen {
             sessions: 3,
             relay: Some(ProcessSample {
+                run_delay_ns: 5,
                 cpu_ns: 5,
                 user_ns: 4,
                 system_ns: 3,

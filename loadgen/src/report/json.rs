@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{Figures, Verdict};
 use crate::findings::Findings;
+use crate::inside::Inside;
 use crate::latency::Summary;
 use crate::ledger::LedgerRow;
 use crate::machine::Machine;
@@ -40,6 +41,8 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     expected: BTreeMap<&'a str, u64>,
     ledger: &'a [LedgerRow],
+    /// The server's side.
+    inside: &'a Inside,
 }
 
 #[derive(Serialize)]
@@ -171,6 +174,7 @@ pub fn document(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
         findings: &outcome.findings,
         expected: outcome.expected.iter().collect(),
         ledger: &outcome.ledger,
+        inside: &outcome.inside,
     };
     serde_json::to_string_pretty(&document).unwrap_or_default()
 }

@@ -55,6 +55,7 @@ pub fn table(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
     ));
     times(&mut out, outcome);
     super::findings::table(&mut out, &outcome.findings);
+    super::inside::table(&mut out, outcome);
     if !outcome.ledger.is_empty() {
         out.push_str(&super::ledger_head("ports"));
         for row in &outcome.ledger {

@@ -81,6 +81,19 @@ impl Run<'_> {
         }
     }
 
+    /// Looks once more at what waits in the kernel.
+    pub(super) fn see_queues(&mut self) {
+        let ledger = self.look_at_sockets(true);
+        drop(ledger);
+    }
+
+    fn note_queues(&mut self, ledger: Option<&Ledger>) {
+        if let Some(ledger) = ledger {
+            let before = self.queues.unwrap_or_default();
+            self.queues = Some(before.max(ledger.queues));
+        }
+    }
+
     /// Counts the sockets of the target, unless their number makes that a load of its own.
     fn look_at_sockets(&mut self, is_last: bool) -> Option<Ledger> {
         if self.skips_sockets && !is_last {
@@ -88,6 +101,7 @@ impl Run<'_> {
         }
         let begun = Instant::now();
         let ledger = Ledger::take(self.plan.target.socket()).ok();
+        self.note_queues(ledger.as_ref());
         self.skips_sockets |= begun.elapsed() > INTERVAL / LEDGER_PART;
         ledger
     }

@@ -59,6 +59,7 @@ impl Run<'_> {
             findings: special.findings,
             expected,
             ledger,
+            inside: middle.inside,
         }
     }
 

@@ -255,6 +255,7 @@ impl GroupFile {
         plan.warmup = warmup;
         plan.duration = time;
         plan.relay_pid = targets.pid;
+        plan.admin = targets.admin;
         plan.is_recorded = true;
         plan.expects = self.expects().to_vec();
 

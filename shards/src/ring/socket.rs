@@ -108,10 +108,7 @@ impl Listener {
             .set_reuse_address(true)
             .map_err(local("SO_REUSEADDR"))?;
         socket.set_reuse_port(true).map_err(local("SO_REUSEPORT"))?;
-        set_data_options(&socket).map_err(local("setsockopt"))?;
-        if options.closes_with_fin {
-            socket.set_linger(None).map_err(local("SO_LINGER"))?;
-        }
+        set_data_options(&socket, options.closes_with_fin).map_err(local("setsockopt"))?;
         if let Some(name) = &options.congestion {
             socket
                 .set_tcp_congestion(name.as_bytes())
@@ -188,17 +185,17 @@ pub(super) fn outbound(target: SocketAddr, options: &ConnectOptions) -> io::Resu
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    set_data_options(&socket)?;
-    if options.closes_with_fin {
-        socket.set_linger(None)?;
-    }
+    set_data_options(&socket, options.closes_with_fin)?;
     if let Some(name) = &options.congestion {
         socket.set_tcp_congestion(name.as_bytes())?;
     }
     // Source: ip(7). A socket that is bound before it is connected takes its port from every target at
     // once, and ports run out with EADDRINUSE at bind. With this option the kernel chooses at connect,
-    // by the whole pair of addresses, and they run out with EADDRNOTAVAIL; both mean the same here.
-    set_ip_option(&socket, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    // by the whole pair of addresses, and they run out with EADDRNOTAVAIL; both mean the same here. A socket
+    // that is not bound does so anyway.
+    if options.source.is_some() {
+        set_ip_option(&socket, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    }
     if let Some((first, last)) = options.port_range {
         let range = u32::from(last) << 16 | u32::from(first);
         match set_ip_option(&socket, IP_LOCAL_PORT_RANGE, range) {
@@ -261,7 +258,10 @@ const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
 /// Options of every data socket: no delay for small frames; a close that resets and leaves no
 /// `TIME_WAIT` behind, because what had to be said was sent and acknowledged before the close, and
 /// thousands of closed sessions must not keep their ports for a minute.
-fn set_data_options(socket: &Socket) -> io::Result<()> {
+fn set_data_options(socket: &Socket, closes_with_fin: bool) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    if closes_with_fin {
+        return Ok(());
+    }
     socket.set_linger(Some(Duration::ZERO))
 }
