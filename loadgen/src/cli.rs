@@ -48,6 +48,8 @@ pub enum Task {
     Scenario(Box<RunFlags>),
     /// List the scenarios that come with the program, or print one.
     Scenarios(ScenariosFlags),
+    /// Make the page of a run again from its files: report.html.
+    Report(ReportFlags),
     /// Compare two results: directories of --out, their latency.hlog, or files of --json.
     Diff(DiffFlags),
 }
@@ -73,6 +75,17 @@ pub struct NullServerFlags {
     /// End when standard input closes too, so that the server ends with the program that started it
     #[arg(long)]
     pub until_stdin_closes: bool,
+}
+
+/// Flags of `report`.
+#[derive(Debug, Args)]
+pub struct ReportFlags {
+    /// Directory that a run was given with --out; the run may have been killed, or still go on
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: PathBuf,
+    /// Where the page goes ('-' for standard output) [default: report.html in the directory]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 impl NullServerFlags {
@@ -399,7 +412,7 @@ struct Common {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write all files of the run to this directory, second by second: latency.hlog, intervals.jsonl,
-    /// and at the end run.json and *.hgrm
+    /// and at the end run.json, *.hgrm and the page report.html
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The tasks that judge runs: `knee` and `diff`.
+//! The tasks that judge or show runs: `knee`, `diff` and `report`.
 //!
 //! Here: windows run, results printed, exit status. Not here: the search and the comparison.
 
@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ringway_loadgen::assert::{Checked, Measures, Numbers};
-use ringway_loadgen::cli::{DiffFlags, KneeFlags, Over};
+use ringway_loadgen::cli::{DiffFlags, KneeFlags, Over, ReportFlags};
 use ringway_loadgen::diff::{Diff, Input};
 use ringway_loadgen::knee::{End, Estimate, Search, Seen};
 use ringway_loadgen::machine::Machine;
 use ringway_loadgen::plan::Host;
-use ringway_loadgen::report::Figures;
+use ringway_loadgen::recording::condensed::Condensed;
+use ringway_loadgen::recording::{self, PAGE};
+use ringway_loadgen::report::{Figures, page};
 use ringway_loadgen::run::{self, RunError};
 use serde_json::{Value, json};
 
@@ -252,6 +254,33 @@ pub(crate) fn diff(flags: &DiffFlags) -> ExitCode {
     let document = json!({"schema": "ringway-loadgen-diff/1", "diff": diff});
     let status = diff.verdict.status();
     show(&diff.to_string(), &document, flags.json.as_ref(), status)
+}
+
+/// Makes the page of a recording again.
+pub(crate) fn report(flags: &ReportFlags) -> ExitCode {
+    let page = match Condensed::read(&flags.directory) {
+        Ok(condensed) => page::page(&condensed),
+        Err(error) => return refuse(&error.to_string()),
+    };
+    let path = flags
+        .output
+        .clone()
+        .unwrap_or_else(|| flags.directory.join(PAGE));
+    if path == Path::new("-") {
+        return match io::stdout().lock().write_all(page.as_bytes()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                complain(&format!("cannot write standard output: {error}"));
+                ExitCode::from(FAILED)
+            }
+            _ => ExitCode::SUCCESS,
+        };
+    }
+    if let Err(error) = recording::write(&path, &page) {
+        complain(&format!("cannot write {error}"));
+        return ExitCode::from(FAILED);
+    }
+    complain(&format!("wrote {}", path.display()));
+    ExitCode::SUCCESS
 }
 
 fn refuse(why: &str) -> ExitCode {

@@ -49,13 +49,17 @@ impl Times {
     #[must_use]
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let mut times = Self::new();
+        times.add(histogram);
+        times
+    }
+
+    /// Adds the values of a histogram that was read back; what is longer than a minute counts as one.
+    pub fn add(&mut self, histogram: &Histogram<u64>) {
         for value in histogram.iter_recorded() {
             let nanos = value.value_iterated_to();
-            times
-                .histogram
+            self.histogram
                 .saturating_record_n(nanos.clamp(1, LONGEST_NS), value.count_at_value());
         }
-        times
     }
 
     /// Returns the values of a histogram of microseconds.

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             watch_interrupts(&interrupt);
             return judge::knee(&flags, &interrupt);
         }
+        Task::Report(flags) => return judge::report(&flags),
         Task::Diff(flags) => return judge::diff(&flags),
         Task::Scenarios(flags) => return scene::list(&flags),
         Task::Scenario(flags) => {

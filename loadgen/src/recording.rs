@@ -15,17 +15,22 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use serde::{Deserialize, Serialize};
 
-use crate::hlog::{self, LogError};
+use self::condensed::Condensed;
+use self::read::Reader;
+use crate::hlog::LogError;
 use crate::intervals::Interval;
 use crate::latency::{Latencies, Times};
 use crate::process::ProcessSample;
-use crate::report::hgrm;
+use crate::report::{hgrm, page};
+
+pub mod condensed;
+mod read;
 
 /// Files of a recording.
 pub const LOG: &str = "latency.hlog";
@@ -59,6 +64,12 @@ pub enum RecordingError {
     /// There is a result already.
     #[error("{} holds a result already: name another directory, or remove it", .0.display())]
     Exists(PathBuf),
+    /// There is no result.
+    #[error(
+        "{}: it holds no result ({LOG}, {ROWS}): name a directory that a run was given with --out",
+        .0.display()
+    )]
+    Nothing(PathBuf),
     /// A file is not what it should be.
     #[error("{}: {why}", path.display())]
     Content {
@@ -231,7 +242,10 @@ impl Recording {
                 write(&directory.join(format!("{name}.hgrm")), &hgrm::text(times))?;
             }
         }
-        write(&directory.join(RUN), &format!("{document}\n"))
+        write(&directory.join(RUN), &format!("{document}\n"))?;
+        // From the files, so that it is the one that can be made again at any time.
+        let condensed = Condensed::read(&directory)?;
+        write(&directory.join(PAGE), &page::page(&condensed))
     }
 }
 
@@ -267,34 +281,21 @@ impl Recorded {
     ///
     /// # Errors
     /// [`RecordingError`] when a file is missing, too large or no such file; a missing `run.json` is
-    /// none: the run did not come to its end.
+    /// none: the run did not come to its end, and an interval that it had not written whole is left out.
     pub fn read(directory: &Path) -> Result<Self, RecordingError> {
-        let rows = rows(&directory.join(ROWS))?;
-        let histograms = log(&directory.join(LOG))?;
-        if rows.len() != histograms.len() {
-            return Err(RecordingError::Content {
-                path: directory.join(LOG),
-                why: format!(
-                    "it has {} intervals, {ROWS} {}",
-                    histograms.len(),
-                    rows.len()
-                ),
-            });
+        let run = read::run(directory)?;
+        let mut reader = Reader::open(directory, !run.is_null())?;
+        let mut intervals = Vec::new();
+        while let Some(entry) = reader.next()? {
+            let [response, service, lag] = entry.histograms.each_ref().map(Times::of);
+            let latencies = Latencies {
+                response,
+                service,
+                lag,
+            };
+            intervals.push((entry.row, latencies));
         }
-        let path = directory.join(RUN);
-        let run = if path.exists() {
-            let text = read(&path)?;
-            serde_json::from_str(&text).map_err(|error| RecordingError::Content {
-                path,
-                why: error.to_string(),
-            })?
-        } else {
-            serde_json::Value::Null
-        };
-        Ok(Self {
-            run,
-            intervals: rows.into_iter().zip(histograms).collect(),
-        })
+        Ok(Self { run, intervals })
     }
 
     /// Returns the histograms of the whole run.
@@ -308,57 +309,11 @@ impl Recorded {
     }
 }
 
-fn rows(path: &Path) -> Result<Vec<Row>, RecordingError> {
-    let text = read(path)?;
-    let numbered = (1..).zip(text.lines());
-    numbered
-        .map(|(number, line): (u32, &str)| {
-            serde_json::from_str(line).map_err(|error| RecordingError::Content {
-                path: path.to_owned(),
-                why: format!("line {number}: {error}"),
-            })
-        })
-        .collect()
-}
-
-/// Reads the histograms of each interval of a log.
-fn log(path: &Path) -> Result<Vec<Latencies>, RecordingError> {
-    let mut intervals: Vec<(Duration, Latencies)> = Vec::new();
-    for entry in hlog::Log::open(path)? {
-        let entry = entry?;
-        if intervals.last().is_none_or(|last| last.0 != entry.start) {
-            intervals.push((entry.start, Latencies::default()));
-        }
-        let Some((_, latencies)) = intervals.last_mut() else {
-            continue;
-        };
-        let times = match entry.tag.as_str() {
-            "response" => &mut latencies.response,
-            "service" => &mut latencies.service,
-            "lag" => &mut latencies.lag,
-            _ => continue,
-        };
-        *times = Times::of(&entry.histogram);
-    }
-    Ok(intervals
-        .into_iter()
-        .map(|(_, latencies)| latencies)
-        .collect())
-}
-
-fn read(path: &Path) -> Result<String, RecordingError> {
-    let facts = fs::metadata(path).map_err(at(path))?;
-    if !facts.is_file() || facts.len() > FILE_BYTES_MAX {
-        return Err(RecordingError::Content {
-            path: path.to_owned(),
-            why: format!("no file of at most {FILE_BYTES_MAX} bytes"),
-        });
-    }
-    fs::read_to_string(path).map_err(at(path))
-}
-
 /// Writes a file as a whole or not at all.
-pub(crate) fn write(path: &Path, text: &str) -> Result<(), RecordingError> {
+///
+/// # Errors
+/// [`RecordingError::File`] when it cannot.
+pub fn write(path: &Path, text: &str) -> Result<(), RecordingError> {
     let part = path.with_extension("part");
     let written = File::create(&part)
         .and_then(|mut file| {

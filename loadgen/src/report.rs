@@ -1,6 +1,7 @@
 //! Results: derived figures, and who gets them in which form.
 //!
-//! Here: the figures of an outcome. Not here: their text (`report::text`) and JSON (`report::json`).
+//! Here: the figures of an outcome. Not here: their text (`report::text`), JSON (`report::json`) and
+//! page (`report::page`).
 //!
 //! Units: processor time a byte is given as seconds a gigabyte (10^9 bytes), a message as microseconds;
 //! a message there and back crosses the relay twice and counts as two.
@@ -11,6 +12,7 @@ pub use self::ledger::{ledger_head, ledger_row};
 pub use self::text::{line, table};
 
 pub mod hgrm;
+pub mod page;
 
 mod findings;
 mod inside;

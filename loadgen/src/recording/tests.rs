@@ -1,6 +1,7 @@
 //! What is written is what is read, and what cannot be read is named.
 
 use std::io::Read;
+use std::time::Duration;
 
 use super::*;
 use crate::intervals::Seen;
