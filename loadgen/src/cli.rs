@@ -141,6 +141,9 @@ Examples:
   ringway-loadgen slowloris --relay KEY@127.0.0.1:7100 --sockets 10000 --hold 8s
   ringway-loadgen slow-reader --relay KEY@127.0.0.1:7100 --pairs 100 --slow 1 --windows 6
 
+On a terminal a run has a live view, in which q or ctrl-C end it early; --no-live shows one line
+instead. In pipes there is a line on standard error every ten seconds.
+
 Exit status:
   0    the run is complete and without errors
   1    the run failed, or some of its messages, sessions or streams did, or the relay still owned
@@ -408,6 +411,10 @@ struct Common {
     /// response
     #[arg(long, value_name = "PERCENT", default_value_t = 25)]
     lag_max: u32,
+    /// Tell on one line how it goes, even on a terminal, and leave out the looks at sockets and at the
+    /// relay each second that the live view needs
+    #[arg(long)]
+    no_live: bool,
     /// Write the result as JSON to this file ('-' for standard output)
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -501,6 +508,12 @@ impl Command {
         self.common().out.as_ref()
     }
 
+    /// Returns whether a terminal may show a live view.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.common().no_live
+    }
+
     fn common(&self) -> &Common {
         match self {
             Self::Steady(flags) => &flags.common,
@@ -557,7 +570,7 @@ impl Common {
             relay_pid: self.relay_pid,
             admin: self.admin,
             lag_percent_max: self.lag_max,
-            is_recorded: self.out.is_some(),
+            tells_intervals: self.out.is_some(),
             ..Plan::new(scenario, target)
         }
     }

@@ -20,6 +20,7 @@ pub mod intervals;
 pub mod knee;
 pub mod latency;
 pub mod ledger;
+pub mod live;
 pub mod machine;
 pub mod netns;
 pub mod null_server;

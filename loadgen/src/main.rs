@@ -12,16 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use mimalloc::MiMalloc;
 use ringway_loadgen::cli::{Cli, Command, Task};
-use ringway_loadgen::intervals::Interval;
 use ringway_loadgen::machine::Machine;
 use ringway_loadgen::null_server::NullServer;
 use ringway_loadgen::plan::{Host, Plan};
 use ringway_loadgen::recording::Recording;
 use ringway_loadgen::report::{self, Verdict};
-use ringway_loadgen::run::{self, News, Outcome, Progress, RunError};
+use ringway_loadgen::run::{self, Outcome, RunError};
+
+use crate::reporter::Reporter;
 
 mod judge;
 mod scene;
+mod reporter;
+mod screen;
+mod signals;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -38,25 +42,27 @@ fn main() -> ExitCode {
     let command = match Cli::parse().task {
         Task::Run(command) => command,
         Task::NullServer(flags) => {
-            watch_interrupts(&interrupt);
+            signals::watch(&interrupt);
             if flags.until_stdin_closes {
-                watch_stdin(&interrupt);
+                signals::watch_stdin(&interrupt);
             }
             return serve(&flags.server(), &interrupt);
         }
         Task::Knee(flags) => {
-            watch_interrupts(&interrupt);
+            signals::watch(&interrupt);
             return judge::knee(&flags, &interrupt);
         }
         Task::Report(flags) => return judge::report(&flags),
         Task::Diff(flags) => return judge::diff(&flags),
         Task::Scenarios(flags) => return scene::list(&flags),
         Task::Scenario(flags) => {
-            watch_interrupts(&interrupt);
+            signals::watch(&interrupt);
             return scene::run(&flags, &interrupt);
         }
     };
-    let plan = command.plan();
+    let mut plan = command.plan();
+    let is_live = command.is_live() && reporter::can_be_live();
+    plan.tells_intervals |= is_live;
     if let Err(error) = plan.check(&Host::look()) {
         for problem in error.problems {
             complain(&problem);
@@ -71,12 +77,12 @@ fn main() -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
-    watch_interrupts(&interrupt);
-    let mut reporter = Reporter::new(recording);
+    signals::watch(&interrupt);
+    let mut reporter = Reporter::new(recording, &plan, is_live, &interrupt);
     let result = run::run(&plan, &interrupt, &mut |news| reporter.tell(&news));
-    reporter.clear();
+    let recording = reporter.end();
     match result {
-        Ok(outcome) => finish(&command, &plan, &outcome, reporter.recording.take()),
+        Ok(outcome) => finish(&command, &plan, &outcome, recording),
         Err(error) => {
             complain(&error.to_string());
             if let RunError::Setup { failures, .. } = &error {
@@ -87,19 +93,6 @@ fn main() -> ExitCode {
             let interrupted = interrupt.load(Ordering::Acquire);
             ExitCode::from(if interrupted { 130 } else { FAILED })
         }
-    }
-}
-
-/// Sets `interrupt` when standard input closes.
-fn watch_stdin(interrupt: &Arc<AtomicBool>) {
-    let interrupt = Arc::clone(interrupt);
-    let watch = move || {
-        drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
-        interrupt.store(true, Ordering::Release);
-    };
-    let thread = std::thread::Builder::new().name("stdin".into());
-    if thread.spawn(watch).is_err() {
-        complain("no thread for standard input: its end will not be seen");
     }
 }
 
@@ -162,105 +155,6 @@ fn finish(
         return ExitCode::from(FAILED);
     }
     ExitCode::from(Verdict::of(outcome).status())
-}
-
-/// Sets `interrupt` at the first interrupt or request to end; the second ends the process at once.
-fn watch_interrupts(interrupt: &Arc<AtomicBool>) {
-    let interrupt = Arc::clone(interrupt);
-    let watch = move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let Ok(runtime) = runtime else { return };
-        runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut int), Ok(mut term)) = (
-                signal(SignalKind::interrupt()),
-                signal(SignalKind::terminate()),
-            ) else {
-                return;
-            };
-            for _ in 0..2 {
-                tokio::select! {
-                    _ = int.recv() => {}
-                    _ = term.recv() => {}
-                }
-                if interrupt.swap(true, Ordering::AcqRel) {
-                    std::process::abort();
-                }
-            }
-        });
-    };
-    let thread = std::thread::Builder::new().name("signals".into());
-    if thread.spawn(watch).is_err() {
-        complain("no thread for signals: an interrupt will end the run without a result");
-    }
-}
-
-/// The line that tells how a run goes; silent unless standard error is a terminal.
-struct Reporter {
-    is_terminal: bool,
-    is_shown: bool,
-    last: Progress,
-    recording: Option<Recording>,
-}
-
-impl Reporter {
-    fn new(recording: Option<Recording>) -> Self {
-        Self {
-            recording,
-            is_terminal: io::stderr().is_terminal(),
-            is_shown: false,
-            last: Progress::default(),
-        }
-    }
-
-    fn tell(&mut self, news: &News<'_>) {
-        let line = match news {
-            News::Interval(interval) => return self.record(interval),
-            News::Progress(progress) => return self.show(*progress),
-            News::Round(round) => report::round_line(round),
-            News::Window(number, window) => report::window_line(*number, window),
-        };
-        self.clear();
-        drop(writeln!(io::stderr().lock(), "{line}"));
-    }
-
-    /// Writes an interval; the first one that cannot be written is the last.
-    fn record(&mut self, interval: &Interval) {
-        let result = self.recording.as_mut().map(|it| it.interval(interval));
-        if let Some(Err(error)) = result {
-            self.recording = None;
-            self.clear();
-            complain(&format!(
-                "--out: {error}; the run goes on without its files"
-            ));
-        }
-    }
-
-    fn show(&mut self, progress: Progress) {
-        if !self.is_terminal {
-            return;
-        }
-        self.is_shown = true;
-        let line = format!(
-            "\r\x1b[K{} sessions, {} streams, {} messages/s, {} MB/s, {} rounds/s, {} failures",
-            progress.sessions,
-            progress.streams,
-            progress.messages.saturating_sub(self.last.messages),
-            progress.bytes.saturating_sub(self.last.bytes) / 1_000_000,
-            progress.rounds.saturating_sub(self.last.rounds),
-            progress.failures,
-        );
-        self.last = progress;
-        drop(write!(io::stderr().lock(), "{line}"));
-    }
-
-    fn clear(&self) {
-        if self.is_shown {
-            drop(write!(io::stderr().lock(), "\r\x1b[K"));
-        }
-    }
 }
 
 /// Prints one line to standard error; a closed standard error leaves nobody to tell.

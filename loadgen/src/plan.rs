@@ -60,8 +60,6 @@ pub struct Plan {
     pub lag_percent_max: u32,
     /// Whether others load the relay at the same time: its books then say nothing about this run.
     pub shares_relay: bool,
-    /// Whether intervals are told while it goes on.
-    pub is_recorded: bool,
     /// Parts of the names of failures that are no failures of this run: what it is about.
     pub expects: Vec<String>,
     /// Relay that the accepting half of the sessions stands at, if it is another one than the target.
@@ -70,6 +68,8 @@ pub struct Plan {
     pub is_mute: bool,
     /// What only a storm has.
     pub storm: Storm,
+    /// Whether intervals are told while it goes on: to a recording or a live view.
+    pub tells_intervals: bool,
     /// What only a churn has.
     pub churn: Churn,
     /// What only runs with slow peers have.
@@ -356,11 +356,11 @@ impl Plan {
             admin: None,
             lag_percent_max: 25,
             shares_relay: false,
-            is_recorded: false,
             expects: Vec::new(),
             far: None,
             is_mute: false,
             storm: Storm::default(),
+            tells_intervals: false,
             churn: Churn::default(),
             slow: Slow::default(),
         }

@@ -9,15 +9,19 @@
 pub use self::findings::{round_line, window_line};
 pub use self::json::document;
 pub use self::ledger::{ledger_head, ledger_row};
+pub use self::progress::progress_line;
 pub use self::text::{line, table};
 
 pub mod hgrm;
 pub mod page;
 
+pub(crate) mod format;
+
 mod findings;
 mod inside;
 mod json;
 mod ledger;
+mod progress;
 mod text;
 
 use std::time::Duration;

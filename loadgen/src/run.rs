@@ -304,7 +304,9 @@ impl Run<'_> {
         let first_look = Look::take(plan.admin);
         let counted = Instant::now();
         // Looking around each second is a load of its own.
-        self.clock = plan.is_recorded.then(|| (Instant::now(), Instant::now()));
+        self.clock = plan
+            .tells_intervals
+            .then(|| (Instant::now(), Instant::now()));
         let mut special = match plan.scenario {
             Scenario::Churn => self.conduct_rounds()?,
             Scenario::Slowloris => self.conduct_loiters()?,

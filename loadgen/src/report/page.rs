@@ -8,13 +8,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use self::format::escape;
+use super::format::escape;
 use crate::recording::condensed::{COLUMNS_MAX, Condensed};
 
 mod axis;
 mod chart;
 mod facts;
-mod format;
 mod html;
 mod latency;
 mod over_time;

@@ -256,7 +256,7 @@ impl GroupFile {
         plan.duration = time;
         plan.relay_pid = targets.pid;
         plan.admin = targets.admin;
-        plan.is_recorded = true;
+        plan.tells_intervals = true;
         plan.expects = self.expects().to_vec();
 
         plan.placement.threads = keys.threads.unwrap_or(1);

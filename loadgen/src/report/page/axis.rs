@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-use super::format;
+use crate::report::format;
 
 /// One axis.
 #[derive(Debug, Clone)]

@@ -9,11 +9,11 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::format::{self, escape};
 use super::html;
 use super::latency;
 use crate::recording::condensed::Condensed;
 use crate::report::float;
+use crate::report::format::{self, escape};
 
 /// Rows of a table that is made from a file.
 const ROWS_MAX: usize = 200;

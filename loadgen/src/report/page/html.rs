@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use plotters::prelude::RGBColor;
 
 use super::chart::{self, Chart};
-use super::format::escape;
+use crate::report::format::escape;
 
 /// Returns a remark in place of what is missing.
 pub(super) fn sentence(text: &str) -> String {

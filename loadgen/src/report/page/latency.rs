@@ -7,11 +7,11 @@ use plotters::prelude::RGBColor;
 
 use super::axis::Axis;
 use super::chart::{BLUE, Cell, Chart, GRAY, GREEN, Line, ORANGE, VERMILION};
+use super::html;
 use super::over_time::{self, Series};
-use super::{format, html};
 use crate::latency::{Latencies, Times};
 use crate::recording::condensed::{Column, Condensed, Spread, bucket_start};
-use crate::report::float;
+use crate::report::{float, format};
 
 /// From few to many; even steps of lightness (viridis). `page/style.css` turns them round in the dark.
 pub(super) const HEAT: [RGBColor; 10] = [

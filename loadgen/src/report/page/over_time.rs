@@ -10,10 +10,10 @@ use plotters::prelude::RGBColor;
 
 use super::axis::Axis;
 use super::chart::{BLUE, Chart, GRAY, GREEN, Line, ORANGE, PURPLE, SKY, VERMILION};
-use super::format::escape;
-use super::{format, html};
+use super::html;
 use crate::recording::condensed::{Column, Condensed};
 use crate::report::float;
+use crate::report::format::{self, escape};
 
 const HEIGHT: u32 = 400;
 

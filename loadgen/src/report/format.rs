@@ -1,4 +1,4 @@
-//! Numbers and texts of the page.
+//! Numbers and texts for people, as the page and the live view write them.
 //!
 //! Here: units, digits, and the escape that every text from a file goes through. Not here: where they
 //! stand.
@@ -11,7 +11,7 @@ const SIZES: [(f64, &str); 4] = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "
 const COUNTS: [(f64, &str); 3] = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
 
 /// Returns a text that means itself in HTML, cut if it is long.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (place, c) in text.chars().enumerate() {
         if place == TEXT_CHARS_MAX {
@@ -24,7 +24,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// Appends a character that means itself in HTML.
-pub(super) fn escape_char(out: &mut String, c: char) {
+pub(crate) fn escape_char(out: &mut String, c: char) {
     match c {
         '&' => out.push_str("&amp;"),
         '<' => out.push_str("&lt;"),
@@ -38,23 +38,23 @@ pub(super) fn escape_char(out: &mut String, c: char) {
 }
 
 /// Returns a time with three digits and its unit.
-pub(super) fn nanos(value: f64) -> String {
+pub(crate) fn nanos(value: f64) -> String {
     scaled(value, &TIMES, "ns")
 }
 
 /// Returns a number of bytes with three digits and its unit.
-pub(super) fn bytes(value: f64) -> String {
+pub(crate) fn bytes(value: f64) -> String {
     scaled(value, &SIZES, "B")
 }
 
 /// Returns a count with three digits.
-pub(super) fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let text = scaled(value, &COUNTS, "");
     text.replace(' ', "")
 }
 
 /// Returns a whole number with its thousands apart.
-pub(super) fn whole(value: u64) -> String {
+pub(crate) fn whole(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -67,7 +67,7 @@ pub(super) fn whole(value: u64) -> String {
 }
 
 /// Returns a length of time in the units that people use.
-pub(super) fn seconds(value: f64) -> String {
+pub(crate) fn seconds(value: f64) -> String {
     if value < 1.0 {
         return nanos(value * 1e9);
     }
@@ -84,7 +84,7 @@ pub(super) fn seconds(value: f64) -> String {
 }
 
 /// Returns a number with three digits and no zeros at its end.
-pub(super) fn plain(value: f64) -> String {
+pub(crate) fn plain(value: f64) -> String {
     let decimals = if value.abs() >= 100.0 || value == 0.0 {
         0
     } else if value.abs() >= 10.0 {
