@@ -46,8 +46,6 @@ pub const TAGS: [&str; 3] = ["response", "service", "lag"];
 
 /// What a log's largest values are divided by: they are shown in milliseconds.
 const MAX_DIVISOR: f64 = 1e6;
-/// Bytes of a file that is read back.
-const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Why a recording cannot be written or read.
 #[derive(Debug, thiserror::Error)]

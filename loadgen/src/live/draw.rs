@@ -57,7 +57,8 @@ const CELL_WIDTH: u16 = 9;
 /// Before the second block of times.
 const BLOCK_WIDTH: u16 = 60;
 
-const SOFT: Style = Style::new().fg(Color::DarkGray);
+const KEYS: &str = "q ends the run";
+const SOFT: Style = Style::new().add_modifier(Modifier::DIM);
 const STRONG: Style = Style::new().add_modifier(Modifier::BOLD);
 const BAD: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 const BAR: Style = Style::new().fg(Color::Cyan);
@@ -135,7 +136,7 @@ impl View {
                 Gauge::default()
                     .ratio(share)
                     .label(text)
-                    .gauge_style(Style::new().fg(Color::Blue).bg(Color::Black))
+                    .gauge_style(Style::new().fg(Color::Cyan).bg(Color::Black))
                     .render(place, buffer);
             }
             Part::Rate => self.rate().render(place, buffer),
@@ -168,12 +169,14 @@ impl View {
 
     fn title(&self, place: Rect, buffer: &mut Buffer) {
         Line::styled(self.title.as_str(), STRONG).render(place, buffer);
-        let keys = "q ends the run";
-        let title = self.title.len() + keys.len() + 2;
-        if usize::from(place.width) >= title {
-            Line::styled(keys, SOFT)
-                .right_aligned()
-                .render(place, buffer);
+        let width = u16::try_from(KEYS.len()).unwrap_or(u16::MAX);
+        if usize::from(place.width) >= self.title.len() + KEYS.len() + 2 {
+            let place = Rect {
+                x: place.right() - width,
+                width,
+                ..place
+            };
+            Line::styled(KEYS, SOFT).render(place, buffer);
         }
     }
 

@@ -19,10 +19,15 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry, Tag};
 use serde_json::Value;
 
-use super::{FILE_BYTES_MAX, LOG, ROWS, RUN, RecordingError, Row, TAGS, at};
+use super::{LOG, ROWS, RUN, RecordingError, Row, TAGS, at};
 
+/// A result is some KiB; one of a churn with many rounds may be some MiB.
+const RUN_BYTES_MAX: u64 = 64 << 20;
 /// A line of a histogram with a thousand distinct times is some 4 KiB.
 const LINE_BYTES_MAX: u64 = 4 << 20;
+
+/// Times of one interval: sums over a day stay far below 64 bits, and are exact as floats.
+const COUNT_MAX: u64 = 1 << 44;
 
 /// An interval as it is read.
 pub(super) struct Entry {
@@ -136,9 +141,16 @@ impl Reader {
             entry.encoded_histogram(),
         )
         .map_err(|error| complain(format!("the histogram is no base64, or cut: {error}")))?;
-        self.deserializer
+        let histogram: Histogram<u64> = self
+            .deserializer
             .deserialize(&mut bytes.as_slice())
-            .map_err(|error| complain(format!("the histogram does not open: {error}")))
+            .map_err(|error| complain(format!("the histogram does not open: {error}")))?;
+        if histogram.len() > COUNT_MAX {
+            return Err(complain(format!(
+                "more than {COUNT_MAX} times in one interval"
+            )));
+        }
+        Ok(histogram)
     }
 
     /// Returns the next line of the log that is neither a remark nor the legend.
@@ -165,7 +177,7 @@ pub(super) fn run(directory: &Path) -> Result<Value, RecordingError> {
     if !path.exists() {
         return Ok(Value::Null);
     }
-    check(&path)?;
+    check(&path, RUN_BYTES_MAX)?;
     let text = fs::read_to_string(&path).map_err(at(&path))?;
     let content = |why: String| RecordingError::Content {
         path: path.clone(),
@@ -191,14 +203,14 @@ pub(super) fn rows_count(directory: &Path) -> Result<u64, RecordingError> {
 }
 
 /// Refuses what is no file, or too large a one.
-fn check(path: &Path) -> Result<(), RecordingError> {
+fn check(path: &Path, bytes_max: u64) -> Result<(), RecordingError> {
     let facts = fs::metadata(path).map_err(at(path))?;
-    if facts.is_file() && facts.len() <= FILE_BYTES_MAX {
+    if facts.is_file() && facts.len() <= bytes_max {
         return Ok(());
     }
     Err(RecordingError::Content {
         path: path.to_owned(),
-        why: format!("no file of at most {FILE_BYTES_MAX} bytes"),
+        why: format!("no file of at most {bytes_max} bytes"),
     })
 }
 
@@ -218,7 +230,7 @@ struct Lines {
 
 impl Lines {
     fn open(path: &Path) -> Result<Self, RecordingError> {
-        check(path)?;
+        check(path, u64::MAX)?;
         Ok(Self {
             path: path.to_owned(),
             file: BufReader::new(File::open(path).map_err(at(path))?),

@@ -192,6 +192,9 @@ fn level(count: u64, most: u64) -> usize {
 }
 
 fn legend(most: u64) -> String {
+    if most <= 1 {
+        return html::sentence("Each cell has one.");
+    }
     let swatches: String = HEAT
         .iter()
         .map(|color| format!("<i class=\"{}\"></i>", html::class(*color)))

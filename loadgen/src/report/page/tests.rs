@@ -160,6 +160,33 @@ fn files_cannot_put_anything_into_the_page() {
 }
 
 #[test]
+fn numbers_that_make_no_sense_are_drawn_somewhere() {
+    let home = tempfile::tempdir().unwrap();
+    drop(recording(home.path(), 3));
+    let rows = home.path().join("intervals.jsonl");
+    let text = fs::read_to_string(&rows).unwrap();
+    for (from, to) in [
+        ("\"length_seconds\":1.0", "\"length_seconds\":1e308"),
+        ("\"length_seconds\":1.0", "\"length_seconds\":-1e308"),
+        ("\"length_seconds\":1.0", "\"length_seconds\":0.0"),
+        ("\"start_seconds\":1.0", "\"start_seconds\":-5e307"),
+        ("\"messages\":3", "\"messages\":18446744073709551615"),
+        ("\"failures\":2", "\"failures\":18446744073709551615"),
+        (
+            "\"rss_bytes\":8000000",
+            "\"rss_bytes\":18446744073709551615",
+        ),
+        ("\"cpu_ns\":500000000", "\"cpu_ns\":18446744073709551615"),
+    ] {
+        let changed = text.replace(from, to);
+        assert!(changed != text, "{from}");
+        fs::write(&rows, changed).unwrap();
+        let page = page(&Condensed::read(home.path()).unwrap());
+        assert!(page.contains("</html>"), "{to}");
+    }
+}
+
+#[test]
 fn asserts_and_a_ledger_are_tables() {
     let home = tempfile::tempdir().unwrap();
     let mut run = document();
