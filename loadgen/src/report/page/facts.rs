@@ -22,7 +22,11 @@ const JSON_CHARS_MAX: usize = 100_000;
 
 /// Returns the name of what was run.
 pub(super) fn scenario(run: &Value) -> &str {
-    run["scenario"].as_str().unwrap_or("unknown scenario")
+    match run["scenario"].as_str() {
+        Some(name) => name,
+        None if run.is_null() => "unfinished run",
+        None => "unknown scenario",
+    }
 }
 
 /// Returns what a round is called.
