@@ -22,8 +22,8 @@ use ringway_loadgen::run::{self, Outcome, RunError};
 use crate::reporter::Reporter;
 
 mod judge;
-mod scene;
 mod reporter;
+mod scene;
 mod screen;
 mod signals;
 

@@ -42,7 +42,10 @@ pub(crate) fn watch(interrupt: &Arc<AtomicBool>) {
 pub(crate) fn watch_stdin(interrupt: &Arc<AtomicBool>) {
     let interrupt = Arc::clone(interrupt);
     let watch = move || {
-        drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
+        drop(std::io::copy(
+            &mut std::io::stdin().lock(),
+            &mut std::io::sink(),
+        ));
         interrupt.store(true, Ordering::Release);
     };
     let thread = std::thread::Builder::new().name("stdin".into());

@@ -190,22 +190,30 @@ pub(super) fn times(condensed: &Condensed) -> String {
     html::table(&head, &rows)
 }
 
-/// Returns errors by reason.
+/// Returns errors by reason; those that the run was about stand apart.
 pub(super) fn failures(run: &Value) -> String {
     if run.is_null() {
         return html::sentence("The reasons of errors stand in run.json, which is missing.");
     }
-    let mut reasons = counts(&run["failures"]);
-    if reasons.is_empty() {
-        return html::sentence("Nothing failed.");
+    let mut out = match reasons_table(&run["failures"]) {
+        Some(table) => table,
+        None => html::sentence("Nothing failed."),
+    };
+    if let Some(table) = reasons_table(&run["expected"]) {
+        let _cannot_fail = write!(out, "<h3>As expected, no errors of this run</h3>\n{table}");
     }
+    out
+}
+
+fn reasons_table(object: &Value) -> Option<String> {
+    let mut reasons = counts(object);
     reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let rows: Vec<Vec<String>> = reasons
         .into_iter()
         .take(ROWS_MAX)
         .map(|(name, count)| vec![escape(name), format::whole(count)])
         .collect();
-    html::table(&["reason", "count"], &rows)
+    (!rows.is_empty()).then(|| html::table(&["reason", "count"], &rows))
 }
 
 /// Returns the asserts of the run, if it had some.
@@ -233,11 +241,28 @@ pub(super) fn asserts(run: &Value) -> Option<String> {
     Some(html::table(&["assert", "measured", "result"], &rows))
 }
 
+/// Counts of a class of the ledger: field, head, and whether it is shown when all are zero.
+const LEDGER: [(&str, &str, bool); 8] = [
+    ("established", "established", true),
+    ("time_wait", "TIME_WAIT", true),
+    ("other", "other", false),
+    ("bound_only", "bound", true),
+    ("range", "range", true),
+    ("addr_not_avail", "no port", true),
+    ("addr_in_use", "in use", false),
+    ("failed", "failed", false),
+];
+
 /// Returns the ledger of ports, if the run kept one.
 pub(super) fn ledger(run: &Value) -> Option<String> {
     let ledger = run["ledger"]
         .as_array()
         .filter(|ledger| !ledger.is_empty())?;
+    let has_some = |field| ledger.iter().any(|class| class[field].as_u64() > Some(0));
+    let counts = LEDGER
+        .into_iter()
+        .filter(|(field, _, is_always)| *is_always || has_some(*field));
+    let counts: Vec<(&str, &str)> = counts.map(|(field, head, _)| (field, head)).collect();
     let number = |value: &Value| value.as_u64().map_or_else(|| "-".to_owned(), format::whole);
     let time = |value: &Value| {
         value
@@ -251,32 +276,15 @@ pub(super) fn ledger(run: &Value) -> Option<String> {
             let connect = &class["connect"];
             let ends = [&class["source"], &class["destination"]].map(|end| scalar("", end));
             let mut row = vec![escape(&ends.join(" to "))];
-            for field in [
-                "established",
-                "time_wait",
-                "bound_only",
-                "range",
-                "addr_not_avail",
-            ] {
-                row.push(number(&class[field]));
-            }
+            row.extend(counts.iter().map(|(field, _)| number(&class[*field])));
             row.push(number(&connect["count"]));
             row.extend(["p50_ns", "p99_ns", "max_ns"].map(|field| time(&connect[field])));
             row
         })
         .collect();
-    let head = [
-        "source to destination",
-        "established",
-        "TIME_WAIT",
-        "bound only",
-        "range",
-        "no address",
-        "connects",
-        "50 %",
-        "99 %",
-        "maximum",
-    ];
+    let mut head = vec!["source to destination"];
+    head.extend(counts.iter().map(|(_, head)| *head));
+    head.extend(["connects", "50 %", "99 %", "maximum"]);
     Some(html::table(&head, &rows))
 }
 

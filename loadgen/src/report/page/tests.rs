@@ -190,9 +190,11 @@ fn numbers_that_make_no_sense_are_drawn_somewhere() {
 fn asserts_and_a_ledger_are_tables() {
     let home = tempfile::tempdir().unwrap();
     let mut run = document();
+    run["expected"] = json!({"open: 403 refused": 40});
     run["asserts"] = json!([{"text": "p99 < 5ms", "measured": "90.1 ms", "has_held": true}]);
     run["ledger"] = json!([{"source": "127.0.0.1", "destination": "127.0.0.1:7100", "established": 12,
         "time_wait": 1234, "bound_only": 0, "range": 28232, "addr_not_avail": 7,
+        "addr_in_use": 3, "failed": 0,
         "connect": {"p50_ns": 50_000, "p99_ns": 90_000, "max_ns": 1_000_000, "count": 5_000}}]);
     let page = made(home.path(), &run, 2);
     for part in [
@@ -201,9 +203,14 @@ fn asserts_and_a_ledger_are_tables() {
         "127.0.0.1 to 127.0.0.1:7100",
         "<td>1,234</td>",
         "<td>50 \u{b5}s</td>",
+        "in use",
+        "As expected",
+        "open: 403 refused",
     ] {
         assert!(page.contains(part), "{part}");
     }
+    // Zeros that say nothing take no room.
+    assert!(!page.contains("<th scope=\"col\">failed"));
 }
 
 #[test]
