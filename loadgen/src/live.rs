@@ -78,6 +78,8 @@ impl View {
         let plural = if threads == 1 { "" } else { "s" };
         let rounds = match plan.scenario {
             Scenario::Churn => "cycles",
+            Scenario::Evict => "evictions",
+            Scenario::Storm => "returns",
             Scenario::Handshakes | Scenario::Opens => plan.name(),
             _ => "round trips",
         };

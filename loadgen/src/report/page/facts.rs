@@ -34,9 +34,11 @@ pub(super) fn rounds(run: &Value) -> &'static str {
     match run["scenario"].as_str() {
         Some("churn") => "cycles",
         Some("connects") => "connects",
+        Some("evict") => "evictions",
         Some("handshakes") => "handshakes",
         Some("opens") => "opens",
         Some("plain" | "steady" | "slow-reader") => "round trips",
+        Some("storm") => "returns",
         _ => "rounds",
     }
 }
