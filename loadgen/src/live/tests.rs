@@ -47,6 +47,7 @@ fn interval(second: u64) -> Interval {
             sockets: Some(Ledger {
                 relay: [("ESTABLISHED", 16)].into(),
                 generator: [("ESTABLISHED", 16), ("TIME_WAIT", 1_204)].into(),
+                ..Ledger::default()
             }),
             ..Seen::default()
         },

@@ -1,7 +1,7 @@
 //! Reading a recording, one interval at a time.
 //!
-//! Here: the two files of intervals side by side, and what may be missing at their end. Not here: what
-//! is made of them (`recording`, `recording::condensed`).
+//! Here: the two files of intervals side by side, and what may be missing at their end. Not here: the
+//! lines of a log (`hlog`), what is made of all (`recording`, `recording::condensed`).
 //!
 //! Each interval is three lines of the log and then one of the rows, so a run that was killed leaves at
 //! most one interval that is not whole: it is left out. A recording with its `run.json` came to its end,
@@ -15,11 +15,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::Deserializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry, Tag};
 use serde_json::Value;
 
 use super::{LOG, ROWS, RUN, RecordingError, Row, TAGS, at};
+use crate::hlog::Log;
 
 /// A result is some KiB; one of a churn with many rounds may be some MiB.
 const RUN_BYTES_MAX: u64 = 64 << 20;
@@ -28,6 +27,9 @@ const LINE_BYTES_MAX: u64 = 4 << 20;
 
 /// Times of one interval: sums over a day stay far below 64 bits, and are exact as floats.
 const COUNT_MAX: u64 = 1 << 44;
+
+/// Seconds between the starts of an interval in the two files: the log has milliseconds.
+const START_DISTANCE: f64 = 0.002;
 
 /// An interval as it is read.
 pub(super) struct Entry {
@@ -39,8 +41,8 @@ pub(super) struct Entry {
 /// A recording that is being read.
 pub(super) struct Reader {
     rows: Lines,
-    log: Lines,
-    deserializer: Deserializer,
+    log: Log,
+    log_path: PathBuf,
     is_ended: bool,
     is_cut: bool,
     intervals: u64,
@@ -57,12 +59,12 @@ impl Reader {
         }
         Ok(Self {
             rows: Lines::open(&rows)?,
-            log: Lines::open(&log)?,
-            deserializer: Deserializer::new(),
+            log: Log::open(&log)?,
+            began: began(&log)?,
+            log_path: log,
             is_ended,
             is_cut: false,
             intervals: 0,
-            began: None,
         })
     }
 
@@ -80,14 +82,14 @@ impl Reader {
                 .rows
                 .content(format!("line {number} was cut: take the whole file")));
         }
-        let row = serde_json::from_str(&line.text).map_err(|error| {
+        let row: Row = serde_json::from_str(&line.text).map_err(|error| {
             self.rows
                 .content(format!("line {}: {error}", self.rows.number))
         })?;
         let histograms = [
-            self.histogram(TAGS[0])?,
-            self.histogram(TAGS[1])?,
-            self.histogram(TAGS[2])?,
+            self.histogram(TAGS[0], &row)?,
+            self.histogram(TAGS[1], &row)?,
+            self.histogram(TAGS[2], &row)?,
         ];
         self.intervals += 1;
         Ok(Some(Entry { row, histograms }))
@@ -105,10 +107,8 @@ impl Reader {
 
     /// The rows have ended: the log may have begun one more interval, if the run was killed.
     fn end(&mut self) -> Result<Option<Entry>, RecordingError> {
-        let mut more = 0;
-        while self.data_line()?.is_some() {
-            more += 1;
-        }
+        // A line that was cut is the last one that is read.
+        let more = self.log.by_ref().count();
         self.is_cut = more > 0;
         let allowed = if self.is_ended { 0 } else { TAGS.len() };
         if more > allowed {
@@ -120,55 +120,56 @@ impl Reader {
         Ok(None)
     }
 
-    fn histogram(&mut self, tag: &str) -> Result<Histogram<u64>, RecordingError> {
-        let Some(line) = self.data_line()? else {
+    /// Reads the next line of the log, which belongs to `row`.
+    fn histogram(&mut self, tag: &str, row: &Row) -> Result<Histogram<u64>, RecordingError> {
+        let Some(entry) = self.log.next().transpose()? else {
             let have = self.intervals;
-            return Err(self.log.content(format!(
+            return Err(self.of_log(format!(
                 "it has {have} intervals, {ROWS} has more: this file was cut, take the whole one"
             )));
         };
-        let number = self.log.number;
-        let complain = |why: String| self.log.content(format!("line {number}: {why}"));
-        let Some(Ok(LogEntry::Interval(entry))) = IntervalLogIterator::new(line.as_bytes()).next()
-        else {
-            return Err(complain("no line of an interval log, or cut".into()));
-        };
-        if entry.tag().as_ref().map(Tag::as_str) != Some(tag) {
-            return Err(complain(format!("no histogram with the tag {tag}")));
-        }
-        let bytes = base64::Engine::decode(
-            &base64::engine::general_purpose::STANDARD,
-            entry.encoded_histogram(),
-        )
-        .map_err(|error| complain(format!("the histogram is no base64, or cut: {error}")))?;
-        let histogram: Histogram<u64> = self
-            .deserializer
-            .deserialize(&mut bytes.as_slice())
-            .map_err(|error| complain(format!("the histogram does not open: {error}")))?;
-        if histogram.len() > COUNT_MAX {
-            return Err(complain(format!(
-                "more than {COUNT_MAX} times in one interval"
+        let number = self.intervals + 1;
+        if entry.tag != tag {
+            return Err(self.of_log(format!(
+                "interval {number}: no histogram with the tag {tag}"
             )));
         }
-        Ok(histogram)
+        let start = entry.start.as_secs_f64();
+        if (start - row.start_seconds).abs() > START_DISTANCE {
+            return Err(self.of_log(format!(
+                "interval {number} begins after {start} s, in {ROWS} after {} s: the two files are not \
+                 of one run",
+                row.start_seconds
+            )));
+        }
+        if entry.histogram.len() > COUNT_MAX {
+            return Err(self.of_log(format!("interval {number}: more than {COUNT_MAX} times")));
+        }
+        Ok(entry.histogram)
     }
 
-    /// Returns the next line of the log that is neither a remark nor the legend.
-    fn data_line(&mut self) -> Result<Option<String>, RecordingError> {
-        while let Some(line) = self.log.next()? {
-            let text = line.text.trim_end();
-            if text.starts_with('#') {
-                if let Some(Ok(LogEntry::StartTime(began))) =
-                    IntervalLogIterator::new(line.text.as_bytes()).next()
-                {
-                    self.began = Some(began);
-                }
-            } else if !text.is_empty() && !text.starts_with('"') {
-                return Ok(Some(line.text));
-            }
+    fn of_log(&self, why: String) -> RecordingError {
+        RecordingError::Content {
+            path: self.log_path.clone(),
+            why,
         }
-        Ok(None)
     }
+}
+
+/// Returns when counting began, since the epoch, if the head of the log says so.
+fn began(log: &Path) -> Result<Option<Duration>, RecordingError> {
+    let mut lines = Lines::open(log)?;
+    while let Some(line) = lines.next()? {
+        if !line.text.starts_with('#') {
+            break;
+        }
+        let text = line.text.strip_prefix("#[StartTime: ");
+        let seconds = text.and_then(|text| text.split(' ').next()?.parse().ok());
+        if let Some(began) = seconds.and_then(|it| Duration::try_from_secs_f64(it).ok()) {
+            return Ok(Some(began));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns `run.json`; null when there is none.
