@@ -4,7 +4,7 @@
 //! its keys (the program).
 //!
 //! The view is a value: the same news make the same picture.
-//! Bound: [`RATES_MAX`] rates and [`REMARKS_MAX`] remarks.
+//! Bound: 400 rates and 100 remarks.
 
 use std::collections::VecDeque;
 use std::time::Duration;
