@@ -194,6 +194,16 @@ pub(super) fn ports(condensed: &Condensed) -> String {
         );
     }
     let mut out = String::new();
+    if condensed
+        .columns
+        .iter()
+        .any(|column| column.row.sockets.is_none())
+    {
+        out += &html::sentence(
+            "Where there is no line, sockets were not counted: the kernel's list was too long to be read \
+             each second.",
+        );
+    }
     for (title, is_server, states) in [
         ("Generator's side (each is a local port)", false, generator),
         ("Server's side", true, server),

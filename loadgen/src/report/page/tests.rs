@@ -157,6 +157,8 @@ fn files_cannot_put_anything_into_the_page() {
     condensed.columns[0].row.sockets = Some(sockets);
     let page = super::page(&condensed);
     assert!(!page.contains("<script") && page.contains("TIME_WAIT"));
+    // The other column has none.
+    assert!(page.contains("Where there is no line, sockets were not counted"));
 }
 
 #[test]
