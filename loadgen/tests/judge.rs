@@ -135,7 +135,7 @@ fn objectives_that_always_or_never_hold_have_no_knee() {
     let lines = errors(&always);
     assert_eq!(lines.lines().count(), 3, "{lines}");
     assert!(
-        lines.contains("window 3 (climb), rate 40: met; held: errors>=0 (measured 0)"),
+        lines.contains("window 3 (climb), rate 40: met; held: errors>=0 (measured 0, bound 0)"),
         "{lines}"
     );
     let never = server.knee(

@@ -136,8 +136,8 @@ impl KneeFlags {
     fn check_scenario(&self, plan: &Plan) -> Result<(), String> {
         let name = plan.name();
         match (self.over, plan.scenario) {
-            (Over::Rate, Scenario::Idle) => Err(format!(
-                "{name} has no rate that could be raised: nothing happens in it; use --over sessions"
+            (Over::Rate, Scenario::Idle | Scenario::Storm) => Err(format!(
+                "{name} has no rate that could be raised, only sessions: use --over sessions"
             )),
             (_, Scenario::Slowloris | Scenario::SlowReader) => Err(format!(
                 "{name} has neither a rate nor sessions that could be raised: it compares on its own terms; \
@@ -154,7 +154,14 @@ impl KneeFlags {
     }
 
     fn check_slo(&self, slo: &Assert, plan: &Plan) -> Result<(), String> {
-        let has_pace = self.over == Over::Rate || plan.pace.is_some();
+        if let Some(phase) = slo.beside() {
+            return Err(format!(
+                "--slo '{slo}' compares with phase '{phase}', and a knee has none: give a number"
+            ));
+        }
+        // Sessions of a storm are due by its own clock.
+        let has_pace =
+            self.over == Over::Rate || plan.pace.is_some() || plan.scenario == Scenario::Storm;
         match slo.need() {
             Need::Pace if !has_pace => Err(format!(
                 "--slo '{slo}': without a rate nothing is ever due and there is no such time; use \
@@ -179,7 +186,14 @@ impl KneeFlags {
                 let shape = Shape::Constant(value);
                 plan.pace = Some(Pace { shape, arrivals });
             }
-            Over::Sessions => plan.sessions = u32::try_from(value).unwrap_or(u32::MAX),
+            Over::Sessions => {
+                let sessions = u32::try_from(value).unwrap_or(u32::MAX);
+                // No bound, unless it was given.
+                if plan.scenario == Scenario::Storm && plan.concurrency == plan.sessions {
+                    plan.concurrency = sessions;
+                }
+                plan.sessions = sessions;
+            }
         }
         plan
     }
@@ -359,12 +373,35 @@ mod tests {
     }
 
     #[test]
+    fn an_objective_beside_another_phase_is_refused() {
+        let line = [
+            "x",
+            "knee",
+            "--slo",
+            "service.p99 < 2x before",
+            "--from",
+            "1",
+            "--max",
+            "9",
+            "plain",
+            "--tcp",
+            "127.0.0.1:1",
+        ];
+        let Task::Knee(flags) = Cli::try_parse_from(line).unwrap().task else {
+            panic!("no knee");
+        };
+        assert!(flags.check().unwrap_err().contains("phase 'before'"));
+    }
+
+    #[test]
     fn what_can_be_raised_is_accepted() {
         let relay = format!("--relay {}@127.0.0.1:1", "3b".repeat(32));
         let tcp = "--tcp 127.0.0.1:1";
         let (slo, sessions) = ("--slo errors==0", "--slo errors==0 --over sessions");
         for (flags, run) in [
             (slo, format!("churn {relay}")),
+            (slo, format!("evict {relay}")),
+            (sessions, format!("storm {relay}")),
             (slo, format!("connects {tcp}")),
             (slo, format!("plain {tcp} --rate 5 --arrivals poisson")),
             (sessions, format!("idle {tcp}")),
