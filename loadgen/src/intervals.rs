@@ -44,7 +44,7 @@ pub struct Seen {
     pub phase: u32,
     /// Whether the time that counts was over: only what arrived late is in it.
     pub is_after: bool,
-    /// Sessions that stand.
+    /// Sessions that stand; where they come and go, those that were made so far.
     pub sessions: u32,
     /// Streams that are open.
     pub streams: u32,

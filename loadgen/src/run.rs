@@ -163,7 +163,7 @@ pub fn run_in(
         wakers: Vec::new(),
         collector: Collector::new(usize::try_from(plan.placement.threads).unwrap_or(0)),
         clock: None,
-        skips_sockets: false,
+        sockets_again: None,
         queues: None,
         stage,
         phases: Phases::default(),
@@ -205,8 +205,8 @@ struct Run<'a> {
     collector: Collector,
     /// When counting began, and when the present interval did.
     clock: Option<(Instant, Instant)>,
-    /// The kernel's list of sockets has become too long to be read each second.
-    skips_sockets: bool,
+    /// When the kernel's list of sockets is read again: a long one not each second.
+    sockets_again: Option<Instant>,
     /// The most that was seen waiting for the server in the kernel.
     queues: Option<Queues>,
     /// Its place among several runs.

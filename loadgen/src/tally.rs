@@ -38,6 +38,8 @@ pub struct Tally {
     pub partial_messages: u64,
     /// Processor time of the thread while it counted.
     pub cpu: Duration,
+    /// Part of that time in which it looked for work and found none.
+    pub looked: Duration,
     /// Time that counted.
     pub measured: Duration,
     /// Cycles of a churn that were killed in their phase, in the order of [`KillPhase::ALL`].
@@ -72,6 +74,7 @@ impl Tally {
     /// Forgets what was measured so far, not the totals.
     pub(crate) fn begin(&mut self) {
         self.latencies.reset();
+        self.looked = Duration::ZERO;
         self.messages = 0;
         self.bytes = 0;
         self.rounds = 0;
@@ -89,6 +92,7 @@ impl Tally {
         self.messages_unsent += other.messages_unsent;
         self.partial_messages += other.partial_messages;
         self.cpu += other.cpu;
+        self.looked += other.looked;
         self.measured = self.measured.max(other.measured);
         for (sum, count) in self.cycles.iter_mut().zip(other.cycles) {
             *sum += count;

@@ -217,8 +217,14 @@ impl Worker {
                 return Ok(self.tally);
             }
             let wait = self.wait();
+            let begun = matches!(wait, Wait::No).then(|| self.shared.now());
             self.ring.turn(wait, &mut completions)?;
             self.now = self.shared.now();
+            let counts = self.phase == Phase::Measure && completions.is_empty();
+            if let Some(begun) = begun.filter(|_| counts) {
+                // Looking for work and finding none costs a processor, and nobody misses it.
+                self.tally.looked += self.now.saturating_since(begun);
+            }
             for completion in completions.drain(..) {
                 self.on_completion(completion);
             }

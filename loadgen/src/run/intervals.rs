@@ -11,7 +11,7 @@ use crate::sockets::Ledger;
 
 /// Length of an interval.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Share of an interval that reading the kernel's list of sockets may take.
+/// Share of the time that reading the kernel's list of sockets may take: one part of so many.
 const LEDGER_PART: u32 = 50;
 
 impl Run<'_> {
@@ -96,13 +96,13 @@ impl Run<'_> {
 
     /// Counts the sockets of the target, unless their number makes that a load of its own.
     fn look_at_sockets(&mut self, is_last: bool) -> Option<Ledger> {
-        if self.skips_sockets && !is_last {
+        if !is_last && self.sockets_again.is_some_and(|at| Instant::now() < at) {
             return None;
         }
         let begun = Instant::now();
         let ledger = Ledger::take(self.plan.target.socket()).ok();
         self.note_queues(ledger.as_ref());
-        self.skips_sockets |= begun.elapsed() > INTERVAL / LEDGER_PART;
+        self.sockets_again = Some(begun + begun.elapsed() * LEDGER_PART);
         ledger
     }
 }

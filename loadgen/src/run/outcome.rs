@@ -83,12 +83,13 @@ impl Run<'_> {
 /// Returns whether the threads of a run with a clock had no time left: what they were late with they may
 /// not even have noticed.
 fn is_saturated(plan: &Plan, tally: &Tally) -> bool {
-    // A thread that spins is always busy, and one without a clock works as fast as it can.
-    if plan.pace.is_none() || plan.placement.is_spinning {
+    // One without a clock works as fast as it can.
+    if plan.pace.is_none() {
         return false;
     }
     let time = tally.measured * plan.placement.threads;
-    !time.is_zero() && tally.cpu.as_secs_f64() > SATURATED * time.as_secs_f64()
+    let busy = tally.cpu.saturating_sub(tally.looked);
+    !time.is_zero() && busy.as_secs_f64() > SATURATED * time.as_secs_f64()
 }
 
 /// Share of their time after which threads count as saturated.
@@ -170,8 +171,10 @@ mod tests {
         });
         assert!(is_saturated(&plan, &tally(1_900)));
         assert!(!is_saturated(&plan, &tally(1_700)));
-        plan.placement.is_spinning = true;
-        assert!(!is_saturated(&plan, &tally(2_000)));
+        // Looking for work is no work.
+        let mut spinning = tally(2_000);
+        spinning.looked = Duration::from_millis(300);
+        assert!(!is_saturated(&plan, &spinning));
     }
 
     #[test]

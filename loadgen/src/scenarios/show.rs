@@ -204,7 +204,12 @@ fn row(group: &GroupPlayed, phase: &str, sum: &PhaseSum) -> String {
     } else {
         sum.rounds
     };
-    let a_second = float(done) / sum.seconds.max(f64::MIN_POSITIVE);
+    // What ended after the last interval has no time of its own.
+    let a_second = if sum.seconds > 0.0 {
+        float(done) / sum.seconds
+    } else {
+        0.0
+    };
     let times = if sum.latencies.response.count() > 0 {
         &sum.latencies.response
     } else {
