@@ -21,7 +21,7 @@ mod played;
 mod show;
 
 /// The scenarios that come with the program: name and text.
-pub const BUILT_IN: [(&str, &str); 18] = [
+pub const BUILT_IN: [(&str, &str); 19] = [
     ("churn", include_str!("../scenarios/churn.toml")),
     (
         "close-styles",
@@ -43,6 +43,10 @@ pub const BUILT_IN: [(&str, &str); 18] = [
     (
         "one-destination",
         include_str!("../scenarios/one-destination.toml"),
+    ),
+    (
+        "port-exhaustion",
+        include_str!("../scenarios/port-exhaustion.toml"),
     ),
     ("ramp", include_str!("../scenarios/ramp.toml")),
     (
