@@ -17,6 +17,7 @@ use std::sync::Arc;
 use ringway_proto::time::Now;
 
 use crate::plan::{Arrivals, RateLine};
+use crate::report::float;
 
 /// Due events of a thread that wait for their beginning; past it the schedule waits, too. A run that
 /// comes there is hopelessly behind, and says so in its verdict.
@@ -143,12 +144,6 @@ fn gap(random: &mut fastrand::Rng) -> f64 {
 
 /// Keeps the seeds of threads apart: 2^64 over the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-fn float(value: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "counts of streams")]
-    let float = value as f64;
-    float
-}
 
 fn clip(nanos: f64) -> u64 {
     #[expect(

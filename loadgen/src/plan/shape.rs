@@ -22,6 +22,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::limits::RATE_MAX;
+use crate::report::float;
 
 /// Segments of a run's line: a burst every millisecond for some minutes.
 const SEGMENTS_MAX: usize = 1_000_000;
@@ -238,13 +239,6 @@ impl Piece {
 }
 
 const NANOS: f64 = 1e9;
-
-/// Exact up to 2^53, which is 104 days in nanoseconds.
-fn float(value: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
-    let float = value as f64;
-    float
-}
 
 impl FromStr for Shape {
     type Err = String;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::{News, REPORT_TIME, Run, RunError, STALL_TIME, Special};
 use crate::findings::{Findings, SlowlorisFindings};
 use crate::plan::Plan;
+use crate::report::float;
 use crate::tally::Tally;
 
 impl Run<'_> {
@@ -91,13 +92,6 @@ pub(super) fn open_at_end(tally: &Tally) -> u64 {
     kinds
         .map(|kind| kind.connected.saturating_sub(kind.ends.total()))
         .sum()
-}
-
-/// Returns a number to divide with.
-fn float(count: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
-    let float = count as f64;
-    float
 }
 
 /// Longest life of a handshake that never ends: the 5 s that the protocol allows, and 2 s for a machine
