@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::latency::{Summary, Times};
 use crate::plan::{Host, Plan};
+use crate::sockets::Ledger;
 
 /// Most sources with a row of their own.
 pub const CLASSES_MAX: usize = 8;
@@ -85,6 +86,8 @@ pub struct LedgerRow {
 pub struct Held {
     /// By the class of their source: established, `TIME_WAIT`, other.
     counts: BTreeMap<usize, [u64; 3]>,
+    /// All sockets of the destination.
+    pub(crate) sockets: Ledger,
     bound_only: Option<BTreeMap<usize, u64>>,
 }
 
@@ -98,6 +101,7 @@ impl Held {
         let classes = Classes::of(plan);
         let mut held = Self::default();
         TcpSocket::for_each(|socket| {
+            held.sockets.count(&socket, target);
             if socket.remote == target
                 && let Some(class) = classes.find(socket.local.ip())
             {

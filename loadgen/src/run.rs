@@ -332,11 +332,12 @@ impl Run<'_> {
         let seconds = counted.elapsed().as_secs_f64();
         let last_look = Look::take(plan.admin);
         let mut inside = last_look.since(&first_look, &plan, start.zip(end), seconds);
-        self.see_queues();
-        inside.queues = self.queues;
-        // While it all still stands. A list that cannot be read leaves the counts of the kernel out.
-        let held = Held::take(&plan).ok();
         self.enter(Phase::Drain);
+        // All connections still stand, and a long list of them does not lengthen the time that counts. One
+        // that cannot be read leaves the counts of the kernel out.
+        let held = Held::take(&plan).ok();
+        self.note_queues(held.as_ref().map(|held| &held.sockets));
+        inside.queues = self.queues;
         self.drain();
         Ok(Middle {
             inside,

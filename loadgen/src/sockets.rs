@@ -69,7 +69,7 @@ impl Ledger {
         self.relay.get(state).copied().unwrap_or(0)
     }
 
-    fn count(&mut self, socket: &TcpSocket, relay: SocketAddr) {
+    pub(crate) fn count(&mut self, socket: &TcpSocket, relay: SocketAddr) {
         if socket.state == TcpSocket::LISTEN {
             let ip = socket.local.ip();
             let is_own = ip == relay.ip() || ip.is_unspecified();

@@ -81,13 +81,8 @@ impl Run<'_> {
         }
     }
 
-    /// Looks once more at what waits in the kernel.
-    pub(super) fn see_queues(&mut self) {
-        let ledger = self.look_at_sockets(true);
-        drop(ledger);
-    }
-
-    fn note_queues(&mut self, ledger: Option<&Ledger>) {
+    /// Keeps the most that was seen waiting in the kernel.
+    pub(super) fn note_queues(&mut self, ledger: Option<&Ledger>) {
         if let Some(ledger) = ledger {
             let before = self.queues.unwrap_or_default();
             self.queues = Some(before.max(ledger.queues));
