@@ -181,9 +181,11 @@ impl Started {
                 .map(|t| t.number);
             numbers.max().unwrap_or(0)
         };
+        let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
         for number in 1..=count(true) {
             let closes = scenario.start.closing.contains(&number);
-            let server = Server::null(NULL_SOCKETS, closes).map_err(|error| error.to_string())?;
+            let server = Server::null(&own, NULL_THREADS, NULL_SOCKETS, closes)
+                .map_err(|error| error.to_string())?;
             started.tcp.push(server);
         }
         if count(false) > 0 {
@@ -224,7 +226,9 @@ impl Started {
     }
 }
 
-/// Connections of a null server that is started for a scenario: what the limit on open files allows.
+/// Threads of a null server that is started for a scenario.
+const NULL_THREADS: u32 = 2;
+/// Connections of each of them: what the limit on open files allows.
 const NULL_SOCKETS: u32 = 16_384;
 
 /// Returns the relay's program: beside this one, else whatever PATH has.

@@ -95,17 +95,18 @@ impl Server {
         })
     }
 
-    /// Starts a null server, this program itself, with two threads for so many connections each; with
-    /// `closes` it ends each of them as soon as it stands.
+    /// Starts a null server with `program`, the generator itself: so many threads for so many connections
+    /// each; with `closes` it ends each of them as soon as it stands.
     ///
     /// # Errors
     /// [`ServerError`] when it does not say where it listens.
-    pub fn null(sockets: u32, closes: bool) -> Result<Self, ServerError> {
-        let program = std::env::current_exe().map_err(|source| ServerError::Program {
-            program: PathBuf::from("ringway-loadgen"),
-            source,
-        })?;
-        let mut command = Command::new(&program);
+    pub fn null(
+        program: &Path,
+        threads: u32,
+        sockets: u32,
+        closes: bool,
+    ) -> Result<Self, ServerError> {
+        let mut command = Command::new(program);
         command
             .args([
                 "null-server",
@@ -113,11 +114,16 @@ impl Server {
                 "--listen",
                 "127.0.0.1:0",
             ])
-            .args(["--threads", "2", "--sockets", &sockets.to_string()]);
+            .args([
+                "--threads",
+                &threads.to_string(),
+                "--sockets",
+                &sockets.to_string(),
+            ]);
         if closes {
             command.arg("--close");
         }
-        let (child, stdin, mut lines) = start(&program, command)?;
+        let (child, stdin, mut lines) = start(program, command)?;
         let first = lines.next().unwrap_or_default();
         let address = first
             .strip_prefix("listening ")
@@ -131,7 +137,7 @@ impl Server {
                 admin: None,
             }),
             None => Err(ServerError::Start {
-                program,
+                program: program.to_owned(),
                 why: first,
             }),
         }

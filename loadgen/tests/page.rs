@@ -4,36 +4,20 @@
 //! (`report::page`).
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
+use ringway_loadgen::servers;
+
 /// A null server of its own process; killed with its owner.
-struct Server {
-    child: Child,
-    address: String,
-}
+struct Server(servers::Server);
 
 impl Server {
     fn start() -> Self {
-        let mut child = program()
-            .args(["null-server", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let address = line
-            .trim()
-            .strip_prefix("listening ")
-            .expect("where it listens");
-        Self {
-            address: address.to_owned(),
-            child,
-        }
+        let program = Path::new(env!("CARGO_BIN_EXE_ringway-loadgen"));
+        Self(servers::Server::null(program, 1, 1_024, false).expect("it listens"))
     }
 
     /// Returns a run against it that lasts `duration`.
@@ -51,7 +35,7 @@ impl Server {
             ])
             .args([
                 "--tcp",
-                &self.address,
+                &self.0.address.to_string(),
                 "--duration",
                 duration,
                 "--warmup",
@@ -61,18 +45,11 @@ impl Server {
                 "--lag-max",
                 "10000000",
                 "--relay-pid",
-                &self.child.id().to_string(),
+                &self.0.pid().to_string(),
             ])
             .arg("--out")
             .arg(out);
         command
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -3,10 +3,12 @@
 //! Here: taking and giving back, keys and signals. Not here: the picture (`live`).
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use ringway_loadgen::servers::Server;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
@@ -89,33 +91,10 @@ impl Seat {
     }
 }
 
-/// A null server of its own process; killed with its owner.
-struct Server(Child, String);
-
-impl Server {
-    fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ringway-loadgen"))
-            .args(["null-server", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("it is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let address = line
-            .trim()
-            .strip_prefix("listening ")
-            .expect("where it listens");
-        let address = address.to_owned();
-        Self(child, address)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+/// Starts a null server that ends with its owner.
+fn server() -> Server {
+    let program = Path::new(env!("CARGO_BIN_EXE_ringway-loadgen"));
+    Server::null(program, 1, 1_024, false).expect("it listens")
 }
 
 /// Returns the flags of a run that goes on until it is ended.
@@ -136,9 +115,9 @@ fn flags(address: &str) -> Vec<&str> {
 
 #[test]
 fn a_key_ends_the_run_early_and_leaves_a_result() {
-    let server = Server::start();
+    let server = server();
     for key in ["q", "\x03"] {
-        let mut seat = Seat::start(&flags(&server.1));
+        let mut seat = Seat::start(&flags(&server.address.to_string()));
         // Then it counts.
         seat.wait_for("ESTABLISHED");
         seat.keyboard.write_all(key.as_bytes()).unwrap();
@@ -150,8 +129,8 @@ fn a_key_ends_the_run_early_and_leaves_a_result() {
 
 #[test]
 fn a_signal_ends_the_run_early_as_well() {
-    let server = Server::start();
-    let mut seat = Seat::start(&flags(&server.1));
+    let server = server();
+    let mut seat = Seat::start(&flags(&server.address.to_string()));
     seat.wait_for("127.0.0.1:");
     let pid = Pid::from_raw(i32::try_from(seat.child.id()).unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
@@ -170,8 +149,9 @@ fn a_run_that_ends_at_once_gives_the_terminal_back() {
 
 #[test]
 fn one_line_is_shown_where_no_view_is_wanted() {
-    let server = Server::start();
-    let mut arguments = flags(&server.1);
+    let server = server();
+    let address = server.address.to_string();
+    let mut arguments = flags(&address);
     arguments.push("--no-live");
     let mut seat = Seat::start(&arguments);
     seat.wait_for("messages/s");
