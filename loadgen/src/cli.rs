@@ -14,8 +14,8 @@ pub use self::returning::{EvictFlags, StormFlags};
 pub use self::scenario::{RunFlags, ScenariosFlags};
 use crate::null_server::NullServer;
 use crate::plan::{
-    Arrivals, End, Mode, Pace, Payload, Placement, Plan, PortChoice, RelayAddress, Scenario, Shape,
-    Target, Traffic,
+    Arrivals, End, Mode, PROCESSES_MAX, Pace, Payload, Placement, Plan, PortChoice, RelayAddress,
+    Scenario, Shape, Target, Traffic,
 };
 use crate::sources::{PortRange, Source, Sources};
 
@@ -50,6 +50,9 @@ pub enum Task {
     Scenarios(ScenariosFlags),
     /// Make the page of a run again from its files: report.html.
     Report(ReportFlags),
+    /// Be one of the processes of a run: how --processes starts them.
+    #[command(hide = true)]
+    Member,
     /// Compare two results: directories of --out, their latency.hlog, or files of --json.
     Diff(DiffFlags),
 }
@@ -376,9 +379,12 @@ struct Span {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Run")]
 struct Common {
-    /// Threads, each with a ring of its own
+    /// Threads of a process, each with a ring of its own
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     threads: u32,
+    /// Processes with so many threads each, conducted by this one, which adds up their histograms
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(PROCESSES_MAX)))]
+    processes: u32,
     /// Cores to pin the threads to, in turn
     #[arg(long, value_name = "CORE", value_delimiter = ',')]
     cpu: Vec<u32>,
@@ -559,7 +565,8 @@ impl Common {
         Plan {
             seed: self.seed,
             placement: Placement {
-                threads: self.threads,
+                threads: self.threads.saturating_mul(self.processes),
+                processes: self.processes,
                 cpus: self.cpu.clone(),
                 sources: Sources::new(self.src.clone()),
                 ports: self.ports,

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use ringway_proto::reason::Reason;
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 /// Most distinct names: a run that fails in more ways than this says "other".
 const NAMES_MAX: usize = 64;
 
 /// Failures of a run, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {
     counts: BTreeMap<String, u64>,
 }

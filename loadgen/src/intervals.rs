@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::latency::Latencies;
 use crate::process::ProcessSample;
 use crate::sockets::Ledger;
@@ -57,7 +59,7 @@ pub struct Seen {
 }
 
 /// What one thread measured between two ticks.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Contribution {
     pub(crate) thread: usize,
     pub(crate) tick: u32,

@@ -17,14 +17,20 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use hdrhistogram::serialization::{Serializer, V2Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::hlog;
 
 /// Longest time a histogram tells apart: what is slower than a minute is stuck.
 const LONGEST_NS: u64 = 60_000_000_000;
 
 /// A histogram of times.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Packed", try_from = "Packed")]
 pub struct Times {
     histogram: Histogram<u64>,
     saturated: u64,
@@ -181,7 +187,7 @@ pub struct Summary {
 }
 
 /// The three histograms of a run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latencies {
     /// From due to done.
     pub response: Times,
@@ -226,6 +232,43 @@ impl Latencies {
         let lag = self.lag.quantile(0.99);
         let allowed = self.response.quantile(0.5) * percent / 100;
         lag <= allowed.max(LAG_ALWAYS_FINE)
+    }
+}
+
+/// A histogram on its way to another process: format V2 of `HdrHistogram`, in base64.
+#[derive(Serialize, Deserialize)]
+struct Packed {
+    histogram: String,
+    saturated: u64,
+}
+
+impl From<Times> for Packed {
+    fn from(times: Times) -> Self {
+        let mut bytes = Vec::new();
+        // Writing to memory does not fail, and counts of 64 bits have room for any run.
+        let written = V2Serializer::new().serialize(&times.histogram, &mut bytes);
+        debug_assert!(written.is_ok(), "{written:?}");
+        Self {
+            histogram: STANDARD.encode(bytes),
+            saturated: times.saturated,
+        }
+    }
+}
+
+impl TryFrom<Packed> for Times {
+    type Error = String;
+
+    fn try_from(packed: Packed) -> Result<Self, String> {
+        let bytes = STANDARD.decode(&packed.histogram);
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        let histogram = hlog::unpack(&bytes)?;
+        if (histogram.high(), histogram.sigfig()) != (LONGEST_NS, 3) {
+            return Err("its range is not that of a run".into());
+        }
+        Ok(Self {
+            histogram,
+            saturated: packed.saturated,
+        })
     }
 }
 
@@ -276,6 +319,34 @@ mod tests {
         let summary = times.summary();
         assert_eq!((summary.count, summary.saturated), (2, 1));
         assert_eq!(summary.min_ns, 1);
+    }
+
+    #[test]
+    fn a_histogram_reaches_another_process_unchanged() {
+        let mut times = Times::new();
+        for value in [0, 1, 999, 1_000_000, 70_000_000] {
+            times.record(micros(value));
+        }
+        for times in [times, Times::new()] {
+            let text = serde_json::to_string(&times).unwrap();
+            let again: Times = serde_json::from_str(&text).unwrap();
+            assert!(again == times);
+            assert_eq!(again.summary(), times.summary());
+        }
+    }
+
+    #[test]
+    fn a_histogram_of_another_range_is_refused() {
+        let other: Histogram<u64> = Histogram::new_with_bounds(1, 1_000_000, 2).unwrap();
+        let mut bytes = Vec::new();
+        V2Serializer::new().serialize(&other, &mut bytes).unwrap();
+        for text in [STANDARD.encode(bytes), "??".to_owned(), String::new()] {
+            let packed = Packed {
+                histogram: text,
+                saturated: 0,
+            };
+            assert!(Times::try_from(packed).is_err());
+        }
     }
 
     #[test]

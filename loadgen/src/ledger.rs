@@ -16,7 +16,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use ringway_tuning::TcpSocket;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::latency::{Summary, Times};
 use crate::plan::{Host, Plan};
@@ -26,7 +26,7 @@ use crate::sockets::Ledger;
 pub const CLASSES_MAX: usize = 8;
 
 /// What one thread, or all of them, saw of the connections of a class.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClassTally {
     /// Time from the connect to its completion.
     pub connects: Times,

@@ -11,6 +11,7 @@
 pub mod assert;
 pub mod books;
 pub mod cli;
+pub mod crew;
 pub mod diff;
 pub mod failures;
 pub mod findings;

@@ -74,8 +74,6 @@ impl View {
             Target::Proxy { connect, listen } => format!("{connect} to {listen}"),
             Target::Relay(_) | Target::Tcp(_) => plan.target.socket().to_string(),
         };
-        let threads = plan.placement.threads;
-        let plural = if threads == 1 { "" } else { "s" };
         let rounds = match plan.scenario {
             Scenario::Churn => "cycles",
             Scenario::Evict => "evictions",
@@ -89,7 +87,7 @@ impl View {
         };
         Self {
             title: format!("{}{rate}", plan.name()),
-            target: format!("{target}, {threads} thread{plural}"),
+            target: format!("{target}, {}", plan.placement.threads_text()),
             // Those that come and go are counted when they come.
             sessions: match plan.scenario {
                 Scenario::Churn | Scenario::Handshakes => "sessions made",

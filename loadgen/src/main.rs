@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use mimalloc::MiMalloc;
 use ringway_loadgen::cli::{Cli, Command, Task};
+use ringway_loadgen::crew;
 use ringway_loadgen::machine::Machine;
 use ringway_loadgen::null_server::NullServer;
 use ringway_loadgen::plan::{Host, Plan};
@@ -53,6 +54,11 @@ fn main() -> ExitCode {
             return judge::knee(&flags, &interrupt);
         }
         Task::Report(flags) => return judge::report(&flags),
+        Task::Member => {
+            // Signals are for the process that conducts; this one ends with its standard input.
+            signals::watch(&interrupt);
+            return member();
+        }
         Task::Diff(flags) => return judge::diff(&flags),
         Task::Scenarios(flags) => return scene::list(&flags),
         Task::Scenario(flags) => {
@@ -92,6 +98,18 @@ fn main() -> ExitCode {
             }
             let interrupted = interrupt.load(Ordering::Acquire);
             ExitCode::from(if interrupted { 130 } else { FAILED })
+        }
+    }
+}
+
+/// Carries out part of a run.
+fn member() -> ExitCode {
+    let input = io::BufReader::new(io::stdin());
+    match crew::serve(input, io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(FAILED)
         }
     }
 }

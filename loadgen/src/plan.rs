@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::WINDOW_INITIAL;
+use serde::{Deserialize, Serialize};
 
 use crate::sources::{PortRange, Sources};
 
 pub use self::churn::{Churn, End, KillPhase, STANDING};
-pub use self::limits::{Host, PlanError};
+pub use self::limits::{Host, PROCESSES_MAX, PlanError};
 pub use self::shape::{Piece, RateLine, Shape};
 pub use self::slow::{Loiter, Slow};
 pub use self::storm::Storm;
@@ -27,7 +28,9 @@ mod slow;
 mod storm;
 
 /// Everything a run needs to know.
-#[derive(Debug, Clone)]
+///
+/// Processes of a run hand it to each other; what users read and write are flags and scenarios.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// What is done.
     pub scenario: Scenario,
@@ -77,7 +80,7 @@ pub struct Plan {
 }
 
 /// What a run does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scenario {
     /// Connections come, reach a phase of their life and are killed there.
     Churn,
@@ -133,7 +136,7 @@ impl Scenario {
 }
 
 /// Where the load goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// A relay of ours.
     Relay(RelayAddress),
@@ -169,7 +172,8 @@ impl Target {
 }
 
 /// A relay's key and where it listens: `<64 hex digits>@127.0.0.1:7100`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct RelayAddress {
     /// Who it must prove to be.
     pub key: PublicKey,
@@ -194,8 +198,22 @@ impl FromStr for RelayAddress {
     }
 }
 
+impl From<RelayAddress> for String {
+    fn from(address: RelayAddress) -> Self {
+        format!("{}@{}", address.key, address.socket)
+    }
+}
+
+impl TryFrom<String> for RelayAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 /// When events begin: by the clock, whatever becomes of those before (open loop).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// How many a second, over time.
     pub shape: Shape,
@@ -204,7 +222,7 @@ pub struct Pace {
 }
 
 /// How events lie in time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Arrivals {
     /// At equal distances.
     #[default]
@@ -225,7 +243,7 @@ impl Arrivals {
 }
 
 /// How messages travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Which way.
     pub mode: Mode,
@@ -242,7 +260,7 @@ pub struct Traffic {
 }
 
 /// Which way messages go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Mode {
     /// From the dialing side to the accepting side.
     Bulk,
@@ -262,7 +280,7 @@ impl Mode {
 }
 
 /// What a message looks like on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum Payload {
     /// Plain bytes: the relay never looks inside, and the generator saves two ciphers a byte.
     Opaque,
@@ -282,10 +300,12 @@ impl Payload {
 }
 
 /// Threads and their places.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// Threads, each with a ring of its own.
+    /// Threads, each with a ring of its own; those of all processes together.
     pub threads: u32,
+    /// Processes that have equally many of the threads; 1 is this process itself.
+    pub processes: u32,
     /// Cores to pin the threads to, in turn; empty leaves it to the kernel.
     pub cpus: Vec<u32>,
     /// Addresses to connect from, in turn; empty leaves it to the kernel.
@@ -300,8 +320,21 @@ pub struct Placement {
     pub is_spinning: bool,
 }
 
+impl Placement {
+    /// Returns how many threads there are, and in how many processes if that is not one.
+    #[must_use]
+    pub fn threads_text(&self) -> String {
+        let plural = if self.threads == 1 { "" } else { "s" };
+        let threads = format!("{} thread{plural}", self.threads);
+        match self.processes {
+            1 => threads,
+            processes => format!("{threads} of {processes} processes"),
+        }
+    }
+}
+
 /// Who chooses the local port of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum PortChoice {
     /// The kernel, within the host's ephemeral range.
     Kernel,
@@ -343,6 +376,7 @@ impl Plan {
             concurrency: 64,
             placement: Placement {
                 threads: 1,
+                processes: 1,
                 cpus: Vec::new(),
                 sources: Sources::default(),
                 ports: None,

@@ -8,13 +8,11 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use ringway_shards::ring::Waker;
-
 use crate::books::Books;
+use crate::crew::{Crew, CrewError};
 use crate::failures::Failures;
 use crate::findings::{Findings, Round, Window};
 use crate::inside::{Inside, Look};
@@ -25,7 +23,6 @@ use crate::process::ProcessSample;
 use crate::shared::{Phase, Shared};
 use crate::sockets::Queues;
 use crate::tally::Tally;
-use crate::worker::{Worker, WorkerError};
 
 use self::stage::Phases;
 pub use self::stage::{Rendezvous, Stage};
@@ -159,8 +156,7 @@ pub fn run_in(
     let line = plan.rate_line().map_err(RunError::Plan)?;
     let mut run = Run {
         shared: Arc::new(Shared::new(line)),
-        threads: Vec::new(),
-        wakers: Vec::new(),
+        crew: Crew::default(),
         collector: Collector::new(usize::try_from(plan.placement.threads).unwrap_or(0)),
         clock: None,
         sockets_again: None,
@@ -200,8 +196,7 @@ pub fn run_in(
 struct Run<'a> {
     plan: Arc<Plan>,
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<Result<Tally, WorkerError>>>,
-    wakers: Vec<Waker>,
+    crew: Crew,
     collector: Collector,
     /// When counting began, and when the present interval did.
     clock: Option<(Instant, Instant)>,
@@ -251,39 +246,9 @@ impl Special {
 
 impl Run<'_> {
     fn start(&mut self) -> Result<(), RunError> {
-        for index in 0..self.plan.placement.threads {
-            let (plan, shared) = (Arc::clone(&self.plan), Arc::clone(&self.shared));
-            let (sender, receiver) = mpsc::sync_channel(1);
-            let parts = self.collector.sender();
-            let body = move || {
-                let worker = Worker::new(&plan, &shared, index, parts)?;
-                // The conductor may have given up meanwhile; the worker then sees the phase.
-                drop(sender.send(worker.waker()));
-                worker.run()
-            };
-            let name = format!("loadgen-{index}");
-            let thread = thread::Builder::new().name(name).spawn(body);
-            let thread = thread.map_err(|error| RunError::Worker(format!("no thread: {error}")))?;
-            self.threads.push(thread);
-            match receiver.recv() {
-                Ok(waker) => self.wakers.push(waker),
-                Err(_) => return Err(self.worker_error()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns why the thread that ended by itself did so.
-    fn worker_error(&mut self) -> RunError {
-        let last = self.threads.len() - 1;
-        let mut threads = self.threads.iter();
-        let ended = threads.position(JoinHandle::is_finished).unwrap_or(last);
-        let text = match self.threads.swap_remove(ended).join() {
-            Ok(Err(error)) => error.to_string(),
-            Ok(Ok(_)) => "a thread ended too early".to_owned(),
-            Err(_) => "a thread panicked".to_owned(),
-        };
-        RunError::Worker(text)
+        let parts = self.collector.sender();
+        let started = self.crew.start(&self.plan, &self.shared, &parts);
+        started.map_err(|error| RunError::Worker(error.to_string()))
     }
 
     fn conduct(&mut self) -> Result<Middle, RunError> {
@@ -396,8 +361,8 @@ impl Run<'_> {
                 "some failed"
             } else if moved.elapsed() > STALL_TIME {
                 "no progress for 10 s"
-            } else if self.threads.iter().any(JoinHandle::is_finished) {
-                return Err(self.worker_error());
+            } else if self.crew.has_ended() {
+                return Err(RunError::Worker(self.crew.error().to_string()));
             } else {
                 if told.elapsed() >= REPORT_TIME {
                     told = Instant::now();
@@ -422,7 +387,7 @@ impl Run<'_> {
             if left.is_zero() {
                 return true;
             }
-            if self.is_interrupted() || self.threads.iter().any(JoinHandle::is_finished) {
+            if self.is_interrupted() || self.crew.has_ended() {
                 return false;
             }
             if told.elapsed() >= REPORT_TIME {
@@ -449,7 +414,7 @@ impl Run<'_> {
             if received != last.0 {
                 last = (received, Instant::now());
             }
-            if last.1.elapsed() > DRAIN_TIME || self.threads.iter().any(JoinHandle::is_finished) {
+            if last.1.elapsed() > DRAIN_TIME || self.crew.has_ended() {
                 return;
             }
             thread::sleep(POLL_TIME);
@@ -457,21 +422,9 @@ impl Run<'_> {
     }
 
     /// Ends all threads; returns the sum of their numbers, or the first error.
-    fn stop(&mut self) -> Result<Tally, WorkerError> {
+    fn stop(&mut self) -> Result<Tally, CrewError> {
         self.enter(Phase::Close);
-        let mut sum = Tally::default();
-        let mut error = None;
-        for thread in self.threads.drain(..) {
-            match thread.join() {
-                Ok(Ok(tally)) => sum.merge(&tally),
-                Ok(Err(first)) => error = error.or(Some(first)),
-                Err(_) => sum.failures.count("a thread of the generator panicked"),
-            }
-        }
-        match error {
-            Some(error) => Err(error),
-            None => Ok(sum),
-        }
+        self.crew.stop()
     }
 
     fn enter(&self, phase: Phase) {
@@ -486,9 +439,7 @@ impl Run<'_> {
     }
 
     fn wake_all(&self) {
-        for waker in &self.wakers {
-            waker.wake();
-        }
+        self.crew.wake_all();
     }
 
     fn look(&self) -> Result<Option<ProcessSample>, RunError> {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use ringway_proto::time::Now;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::RateLine;
 
@@ -150,6 +151,95 @@ impl Shared {
     }
 }
 
+/// Where a run is: what the conductor tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Instructions {
+    phase: u8,
+    gate: u32,
+    tick: u32,
+}
+
+/// What workers tell, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    /// Counts that only grow, in the order of [`Shared::grown`].
+    grown: [u64; 5],
+    /// Counts that go both ways, and those of workers, in the order of [`Shared::states`].
+    states: [u32; 7],
+    is_given_up: bool,
+}
+
+impl Shared {
+    /// Returns where the run is.
+    pub(crate) fn instructions(&self) -> Instructions {
+        Instructions {
+            phase: self.phase.load(Ordering::Acquire),
+            gate: self.gate(),
+            tick: self.tick(),
+        }
+    }
+
+    /// Goes where the run is. What lies behind is no news.
+    pub(crate) fn follow(&self, instructions: Instructions) {
+        self.set_tick(instructions.tick);
+        self.set_gate(instructions.gate);
+        self.phase.fetch_max(instructions.phase, Ordering::AcqRel);
+    }
+
+    /// Returns whether everything is to be closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.phase() == Phase::Close
+    }
+
+    /// Returns what the workers have done so far. What a worker counts before it says that it has done its
+    /// part is in it whenever that word is.
+    pub(crate) fn counters(&self) -> Counters {
+        let is_given_up = self.is_given_up.load(Ordering::Acquire);
+        let states = self.states().map(|state| state.load(Ordering::Acquire));
+        let grown = self.grown().map(|count| count.load(Ordering::Acquire));
+        Counters {
+            grown,
+            states,
+            is_given_up,
+        }
+    }
+
+    /// Adds what workers of another process did between two moments.
+    pub(crate) fn add(&self, before: &Counters, after: &Counters) {
+        for ((count, before), after) in self.grown().iter().zip(before.grown).zip(after.grown) {
+            count.fetch_add(after.wrapping_sub(before), Ordering::AcqRel);
+        }
+        // Adding wraps around, so that what became less is taken away.
+        for ((state, before), after) in self.states().iter().zip(before.states).zip(after.states) {
+            state.fetch_add(after.wrapping_sub(before), Ordering::AcqRel);
+        }
+        self.is_given_up
+            .fetch_or(after.is_given_up, Ordering::AcqRel);
+    }
+
+    const fn grown(&self) -> [&AtomicU64; 5] {
+        [
+            &self.failures,
+            &self.messages_sent,
+            &self.messages_received,
+            &self.rounds,
+            &self.bytes_received,
+        ]
+    }
+
+    const fn states(&self) -> [&AtomicU32; 7] {
+        [
+            &self.sessions_up,
+            &self.streams_up,
+            &self.slow_open,
+            &self.slow_deaf,
+            &self.workers_drained,
+            &self.workers_exhausted,
+            &self.workers_settled,
+        ]
+    }
+}
+
 /// Adds to a counter that only tells progress.
 #[inline]
 pub(crate) fn bump(counter: &AtomicU32) {
@@ -165,6 +255,50 @@ pub(crate) fn unbump(counter: &AtomicU32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_of_processes_add_up_as_they_grow_and_shrink() {
+        let (all, one, other) = (Shared::new(None), Shared::new(None), Shared::new(None));
+        let mut told = [Counters::default(); 2];
+        let carry = |told: &mut [Counters; 2]| {
+            for (told, from) in told.iter_mut().zip([&one, &other]) {
+                let now = from.counters();
+                all.add(told, &now);
+                *told = now;
+            }
+        };
+        for (up, down) in [(5, 0), (0, 4), (7, 1)] {
+            for _ in 0..up {
+                bump(&one.sessions_up);
+                bump(&other.sessions_up);
+                other.rounds.fetch_add(1, Ordering::AcqRel);
+            }
+            for _ in 0..down {
+                unbump(&one.sessions_up);
+            }
+            carry(&mut told);
+        }
+        other.is_given_up.store(true, Ordering::Release);
+        carry(&mut told);
+        assert_eq!(all.sessions_up.load(Ordering::Acquire), 7 + 12);
+        assert_eq!(all.rounds.load(Ordering::Acquire), 12);
+        assert!(all.is_given_up.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn instructions_lead_forward_only() {
+        let (conductor, process) = (Shared::new(None), Shared::new(None));
+        conductor.enter(Phase::Warmup);
+        conductor.set_gate(1);
+        let early = conductor.instructions();
+        conductor.enter(Phase::Measure);
+        conductor.set_tick(3);
+        process.follow(conductor.instructions());
+        process.follow(early);
+        assert_eq!(process.phase(), Phase::Measure);
+        assert_eq!((process.gate(), process.tick()), (1, 3));
+        assert!(!process.is_closing());
+    }
 
     #[test]
     fn phases_only_go_forward() {

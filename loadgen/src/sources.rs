@@ -13,8 +13,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// One address, or the hosts of a prefix: `127.0.0.2`, `127.0.0.0/24`, `fd00::/64`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// The first host.
     first: IpAddr,
@@ -111,7 +113,7 @@ impl FromStr for Source {
 }
 
 /// All hosts of all sources, in the order they were named.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources(Vec<Source>);
 
 impl Sources {
@@ -171,7 +173,7 @@ impl fmt::Display for Source {
 }
 
 /// Local ports that connections may come from, both ends included: `20000-59999`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRange {
     /// Lowest.
     pub first: u16,

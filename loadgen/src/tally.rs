@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use ringway_proto::time::Now;
+use serde::{Deserialize, Serialize};
 
 use crate::failures::Failures;
 use crate::latency::{Latencies, Times};
@@ -16,7 +17,7 @@ use crate::payload::Head;
 use crate::plan::KillPhase;
 
 /// One thread's numbers; those of several threads add up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// Times of messages, handshakes or opens that ended while it counted.
     pub latencies: Latencies,
@@ -60,7 +61,7 @@ pub struct Tally {
 }
 
 /// Connections of one kind that never finish a handshake.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoiterTally {
     /// Connected.
     pub connected: u64,

@@ -98,7 +98,7 @@ impl ChurnFlags {
     pub(super) fn plan(&self) -> Plan {
         let target = Target::Relay(self.relay.relay);
         let mut plan = self.common.plan(Scenario::Churn, target);
-        plan.sessions = self.concurrency.saturating_mul(self.common.threads);
+        plan.sessions = self.concurrency.saturating_mul(plan.placement.threads);
         plan.concurrency = self.concurrency;
         plan.duration = self.duration;
         plan.pace = self.pace.pace();

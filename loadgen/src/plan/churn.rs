@@ -5,8 +5,10 @@
 //!
 //! Units: cycles; one cycle is a connection from connect to close.
 
+use serde::{Deserialize, Serialize};
+
 /// Cycles of connections that are made to be killed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Churn {
     /// Cycles of the whole run; as many as fit in its duration if absent.
     pub cycles: Option<u64>,
@@ -30,7 +32,7 @@ impl Default for Churn {
 }
 
 /// Where in its life a connection is killed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum KillPhase {
     /// Connected; no byte was sent.
     #[default]
@@ -94,7 +96,7 @@ impl KillPhase {
 }
 
 /// How a connection is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 pub enum End {
     /// Reset, as when the process behind it is gone.
     Rst,

@@ -21,6 +21,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::limits::RATE_MAX;
 use crate::report::float;
 
@@ -30,7 +32,7 @@ const SEGMENTS_MAX: usize = 1_000_000;
 const TRACE_BYTES_MAX: u64 = 64 << 20;
 
 /// How the rate of a run goes over time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Shape {
     /// The same all the time.
     Constant(u64),

@@ -3,8 +3,10 @@
 //! Here: counts, and the kinds of connections that never finish a handshake. Not here: what they do
 //! (`worker::slow`, `worker::loiter`).
 
+use serde::{Deserialize, Serialize};
+
 /// Pairs whose receiving side stops reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slow {
     /// Slow pairs of every second window; 0 in other scenarios.
     pub pairs: u32,

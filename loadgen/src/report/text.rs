@@ -144,16 +144,18 @@ fn title(plan: &Plan) -> String {
         }
         Scenario::Handshakes | Scenario::Opens => {
             format!(
-                "{name}: {} at a time on {} thread(s), {:?}",
-                plan.concurrency, plan.placement.threads, plan.duration
+                "{name}: {} at a time on {}, {:?}",
+                plan.concurrency,
+                plan.placement.threads_text(),
+                plan.duration
             )
         }
         Scenario::Churn => {
             let phases: Vec<&str> = plan.churn.phases.iter().map(|phase| phase.name()).collect();
             format!(
-                "{name}: {} at a time on {} thread(s), {} rounds, killed by {} when {}",
+                "{name}: {} at a time on {}, {} rounds, killed by {} when {}",
                 plan.concurrency,
-                plan.placement.threads,
+                plan.placement.threads_text(),
                 plan.churn.rounds,
                 plan.churn.end.name(),
                 phases.join(", ")
@@ -166,8 +168,10 @@ fn title(plan: &Plan) -> String {
             )
         }
         Scenario::Evict => format!(
-            "{name}: {sessions} keys, {} at a time on {} thread(s), {:?}",
-            plan.concurrency, plan.placement.threads, plan.duration
+            "{name}: {sessions} keys, {} at a time on {}, {:?}",
+            plan.concurrency,
+            plan.placement.threads_text(),
+            plan.duration
         ),
         Scenario::Storm => format!(
             "{name}: {sessions} sessions, due again within {:?}, {:?}",

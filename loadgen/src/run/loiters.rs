@@ -4,7 +4,7 @@
 //! (`worker::loiter`).
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{News, REPORT_TIME, Run, RunError, STALL_TIME, Special};
@@ -49,7 +49,7 @@ impl Run<'_> {
             if is_all && (open == 0 || begun.elapsed() >= plan.duration) {
                 break;
             }
-            if self.is_interrupted() || self.threads.iter().any(JoinHandle::is_finished) {
+            if self.is_interrupted() || self.crew.has_ended() {
                 special.is_complete = false;
                 break;
             }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{News, POLL_TIME, REPORT_TIME, Run, RunError, STALL_TIME, Special};
@@ -98,7 +98,7 @@ impl Run<'_> {
                 problems.push("given up: the relay is gone, or fails every cycle".into());
                 return false;
             }
-            if self.is_interrupted() || self.threads.iter().any(JoinHandle::is_finished) {
+            if self.is_interrupted() || self.crew.has_ended() {
                 return false;
             }
             if told.elapsed() >= REPORT_TIME {
@@ -115,7 +115,7 @@ impl Run<'_> {
         let wanted = self.plan.placement.threads.saturating_mul(number);
         let begun = Instant::now();
         while self.shared.workers_settled.load(Ordering::Acquire) < wanted {
-            let is_over = self.threads.iter().any(JoinHandle::is_finished);
+            let is_over = self.crew.has_ended();
             if begun.elapsed() > STALL_TIME || is_over {
                 let streams = self.progress().streams;
                 return Some(format!(

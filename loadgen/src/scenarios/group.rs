@@ -135,6 +135,7 @@ struct Keys {
     arrivals: Option<Arrivals>,
     concurrency: Option<u32>,
     threads: Option<u32>,
+    processes: Option<u32>,
     cpus: Option<Vec<u32>>,
     sources: Option<Vec<String>>,
     ports: Option<String>,
@@ -259,7 +260,9 @@ impl GroupFile {
         plan.tells_intervals = true;
         plan.expects = self.expects().to_vec();
 
-        plan.placement.threads = keys.threads.unwrap_or(1);
+        plan.placement.processes = keys.processes.unwrap_or(1);
+        let each = keys.threads.unwrap_or(1);
+        plan.placement.threads = each.saturating_mul(plan.placement.processes);
         plan.placement.cpus = keys.cpus.clone().unwrap_or_default();
         plan.concurrency = keys.concurrency.unwrap_or(64);
         plan.sessions = match self.kind.scenario {

@@ -84,6 +84,16 @@ fn groups_have_their_phases() {
 }
 
 #[test]
+fn a_group_may_have_processes_with_threads_each() {
+    let sets = ["one.processes=3".to_owned(), "one.threads=2".to_owned()];
+    let scenario = ScenarioFile::read("x", SMALL, &sets).unwrap();
+    let plan = scenario.groups[0].plan(&targets(), 7, Duration::ZERO, Duration::from_secs(5));
+    let placement = plan.unwrap().placement;
+    assert_eq!((placement.processes, placement.threads), (3, 6));
+    assert_eq!(placement.threads_text(), "6 threads of 3 processes");
+}
+
+#[test]
 fn values_are_overridden() {
     let sets = [
         "one.rate=5",
