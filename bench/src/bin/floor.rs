@@ -1,0 +1,104 @@
+//! `floor`: what the machine itself allows, for figures of the load generator.
+//!
+//! Here: loops that do nothing but what cannot be left out. Not here: load; that is `ringway-loadgen`.
+//!
+//! A generator's figure says little on a shared machine; its ratio to one of these loops, taken in turns
+//! with it on the same core, says how much of the figure is the generator's own.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Parser, Subcommand};
+use ringway_bench::floor::{self, Clock, Connects};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// Measure what the machine itself allows.
+#[derive(Debug, Parser)]
+#[command(name = "floor")]
+struct Flags {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Make a connection and reset it, again and again, with four blocking system calls each: the floor of
+    /// 'ringway-loadgen connects'
+    Connects {
+        /// The server, such as 'ringway-loadgen null-server'
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        tcp: SocketAddr,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Read the clock without pause, and tell how late events of a steady rate would be noticed: the floor
+    /// of the lag of 'ringway-loadgen --rate'
+    Clock {
+        /// Events a second
+        #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+        rate: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Core to run on
+    #[arg(long, value_name = "CORE")]
+    cpu: Option<usize>,
+    /// Seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+}
+
+impl Common {
+    fn begin(&self) -> Result<Duration, String> {
+        if let Some(cpu) = self.cpu {
+            let mut cpus = CpuSet::new();
+            if cpu >= CpuSet::MAX_CPU {
+                return Err(format!("--cpu {cpu}: there is no such core"));
+            }
+            cpus.set(cpu);
+            sched_setaffinity(None, &cpus).map_err(|error| format!("--cpu {cpu}: {error}"))?;
+        }
+        Ok(Duration::from_secs(self.seconds))
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Flags::parse().what) {
+        Ok(line) => {
+            drop(writeln!(io::stdout().lock(), "{line}"));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            drop(writeln!(io::stderr().lock(), "floor: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(what: &What) -> Result<String, String> {
+    match what {
+        What::Connects { tcp, common } => {
+            let time = common.begin()?;
+            let Connects { count, took } = floor::connects(*tcp, time)
+                .map_err(|error| format!("cannot connect to {tcp}: {error}"))?;
+            let each = took.as_nanos() / u128::from(count.max(1));
+            Ok(format!("connects={count} each_ns={each}"))
+        }
+        What::Clock { rate, common } => {
+            let time = common.begin()?;
+            let Clock { p50, p99, longest } = floor::clock(*rate, time, Instant::now);
+            Ok(format!(
+                "lag_p50_ns={} lag_p99_ns={} lag_max_ns={}",
+                p50.as_nanos(),
+                p99.as_nanos(),
+                longest.as_nanos()
+            ))
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Loops that do nothing but what cannot be left out.
+//!
+//! Here: connections that are made and reset, a clock that is read. Not here: pinning, flags (`floor`,
+//! the program).
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// What came of [`connects`].
+#[derive(Debug, Clone, Copy)]
+pub struct Connects {
+    /// Connections made and reset.
+    pub count: u64,
+    /// Time they took.
+    pub took: Duration,
+}
+
+/// Makes connections to `server` and resets them for `time`, with four blocking system calls each: socket,
+/// `SO_LINGER`, connect, close.
+///
+/// # Errors
+/// The first call that fails.
+pub fn connects(server: SocketAddr, time: Duration) -> io::Result<Connects> {
+    let address = SockAddr::from(server);
+    let begun = Instant::now();
+    let mut count = 0;
+    while begun.elapsed() < time {
+        for _ in 0..CONNECTS_BETWEEN_LOOKS {
+            let domain = Domain::for_address(server);
+            let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_linger(Some(Duration::ZERO))?;
+            socket.connect(&address)?;
+            drop(socket);
+            count += 1;
+        }
+    }
+    Ok(Connects {
+        count,
+        took: begun.elapsed(),
+    })
+}
+
+/// What came of [`clock`]: how late events were noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// The median.
+    pub p50: Duration,
+    /// What 1 of 100 events exceeded.
+    pub p99: Duration,
+    /// The longest.
+    pub longest: Duration,
+}
+
+/// Reads a clock for `time` without pause and notes how late each of `rate` events a second is noticed,
+/// which lie at equal distances.
+pub fn clock(rate: u64, time: Duration, mut now: impl FnMut() -> Instant) -> Clock {
+    let gap = Duration::from_secs(1) / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
+    let events = time.as_nanos() / gap.as_nanos().max(1);
+    let mut lags = Vec::new();
+    let mut due = now();
+    while u128::try_from(lags.len()).unwrap_or(u128::MAX) < events {
+        let seen = now();
+        while due <= seen && u128::try_from(lags.len()).unwrap_or(u128::MAX) < events {
+            lags.push(seen - due);
+            due += gap;
+        }
+    }
+    lags.sort_unstable();
+    let at = |percent: usize| {
+        let place = (lags.len() * percent / 100).min(lags.len().saturating_sub(1));
+        lags.get(place).copied().unwrap_or_default()
+    };
+    Clock {
+        p50: at(50),
+        p99: at(99),
+        longest: at(100),
+    }
+}
+
+/// Reading the clock is then a thousandth of the loop.
+const CONNECTS_BETWEEN_LOOKS: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn connections_are_made_and_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let accepting = {
+            let is_over = Arc::clone(&is_over);
+            std::thread::spawn(move || {
+                while !is_over.load(Ordering::Acquire) {
+                    drop(listener.accept());
+                }
+            })
+        };
+        let made = connects(address, Duration::from_millis(1)).unwrap();
+        assert!(made.count >= 64 && made.took >= Duration::from_millis(1));
+        is_over.store(true, Ordering::Release);
+        // One more connection, so that it looks.
+        drop(std::net::TcpStream::connect(address));
+        accepting.join().unwrap();
+    }
+
+    #[test]
+    fn nobody_to_connect_to_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        assert!(connects(address, Duration::from_millis(1)).is_err());
+    }
+
+    #[test]
+    fn a_stop_delays_every_event_within_it() {
+        // A clock that stands for 2 ms once and else goes on by 1 us a look.
+        let (start, mut looks) = (Instant::now(), 0_u32);
+        let found = clock(1_000_000, Duration::from_millis(100), || {
+            looks += 1;
+            let stop = if looks > 500 { 2_000 } else { 0 };
+            start + Duration::from_micros(u64::from(looks) + stop)
+        });
+        assert!(found.p50 <= Duration::from_micros(1));
+        // 2,000 of 100,000 events were due within the stop: half of them more than 1 ms before its end.
+        assert_eq!(found.p99.as_micros() / 100, 10);
+        assert!(found.longest >= Duration::from_micros(2_000));
+    }
+}
