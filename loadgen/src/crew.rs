@@ -3,7 +3,7 @@
 //! Here: starting them, waking them, the sum of what they measured. Not here: what a thread does
 //! (`worker`), when phases change (`run`).
 //!
-//! The conductor does not see the difference. It moves the phase in [`Shared`] and reads counters there;
+//! The conductor does not see the difference. It moves the phase in `Shared` and reads counters there;
 //! for a process of the crew, a thread here carries both over its pipes (`member`, `service`). Histograms
 //! travel whole and are added, so that percentiles are those of all processes together, never a mean of
 //! theirs.
@@ -11,7 +11,7 @@
 //! A run needs processes where one is not enough: an own table of files and an own address space each, and
 //! no lock of the kernel that all threads of a process share.
 //!
-//! Invariant: every thread is joined, and every process has ended, when [`Crew::stop`] returns.
+//! Invariant: every thread is joined, and every process has ended, when `Crew::stop` returns.
 
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
