@@ -1,23 +1,19 @@
 //! The contest: cases, contenders, rounds.
 //!
-//! Here: what is compared and how often. Not here: how it is shown (`report`).
+//! Here: what is compared and how often. Not here: how it is shown (`report`, `plots`).
 //!
-//! Both contenders do the same work: bytes come in on one TCP connection and leave on another, through
-//! one process on one core, driven by the same generator on another core. Ours reads and rewrites a
-//! 12-byte header a message and keeps windows; `HAProxy` forwards plain bytes. Rounds alternate, so that
-//! every disturbance meets both.
+//! All contenders do the same work: bytes come in on one TCP connection and leave on another, through one
+//! process on one core, driven by the same generator on another core. Ours reads and rewrites a 12-byte
+//! header a message and keeps windows; the others forward plain bytes. They take turns within each round,
+//! and who begins changes from round to round, so that every disturbance meets all of them.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::figures::Results;
-use crate::programs::{Programs, Proxy, Relay};
-
-/// Name of our relay in results.
-pub const OURS: &str = "ringway";
-/// Name of the other one.
-pub const THEIRS: &str = "haproxy";
+use crate::programs::Programs;
+use crate::proxies::{Contender, Installed};
 
 /// What a contest is.
 #[derive(Debug, Clone)]
@@ -26,8 +22,12 @@ pub struct Contest {
     pub rounds: u32,
     /// Time that counts in each.
     pub time: Duration,
-    /// Whether `HAProxy` takes part.
-    pub has_haproxy: bool,
+    /// Who takes part, of those that are installed.
+    pub contenders: Vec<Contender>,
+    /// What is installed.
+    pub installed: Installed,
+    /// Parts of the names of cases to run; all if empty.
+    pub only: Vec<String>,
     /// Cores of the relay, then of the load; with fewer than two everything shares one.
     pub cores: Vec<u32>,
 }
@@ -48,12 +48,21 @@ pub struct Figure {
 /// A kind of load.
 struct Case {
     name: &'static str,
-    /// Arguments for our relay; empty where only the relay as such is looked at.
+    /// Arguments for our relay; empty where it has nothing of the kind.
     ours: &'static [&'static str],
-    /// Arguments for a plain proxy; empty where it has nothing of the kind.
-    theirs: &'static [&'static str],
+    theirs: Theirs,
     shards: usize,
     figures: &'static [Figure],
+}
+
+/// What a plain proxy is asked to do.
+enum Theirs {
+    /// It has nothing of the kind.
+    Nothing,
+    /// Bytes through it; the generator is what it forwards to.
+    Through(&'static [&'static str]),
+    /// Connections that say nothing or go at once; a null server is what it forwards to.
+    Before(&'static [&'static str]),
 }
 
 const fn figure(
@@ -74,21 +83,35 @@ const CPU_BYTE: &str = "/figures/relay/seconds_per_gigabyte";
 const CPU_MESSAGE: &str = "/figures/relay/micros_per_message";
 const CPU_ROUND: &str = "/figures/relay/micros_per_round";
 const CORES: &str = "/figures/relay/cores";
+const MEMORY: &str = "/figures/relay_bytes_per_session";
+const MESSAGES: &str = "/figures/messages_per_second";
 const BYTES: &str = "/figures/bytes_per_second";
 const ROUNDS: &str = "/figures/rounds_per_second";
 const P50: &str = "/latencies/service/p50_ns";
 const P99: &str = "/latencies/service/p99_ns";
 const P999: &str = "/latencies/service/p999_ns";
 
+const PING_PONG: [&str; 4] = ["--mode", "ping-pong", "--message-size", "64"];
+
 const CASES: &[Case] = &[
     Case {
         name: "bulk",
         ours: &["steady", "--sessions", "32", "--message-size", "16384"],
-        theirs: &["plain", "--connections", "16", "--message-size", "16384"],
+        theirs: Theirs::Through(&["plain", "--connections", "16", "--message-size", "16384"]),
         shards: 1,
         figures: &[
             figure("bulk: relay CPU", CPU_BYTE, 1.0, "s/GB"),
             figure("bulk: throughput", BYTES, 1e-9, "GB/s"),
+        ],
+    },
+    Case {
+        name: "messages of 64 B",
+        ours: &["steady", "--sessions", "32", "--message-size", "64"],
+        theirs: Theirs::Through(&["plain", "--connections", "16", "--message-size", "64"]),
+        shards: 1,
+        figures: &[
+            figure("64 B messages: relay CPU", CPU_MESSAGE, 1e3, "ns/message"),
+            figure("64 B messages: a second", MESSAGES, 1e-6, "million"),
         ],
     },
     Case {
@@ -97,22 +120,22 @@ const CASES: &[Case] = &[
             "steady",
             "--sessions",
             "2",
-            "--mode",
-            "ping-pong",
-            "--message-size",
-            "64",
+            PING_PONG[0],
+            PING_PONG[1],
+            PING_PONG[2],
+            PING_PONG[3],
             "--spin",
         ],
-        theirs: &[
+        theirs: Theirs::Through(&[
             "plain",
             "--connections",
             "1",
-            "--mode",
-            "ping-pong",
-            "--message-size",
-            "64",
+            PING_PONG[0],
+            PING_PONG[1],
+            PING_PONG[2],
+            PING_PONG[3],
             "--spin",
-        ],
+        ]),
         shards: 1,
         figures: &[
             figure("ping-pong 1: round trip p50", P50, 1e-3, "us"),
@@ -127,22 +150,22 @@ const CASES: &[Case] = &[
             "steady",
             "--sessions",
             "128",
-            "--mode",
-            "ping-pong",
-            "--message-size",
-            "64",
+            PING_PONG[0],
+            PING_PONG[1],
+            PING_PONG[2],
+            PING_PONG[3],
             "--spin",
         ],
-        theirs: &[
+        theirs: Theirs::Through(&[
             "plain",
             "--connections",
             "64",
-            "--mode",
-            "ping-pong",
-            "--message-size",
-            "64",
+            PING_PONG[0],
+            PING_PONG[1],
+            PING_PONG[2],
+            PING_PONG[3],
             "--spin",
-        ],
+        ]),
         shards: 1,
         figures: &[
             figure("ping-pong 64: round trip p50", P50, 1e-3, "us"),
@@ -160,7 +183,7 @@ const CASES: &[Case] = &[
     Case {
         name: "handshakes",
         ours: &["handshakes"],
-        theirs: &[],
+        theirs: Theirs::Nothing,
         shards: 1,
         figures: &[
             figure("handshakes: a second", ROUNDS, 1.0, "/s"),
@@ -170,29 +193,42 @@ const CASES: &[Case] = &[
     Case {
         name: "opens",
         ours: &["opens"],
-        theirs: &[],
+        theirs: Theirs::Nothing,
         shards: 1,
         figures: &[
-            figure("opens: a second", ROUNDS, 1.0, "/s"),
-            figure("opens: relay CPU", CPU_ROUND, 1.0, "us each"),
+            figure("stream opens: a second", ROUNDS, 1.0, "/s"),
+            figure("stream opens: relay CPU", CPU_ROUND, 1.0, "us each"),
+        ],
+    },
+    Case {
+        name: "connections",
+        ours: &[],
+        theirs: Theirs::Before(&["connects", "--concurrency", "16"]),
+        shards: 1,
+        figures: &[
+            figure("proxied connections: a second", ROUNDS, 1.0, "/s"),
+            figure("proxied connections: relay CPU", CPU_ROUND, 1.0, "us each"),
         ],
     },
     Case {
         name: "idle",
-        ours: &["idle", "--sessions", "1000"],
-        theirs: &[],
+        ours: &["idle", "--sessions", "4000"],
+        theirs: Theirs::Before(&["idle", "--sessions", "4000"]),
         shards: 1,
-        figures: &[figure(
-            "1,000 idle sessions: relay CPU",
-            CORES,
-            100.0,
-            "% of a core",
-        )],
+        figures: &[
+            figure("4,000 idle: relay CPU", CORES, 100.0, "% of a core"),
+            figure(
+                "4,000 idle: memory of the process",
+                MEMORY,
+                1.0,
+                "B a session or connection",
+            ),
+        ],
     },
     Case {
         name: "bulk, two shards",
         ours: &["steady", "--sessions", "32", "--message-size", "16384"],
-        theirs: &["plain", "--connections", "16", "--message-size", "16384"],
+        theirs: Theirs::Through(&["plain", "--connections", "16", "--message-size", "16384"]),
         shards: 2,
         figures: &[
             figure("bulk, two cores: relay CPU", CPU_BYTE, 1.0, "s/GB"),
@@ -212,48 +248,79 @@ impl Contest {
     /// # Errors
     /// The first thing that went wrong: a comparison with holes would mislead.
     pub fn run(&self, programs: &Programs, tell: &mut dyn FnMut(&str)) -> Result<Results, String> {
+        let cases: Vec<&Case> = CASES.iter().filter(|case| self.wants(case)).collect();
+        if cases.is_empty() {
+            let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+            return Err(format!(
+                "--only names no case; there are: {}",
+                names.join("; ")
+            ));
+        }
         let mut results = Results::default();
-        for round in 1..=self.rounds {
-            for case in CASES {
-                let line = format!("round {round} of {}: {}", self.rounds, case.name);
-                if case.shards > self.cores.len() {
-                    continue;
-                }
-                // Who begins changes from round to round.
-                for turn in 0..2 {
-                    if (turn + round).is_multiple_of(2) {
-                        tell(&format!("{line}, {OURS}"));
-                        self.ours(programs, case, &mut results)?;
-                    } else if self.has_haproxy && !case.theirs.is_empty() {
-                        tell(&format!("{line}, {THEIRS}"));
-                        self.theirs(programs, case, &mut results)?;
+        for round in 0..self.rounds {
+            for case in &cases {
+                for contender in self.in_turn(round) {
+                    if case.takes(contender) {
+                        let of = self.rounds;
+                        let (case, who) = (case.name, contender.name());
+                        tell(&format!("round {} of {of}: {case}, {who}", round + 1));
                     }
+                    self.measure(programs, case, contender, &mut results)?;
                 }
             }
         }
         Ok(results)
     }
 
-    fn ours(&self, programs: &Programs, case: &Case, results: &mut Results) -> Result<(), String> {
-        let relay: Relay = programs.relay(self.relay_cores(case))?;
-        let mut arguments = self.common(case, relay.program.pid());
-        arguments.extend(["--relay".into(), relay.name]);
-        let document = programs.load(&with(case.ours, arguments))?;
-        note(results, case, OURS, &document)
+    fn wants(&self, case: &Case) -> bool {
+        let is_named = self.only.iter().any(|part| case.name.contains(part));
+        case.shards <= self.cores.len() && (is_named || self.only.is_empty())
     }
 
-    fn theirs(
+    /// Returns who takes part; who begins changes from round to round.
+    fn in_turn(&self, round: u32) -> impl Iterator<Item = Contender> {
+        let here = self.contenders.iter().copied();
+        let mut here: Vec<_> = here.filter(|it| self.installed.has(*it)).collect();
+        let count = here.len().max(1);
+        here.rotate_left(usize::try_from(round).unwrap_or(0) % count);
+        here.into_iter()
+    }
+
+    fn measure(
         &self,
         programs: &Programs,
         case: &Case,
+        contender: Contender,
         results: &mut Results,
     ) -> Result<(), String> {
-        let proxy: Proxy = programs.haproxy(self.relay_cores(case), PORTS)?;
-        let mut arguments = self.common(case, proxy.program.pid());
+        if !case.takes(contender) {
+            return Ok(());
+        }
+        let cores = self.relay_cores(case);
         let [connect, listen] = PORTS.map(|port| format!("127.0.0.1:{port}"));
-        arguments.extend(["--proxy".into(), connect, "--listen".into(), listen]);
-        let document = programs.load(&with(case.theirs, arguments))?;
-        note(results, case, THEIRS, &document)
+        let document = if contender == Contender::Ringway {
+            let relay = programs.relay(cores)?;
+            let mut arguments = self.common(case, relay.program.pid());
+            arguments.extend(["--relay".into(), relay.name]);
+            programs.load(&with(case.ours, arguments))?
+        } else {
+            let (load, behind) = match case.theirs {
+                Theirs::Nothing => return Ok(()),
+                Theirs::Through(load) => (load, None),
+                Theirs::Before(load) => {
+                    let core = self.cores.last().copied().unwrap_or(0);
+                    (load, Some(programs.null_server(PORTS[1], core)?))
+                }
+            };
+            let proxy = programs.proxy(contender, &self.installed, cores, PORTS)?;
+            let mut arguments = self.common(case, proxy.pid());
+            match behind {
+                None => arguments.extend(["--proxy".into(), connect, "--listen".into(), listen]),
+                Some(_) => arguments.extend(["--tcp".into(), connect]),
+            }
+            programs.load(&with(load, arguments))?
+        };
+        note(results, case, contender, &document)
     }
 
     fn relay_cores(&self, case: &Case) -> &[u32] {
@@ -281,8 +348,17 @@ impl Contest {
     }
 }
 
-/// Where `HAProxy` listens and forwards to; the namespace is private, so they are free.
+/// Where a proxy listens and forwards to; the namespace is private, so they are free.
 const PORTS: [u16; 2] = [7_300, 7_301];
+
+impl Case {
+    fn takes(&self, contender: Contender) -> bool {
+        match contender {
+            Contender::Ringway => !self.ours.is_empty(),
+            _ => contender.takes_cores(self.shards) && !matches!(self.theirs, Theirs::Nothing),
+        }
+    }
+}
 
 fn with(first: &[&str], rest: Vec<String>) -> Vec<String> {
     let first = first.iter().map(|argument| (*argument).to_owned());
@@ -292,7 +368,7 @@ fn with(first: &[&str], rest: Vec<String>) -> Vec<String> {
 fn note(
     results: &mut Results,
     case: &Case,
-    contender: &str,
+    contender: Contender,
     document: &Value,
 ) -> Result<(), String> {
     for figure in case.figures {
@@ -300,7 +376,7 @@ fn note(
             .pointer(figure.pointer)
             .and_then(Value::as_f64)
             .ok_or_else(|| format!("{}: no {} in the result", case.name, figure.pointer))?;
-        results.push(figure.name, contender, value * figure.scale);
+        results.push(figure.name, contender.name(), value * figure.scale);
     }
     Ok(())
 }
@@ -317,12 +393,14 @@ mod tests {
 
     #[test]
     fn contenders_get_the_same_load() {
-        for case in CASES.iter().filter(|case| !case.theirs.is_empty()) {
-            // Everything behind the number of sessions or connections.
-            assert_eq!(case.ours[3..], case.theirs[3..], "{}", case.name);
-            let sessions: u32 = case.ours[2].parse().unwrap();
-            let connections: u32 = case.theirs[2].parse().unwrap();
-            assert_eq!(sessions, connections * 2);
+        for case in CASES.iter().filter(|case| !case.ours.is_empty()) {
+            if let Theirs::Through(theirs) = case.theirs {
+                // Everything behind the number of sessions or connections.
+                assert_eq!(case.ours[3..], theirs[3..], "{}", case.name);
+                let sessions: u32 = case.ours[2].parse().unwrap();
+                let connections: u32 = theirs[2].parse().unwrap();
+                assert_eq!(sessions, connections * 2);
+            }
         }
     }
 
@@ -330,20 +408,46 @@ mod tests {
     fn missing_figures_are_an_error() {
         let mut results = Results::default();
         let document = serde_json::json!({"figures": {"relay": null}});
-        assert!(note(&mut results, &CASES[0], OURS, &document).is_err());
+        assert!(note(&mut results, &CASES[0], Contender::Ringway, &document).is_err());
+    }
+
+    fn contest() -> Contest {
+        Contest {
+            rounds: 1,
+            time: Duration::from_secs(1),
+            contenders: Contender::ALL.to_vec(),
+            installed: Installed::default(),
+            only: Vec::new(),
+            cores: vec![0, 1],
+        }
     }
 
     #[test]
     fn load_keeps_off_the_core_of_the_relay() {
-        let contest = Contest {
-            rounds: 1,
-            time: Duration::from_secs(1),
-            has_haproxy: false,
-            cores: vec![0, 1],
-        };
-        let pinned = contest.common(&CASES[0], 1);
+        let pinned = contest().common(&CASES[0], 1);
         assert_eq!(pinned[pinned.len() - 2..], ["--cpu", "1"]);
-        let free = contest.common(&CASES[CASES.len() - 1], 1);
+        let free = contest().common(&CASES[CASES.len() - 1], 1);
         assert!(!free.contains(&"--cpu".to_owned()));
+    }
+
+    #[test]
+    fn who_begins_changes_and_who_is_missing_is_left_out() {
+        let contest = contest();
+        let begins: Vec<_> = (0..3)
+            .filter_map(|round| contest.in_turn(round).next())
+            .collect();
+        assert_eq!(
+            begins,
+            [Contender::Ringway, Contender::Pipe, Contender::Ringway]
+        );
+    }
+
+    #[test]
+    fn nginx_has_one_core_and_handshakes_are_ours() {
+        let of = |name: &str| CASES.iter().find(|case| case.name == name).unwrap();
+        assert!(!of("bulk, two shards").takes(Contender::Nginx));
+        assert!(of("bulk").takes(Contender::Nginx));
+        assert!(!of("handshakes").takes(Contender::Haproxy));
+        assert!(!of("connections").takes(Contender::Ringway));
     }
 }

@@ -12,5 +12,8 @@ pub mod contest;
 pub mod figures;
 pub mod floor;
 pub mod network;
+pub mod pipe;
+pub mod plots;
 pub mod programs;
+pub mod proxies;
 pub mod report;

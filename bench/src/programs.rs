@@ -1,6 +1,7 @@
 //! The programs of the contest: built, found, started, ended.
 //!
-//! Here: cargo, the relay, `HAProxy`, the load generator. Not here: what they are asked to do.
+//! Here: cargo, the relay, the load generator and its null server. Not here: the proxies (`proxies`), what
+//! they are asked to do (`contest`).
 //!
 //! Invariant: every program started here has ended when its value is dropped.
 
@@ -15,9 +16,9 @@ use serde_json::Value;
 /// Where the programs of this workspace are.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    directory: PathBuf,
-    /// Key file and configuration of the contest.
-    scratch: PathBuf,
+    pub(crate) directory: PathBuf,
+    /// Key file and configurations of the contest.
+    pub(crate) scratch: PathBuf,
 }
 
 impl Programs {
@@ -51,12 +52,21 @@ impl Programs {
             .args([
                 "build",
                 "--release",
-                "--bins",
                 "-p",
                 "ringway",
                 "-p",
                 "ringway-loadgen",
             ])
+            // Not the whole package: this program would be replaced while it runs.
+            .args([
+                "-p",
+                "ringway-bench",
+                "--bin",
+                "ringway",
+                "--bin",
+                "ringway-loadgen",
+            ])
+            .args(["--bin", "pipe"])
             .arg("--target-dir")
             .arg(target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -99,42 +109,20 @@ impl Programs {
         }
     }
 
-    /// Starts `HAProxy` with its defaults: TCP mode, one thread on each of `cores`, no tuning.
+    /// Starts a null server on `port` for the far side of idle or short connections.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn haproxy(&self, cores: &[u32], ports: [u16; 2]) -> Result<Proxy, String> {
-        let [listen, target] = ports;
-        let file = self.scratch.join(format!("haproxy-{}.cfg", cores.len()));
-        fs::write(&file, haproxy_config(cores.len(), listen, target))
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        let child = Command::new("taskset")
-            .args(["-c", &list(cores), "haproxy", "-db", "-f"])
-            .arg(&file)
-            .env("PATH", path_with_sbin())
+    pub fn null_server(&self, port: u16, core: u32) -> Result<Program, String> {
+        wait_until_free(port)?;
+        let child = Command::new(self.directory.join("ringway-loadgen"))
+            .args(["null-server", "--listen", &format!("127.0.0.1:{port}")])
+            .args(["--cpu", &core.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
-            .map_err(|error| format!("cannot start HAProxy: {error}"))?;
-        let mut program = Program { child };
-        let since = Instant::now();
-        // Looked up, not tried: HAProxy would go on for seconds to pass a trial on to its target.
-        while !is_listening(listen) {
-            let ended = program.child.try_wait().ok().flatten();
-            if let Some(status) = ended {
-                return Err(format!("HAProxy ended at once: {status}"));
-            }
-            if since.elapsed() > START_TIME {
-                return Err("HAProxy does not listen".into());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(Proxy {
-            listen,
-            target,
-            program,
-        })
+            .map_err(|error| format!("cannot start the null server: {error}"))?;
+        Program { child }.listening("the null server", port)
     }
 
     /// Runs the load generator with `arguments`; returns its JSON.
@@ -161,17 +149,20 @@ impl Programs {
     }
 }
 
-/// Returns `HAProxy`'s version, if it is installed.
-#[must_use]
-pub fn haproxy_version() -> Option<String> {
-    let output = Command::new("haproxy")
-        .arg("-v")
-        .env("PATH", path_with_sbin())
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().next()?;
-    Some(line.split(" - ").next().unwrap_or(line).to_owned())
+/// Waits until nobody listens on `port`: the kernel closes the listener of a ring some time after its process
+/// was killed, and the next program would be taken for ready by the listener of the last.
+///
+/// # Errors
+/// When somebody goes on listening.
+pub(crate) fn wait_until_free(port: u16) -> Result<(), String> {
+    let since = Instant::now();
+    while is_listening(port) {
+        if since.elapsed() > START_TIME {
+            return Err(format!("port {port} is in use: see 'ss -ltnp'"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// Returns whether a socket of this network listens on `port`.
@@ -209,24 +200,32 @@ pub struct Relay {
     pub program: Program,
 }
 
-/// A running proxy.
-#[derive(Debug)]
-pub struct Proxy {
-    /// Where it listens.
-    pub listen: u16,
-    /// Where it forwards to.
-    pub target: u16,
-    /// The process.
-    pub program: Program,
-}
-
 /// A process that ends with this value.
 #[derive(Debug)]
 pub struct Program {
-    child: Child,
+    pub(crate) child: Child,
 }
 
 impl Program {
+    /// Waits until something listens on `port`, which is this program.
+    ///
+    /// # Errors
+    /// When it ends, or does not listen in time.
+    pub(crate) fn listening(mut self, name: &str, port: u16) -> Result<Self, String> {
+        let since = Instant::now();
+        // Looked up, not tried: a proxy would go on for seconds to pass a trial on to its target.
+        while !is_listening(port) {
+            if let Some(status) = self.child.try_wait().ok().flatten() {
+                return Err(format!("{name} ended at once: {status}"));
+            }
+            if since.elapsed() > START_TIME {
+                return Err(format!("{name} does not listen"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(self)
+    }
+
     /// Returns its id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -242,23 +241,7 @@ impl Drop for Program {
     }
 }
 
-/// The whole configuration: what `HAProxy` does by itself, in TCP mode.
-fn haproxy_config(threads: usize, listen: u16, target: u16) -> String {
-    format!(
-        "global\n  nbthread {threads}\n\
-         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-         frontend in\n  bind 127.0.0.1:{listen}\n  default_backend out\n\
-         backend out\n  server sink 127.0.0.1:{target}\n"
-    )
-}
-
-/// Debian keeps `HAProxy` where not every user looks.
-fn path_with_sbin() -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    format!("{path}:/usr/sbin:/sbin")
-}
-
-fn list(cores: &[u32]) -> String {
+pub(crate) fn list(cores: &[u32]) -> String {
     let cores: Vec<String> = cores.iter().map(u32::to_string).collect();
     cores.join(",")
 }
@@ -271,14 +254,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_proxy_is_not_tuned() {
-        let config = haproxy_config(2, 1, 2);
-        assert!(config.contains("nbthread 2"));
-        assert!(!config.contains("tune."));
-        assert!(!config.contains("splice"));
-    }
-
-    #[test]
     fn listeners_are_found_in_the_table() {
         let table = "  sl  local_address rem_address   st\n\
                      0: 0100007F:1C84 00000000:0000 0A 00000000\n\
@@ -286,7 +261,10 @@ mod tests {
         assert!(has_listener(table, 0x1c84));
         assert!(!has_listener(table, 0x1c85));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(is_listening(listener.local_addr().unwrap().port()));
+        let port = listener.local_addr().unwrap().port();
+        assert!(is_listening(port));
+        drop(listener);
+        assert_eq!(wait_until_free(port), Ok(()));
     }
 
     #[test]

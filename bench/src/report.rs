@@ -4,8 +4,9 @@
 
 use serde::Serialize;
 
-use crate::contest::{Figure, OURS, THEIRS, figures};
+use crate::contest::{Figure, figures};
 use crate::figures::{Results, Samples};
+use crate::proxies::{Contender, Installed};
 
 /// What a result was measured on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,14 +21,16 @@ pub struct Machine {
     pub congestion: String,
     /// Version of the relay.
     pub ringway: String,
-    /// Version of `HAProxy`, if it took part.
+    /// Version of `HAProxy`, if it is installed.
     pub haproxy: Option<String>,
+    /// Version of nginx, if it is.
+    pub nginx: Option<String>,
 }
 
 impl Machine {
     /// Looks at this host.
     #[must_use]
-    pub fn look(congestion: String, haproxy: Option<String>) -> Self {
+    pub fn look(congestion: String, installed: &Installed) -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo
             .lines()
@@ -43,7 +46,8 @@ impl Machine {
             cores,
             congestion,
             ringway: env!("CARGO_PKG_VERSION").to_owned(),
-            haproxy,
+            haproxy: installed.haproxy.clone(),
+            nginx: installed.nginx.as_ref().map(|nginx| nginx.0.clone()),
         }
     }
 
@@ -51,8 +55,9 @@ impl Machine {
     #[must_use]
     pub fn line(&self) -> String {
         let haproxy = self.haproxy.as_deref().unwrap_or("HAProxy not installed");
+        let nginx = self.nginx.as_deref().unwrap_or("nginx not installed");
         format!(
-            "Linux {}, {}, {} cores, congestion control {}, ringway {}, {haproxy}",
+            "Linux {}, {}, {} cores, congestion control {}, ringway {}, {haproxy}, {nginx}",
             self.kernel, self.cpu, self.cores, self.congestion, self.ringway
         )
     }
@@ -61,14 +66,13 @@ impl Machine {
 /// Returns the table, with what was compared below it.
 #[must_use]
 pub fn markdown(results: &Results, machine: &Machine, rounds: u32, seconds: f64) -> String {
-    let mut out = String::from(
-        "| figure | unit | ringway | HAProxy, defaults | ringway / HAProxy |\n|---|---|---|---|---|\n",
-    );
-    for figure in figures() {
-        if let Some(row) = row(results, figure) {
-            out.push_str(&row);
-        }
-    }
+    let here: Vec<Contender> = Contender::ALL
+        .into_iter()
+        .filter(|contender| figures().any(|it| results.find(it.name, contender.name()).is_some()))
+        .collect();
+    let mut out = table(results, &here, cell);
+    out.push_str("\nOurs divided by the others', medians:\n\n");
+    out.push_str(&table(results, &here, ratio));
     out.push_str(&format!(
         "\nMedian [smallest-largest] of {rounds} rounds of {seconds} s, contenders alternating. \
          {}\n\n{NOTES}",
@@ -81,42 +85,72 @@ pub fn markdown(results: &Results, machine: &Machine, rounds: u32, seconds: f64)
 const NOTES: &str = "\
 - Same work: 16 (1, 64) byte streams come in on one TCP connection each and leave on another, through one \
 process on core 0; the load generator is the same program on core 1. Ours parses and rewrites a 12-byte \
-header a message and keeps stream windows, with sessions authenticated before; HAProxy forwards plain \
-bytes (TCP mode, its default buffers, no splice, one thread a core).
+header a message and keeps stream windows, with sessions authenticated before; the others forward plain \
+bytes. 'raw ring' is a byte pipe on the ring of our relay: what is left without frames and sessions.
+- HAProxy: TCP mode, one thread a core, its defaults; with tune.bufsize 65536; with splice-request, \
+splice-response and tune.pipesize 1048576. nginx: stream module, one process, proxy_buffer_size 64k.
 - CPU is the relay process's own (schedstat of all its threads), kernel work on its behalf included. GB \
 are 10^9 bytes of payload; headers are on our bill. A message there and back counts twice.
+- Idle: ours holds authenticated sessions, one socket each; a proxy two sockets for each connection. Memory \
+is what the process grew by, the kernel's not included.
 - Two cores: two shards or two threads. On a host with two cores the load shares them: compare the CPU, \
 not the throughput. The kernel deals our sessions out to the shards, so about half of the pairs cross.
 - Round trips include the generator, which polls without pause. The relay runs with its defaults.
 - Only ratios within one run mean anything on a shared machine.
 ";
 
-fn row(results: &Results, figure: &Figure) -> Option<String> {
-    let ours = results.find(figure.name, OURS)?;
-    let theirs = results.find(figure.name, THEIRS);
-    let ratio = results.ratio(figure.name, OURS, THEIRS);
+/// Returns a table with a row for each figure and a column for each contender.
+fn table(
+    results: &Results,
+    here: &[Contender],
+    cell: fn(&Results, &Figure, Contender) -> Option<String>,
+) -> String {
+    let mut out = String::from("| figure | unit |");
+    for contender in here {
+        out.push_str(&format!(" {} |", contender.name()));
+    }
+    out.push_str(&format!("\n|---|---|{}\n", "---|".repeat(here.len())));
+    for figure in figures() {
+        let cells: Vec<_> = here
+            .iter()
+            .map(|contender| cell(results, figure, *contender))
+            .collect();
+        if cells.iter().all(Option::is_none) {
+            continue;
+        }
+        out.push_str(&format!("| {} | {} |", figure.name, figure.unit));
+        for cell in cells {
+            out.push_str(&format!(" {} |", cell.as_deref().unwrap_or("-")));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// Median and spread.
+fn cell(results: &Results, figure: &Figure, contender: Contender) -> Option<String> {
+    let samples: &Samples = results.find(figure.name, contender.name())?;
+    let (median, (smallest, largest)) = (samples.median()?, samples.spread()?);
     Some(format!(
-        "| {} | {} | {} | {} | {} |\n",
-        figure.name,
-        figure.unit,
-        cell(Some(ours)),
-        cell(theirs),
-        ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+        "{} [{}-{}]",
+        short(median),
+        short(smallest),
+        short(largest)
     ))
 }
 
-fn cell(samples: Option<&Samples>) -> String {
-    let found = samples.and_then(|samples| Some((samples.median()?, samples.spread()?)));
-    match found {
-        None => "-".to_owned(),
-        Some((median, (smallest, largest))) => {
-            format!("{} [{}-{}]", short(median), short(smallest), short(largest))
-        }
+/// Ours divided by that of another.
+fn ratio(results: &Results, figure: &Figure, contender: Contender) -> Option<String> {
+    if contender == Contender::Ringway {
+        return None;
     }
+    let ours = Contender::Ringway.name();
+    let ratio = results.ratio(figure.name, ours, contender.name())?;
+    Some(format!("{ratio:.2}"))
 }
 
 /// Three digits that matter.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     if value >= 100.0 {
         format!("{value:.0}")
     } else if value >= 10.0 {
@@ -141,7 +175,7 @@ struct Document<'a> {
 #[must_use]
 pub fn json(results: &Results, machine: &Machine, rounds: u32, seconds: f64) -> String {
     let document = Document {
-        schema: "ringway-bench-compare/1",
+        schema: "ringway-bench-compare/2",
         machine,
         rounds,
         seconds,
@@ -159,14 +193,16 @@ mod tests {
         let mut results = Results::default();
         let name = figures().next().unwrap().name;
         for value in [0.3, 0.31, 0.35] {
-            results.push(name, OURS, value);
-            results.push(name, THEIRS, value * 2.0);
+            results.push(name, Contender::Ringway.name(), value);
+            results.push(name, Contender::Haproxy.name(), value * 2.0);
         }
-        let machine = Machine::look("cubic".into(), None);
+        let machine = Machine::look("cubic".into(), &Installed::default());
         let text = markdown(&results, &machine, 3, 1.0);
-        assert!(text.contains("| 0.310 [0.300-0.350] | 0.620 [0.600-0.700] | 0.50 |"));
+        assert!(text.contains("| figure | unit | ringway | HAProxy |"));
+        assert!(text.contains("| 0.310 [0.300-0.350] | 0.620 [0.600-0.700] |"));
+        assert!(text.contains("| s/GB | - | 0.50 |"));
         assert!(text.contains("HAProxy not installed"));
-        assert!(json(&results, &machine, 3, 1.0).contains("ringway-bench-compare/1"));
+        assert!(json(&results, &machine, 3, 1.0).contains("ringway-bench-compare/2"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `compare`: this relay and `HAProxy`, in one run.
+//! `compare`: this relay, well-known proxies and a bare byte pipe, in one run.
 //!
 //! Here: flags, order of the steps, where results go. Not here: the steps (`ringway_bench`).
 
@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use ringway_bench::contest::Contest;
-use ringway_bench::programs::{Programs, haproxy_version};
+use ringway_bench::programs::Programs;
+use ringway_bench::proxies::{Contender, Installed};
 use ringway_bench::report::{self, Machine};
-use ringway_bench::{network, programs};
+use ringway_bench::{network, plots, programs};
 
-/// Measure this relay and a well-known proxy side by side, in a private network namespace.
+/// Measure this relay, well-known proxies and a bare byte pipe side by side, in a private network namespace.
 ///
 /// Builds what it needs, starts every program itself and ends it again. Prints a Markdown table to
 /// standard output; tells how it goes on standard error.
@@ -44,6 +45,15 @@ struct Flags {
         default_value = "0,1"
     )]
     cores: Vec<u32>,
+    /// Measure only cases whose name has this in it
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Measure only contenders whose name has this in it
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    contenders: Vec<String>,
+    /// Draw the figures as SVG files in this directory
+    #[arg(long, value_name = "DIRECTORY")]
+    plots: Option<PathBuf>,
     /// Write all samples as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -78,10 +88,14 @@ fn run(flags: &Flags) -> Result<(), String> {
     } else {
         network::prepare(&flags.congestion)?
     };
-    let haproxy = haproxy_version();
-    if haproxy.is_none() {
-        tell("HAProxy is not installed and is left out: apt-get install haproxy");
+    let installed = Installed::look();
+    for missing in installed.missing() {
+        tell(missing);
     }
+    let contenders = Contender::ALL.into_iter().filter(|contender| {
+        let mut parts = flags.contenders.iter();
+        flags.contenders.is_empty() || parts.any(|part| contender.name().contains(part.as_str()))
+    });
     let (rounds, seconds) = if flags.quick {
         (1, 1)
     } else {
@@ -90,13 +104,19 @@ fn run(flags: &Flags) -> Result<(), String> {
     let contest = Contest {
         rounds,
         time: Duration::from_secs(seconds),
-        has_haproxy: haproxy.is_some(),
+        contenders: contenders.collect(),
+        installed: installed.clone(),
+        only: flags.only.clone(),
         cores: usable(&flags.cores)?,
     };
-    let machine = Machine::look(congestion, haproxy);
+    let machine = Machine::look(congestion, &installed);
     let results = contest.run(&programs, &mut progress)?;
     let seconds = contest.time.as_secs_f64();
     let text = report::markdown(&results, &machine, rounds, seconds);
+    if let Some(directory) = &flags.plots {
+        plots::write(&results, directory)
+            .map_err(|error| format!("cannot draw in {}: {error}", directory.display()))?;
+    }
     if let Some(path) = &flags.json {
         let document = report::json(&results, &machine, rounds, seconds);
         fs::write(path, document + "\n")
