@@ -1,12 +1,14 @@
 //! Loops that do nothing but what cannot be left out.
 //!
-//! Here: connections that are made and reset, a clock that is read. Not here: pinning, flags (`floor`,
-//! the program).
+//! Here: connections that are made and reset, a clock that is read, handshakes without sockets. Not here:
+//! pinning, flags (`floor`, the program).
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ringway_proto::handshake::{HandshakeError, Initiator, Offer, RelayIdentity, Responder, Role};
+use ringway_proto::key::SecretKey;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// What came of [`connects`].
@@ -80,6 +82,58 @@ pub fn clock(rate: u64, time: Duration, mut now: impl FnMut() -> Instant) -> Clo
     }
 }
 
+/// What came of [`handshakes`]: time for each step of one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Handshakes {
+    /// The relay's, from message 1 to message 2.
+    pub message_1: Duration,
+    /// The relay's, from message 3 to the session's keys.
+    pub message_3: Duration,
+    /// The peer's, all of it.
+    pub peer: Duration,
+}
+
+/// Makes `count` handshakes in memory: what they cost without sockets, threads and queues.
+///
+/// # Errors
+/// When two sides of this version do not understand each other.
+pub fn handshakes(count: u32) -> Result<Handshakes, HandshakeError> {
+    let relay = SecretKey::from_seed([1; 32]);
+    let identity = RelayIdentity::new(&relay);
+    let peer = SecretKey::from_seed([2; 32]);
+    let offer = Offer {
+        capabilities: 0,
+        streams_max: 2_048,
+        stream_window: 262_144,
+        keepalive_s: 30,
+    };
+    let mut sum = Handshakes::default();
+    for _ in 0..count {
+        let begun = Instant::now();
+        let (initiator, message_1) =
+            Initiator::new(&peer, &relay.public(), Role::Peer, &[], [3; 32])?;
+        let begun_1 = Instant::now();
+        let mut responder = Responder::new(&identity, offer, [4; 32]);
+        let message_2 = responder.message_1(&message_1[PREFIX_LEN..])?;
+        let ended_1 = Instant::now();
+        let (message_3, _) = initiator.message_2(&message_2[PREFIX_LEN..])?;
+        let begun_3 = Instant::now();
+        responder.message_3(&message_3[PREFIX_LEN..])?;
+        let ended_3 = Instant::now();
+        sum.message_1 += ended_1 - begun_1;
+        sum.message_3 += ended_3 - begun_3;
+        sum.peer += (begun_1 - begun) + (begun_3 - ended_1);
+    }
+    Ok(Handshakes {
+        message_1: sum.message_1 / count.max(1),
+        message_3: sum.message_3 / count.max(1),
+        peer: sum.peer / count.max(1),
+    })
+}
+
+/// Bytes of a message's length in front of it.
+const PREFIX_LEN: usize = 2;
+
 /// Reading the clock is then a thousandth of the loop.
 const CONNECTS_BETWEEN_LOOKS: u32 = 64;
 
@@ -118,6 +172,13 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         assert!(connects(address, Duration::from_millis(1)).is_err());
+    }
+
+    #[test]
+    fn handshakes_come_to_their_end() {
+        let found = handshakes(2).unwrap();
+        assert!(!found.message_1.is_zero() && !found.message_3.is_zero());
+        assert!(!found.peer.is_zero());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p ringway-client --example record_throughput`
 //!
-//! `ring` is what the client uses, `portable` is the implementation in `ringway-proto`. The payload
+//! `native` is what the client uses, `portable` is the implementation in `ringway-proto`. The payload
 //! stays in the core's cache, as it does between a socket read and the application.
 
 #![expect(clippy::print_stdout, reason = "an example prints what it found")]
@@ -10,19 +10,19 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use ringway_client::RingAead;
+use ringway_client::NativeAead;
 use ringway_proto::limits::RECORD_TAG;
 use ringway_proto::record::{RecordAead, SoftAead};
 
 fn main() {
     let key = [7; 32];
-    println!("| payload | ring seal | ring open | portable seal | portable open |");
+    println!("| payload | native seal | native open | portable seal | portable open |");
     println!("|---|---|---|---|---|");
     for payload in [64, 1_024, 4_096, 16_384, 65_519] {
-        let (ring, soft) = (RingAead::new(&key), SoftAead::new(&key));
+        let (native, soft) = (NativeAead::new(&key), SoftAead::new(&key));
         let cells = [
-            seal(&ring, payload),
-            open(&ring, payload),
+            seal(&native, payload),
+            open(&native, payload),
             seal(&soft, payload),
             open(&soft, payload),
         ];

@@ -1,37 +1,37 @@
-//! `ChaCha20-Poly1305` of stream records through the `ring` crate.
+//! `ChaCha20-Poly1305` of stream records through AWS-LC.
 //!
 //! Here: one direction's key behind proto's trait. Not here: the record format, the order of nonces.
 //!
-//! `ring` is vectorised; the figures of both implementations on a given machine come from
+//! AWS-LC is vectorised; the figures of both implementations on a given machine come from
 //! `cargo run --release -p ringway-client --example record_throughput`.
 
 use std::fmt;
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ringway_proto::limits::RECORD_TAG;
 use ringway_proto::record::{RecordAead, RecordError};
 
-/// Record encryption by `ring`, for one direction of one stream.
+/// Record encryption by AWS-LC, for one direction of one stream.
 ///
 /// `ring` does not wipe the key when it is dropped.
 ///
 /// ```
-/// use ringway_client::RingAead;
+/// use ringway_client::NativeAead;
 /// use ringway_proto::record::{RecordOpener, RecordSealer};
 ///
-/// let mut sealer = RecordSealer::new(RingAead::new(&[7; 32]));
-/// let mut opener = RecordOpener::new(RingAead::new(&[7; 32]));
+/// let mut sealer = RecordSealer::new(NativeAead::new(&[7; 32]));
+/// let mut opener = RecordOpener::new(NativeAead::new(&[7; 32]));
 /// let mut wire = Vec::new();
 /// sealer.seal(b"hello", &mut wire)?;
 /// opener.push(&wire);
 /// assert_eq!(opener.next_record()?, Some(&b"hello"[..]));
 /// # Ok::<(), ringway_proto::record::RecordError>(())
 /// ```
-pub struct RingAead {
+pub struct NativeAead {
     key: LessSafeKey,
 }
 
-impl RingAead {
+impl NativeAead {
     /// Returns the cipher with this key.
     ///
     /// # Panics
@@ -46,7 +46,7 @@ impl RingAead {
     }
 }
 
-impl RecordAead for RingAead {
+impl RecordAead for NativeAead {
     /// # Panics
     ///
     /// When `buf` is longer than 256 GiB.
@@ -70,9 +70,9 @@ impl RecordAead for RingAead {
     }
 }
 
-impl fmt::Debug for RingAead {
+impl fmt::Debug for NativeAead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RingAead(..)")
+        f.write_str("NativeAead(..)")
     }
 }
 
@@ -90,19 +90,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ring_and_the_portable_cipher_agree_both_ways() {
-        let (ring, soft) = (RingAead::new(&[9; 32]), SoftAead::new(&[9; 32]));
+    fn the_native_and_the_portable_cipher_agree_both_ways() {
+        let (native, soft) = (NativeAead::new(&[9; 32]), SoftAead::new(&[9; 32]));
         for len in [0, 1, 15, 16, 17, 255, 1_024, 16_384] {
             let plain: Vec<u8> = (0..=255).cycle().take(len).collect();
             let nonce = 0x0102_0304_0506_0708 + u64::try_from(len).expect("small");
             let (mut a, mut b) = (plain.clone(), plain.clone());
             let (mut tag_a, mut tag_b) = ([0; RECORD_TAG], [0; RECORD_TAG]);
-            ring.seal_in_place(nonce, &mut a, &mut tag_a);
+            native.seal_in_place(nonce, &mut a, &mut tag_a);
             soft.seal_in_place(nonce, &mut b, &mut tag_b);
             assert_eq!((&a, tag_a), (&b, tag_b));
             a.extend_from_slice(&tag_a);
             b.extend_from_slice(&tag_b);
-            assert_eq!(ring.open_in_place(nonce, &mut b), Ok(len));
+            assert_eq!(native.open_in_place(nonce, &mut b), Ok(len));
             assert_eq!(soft.open_in_place(nonce, &mut a), Ok(len));
             assert_eq!((&a[..len], &b[..len]), (&plain[..], &plain[..]));
         }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn changed_and_short_records_do_not_open() {
-        let aead = RingAead::new(&[1; 32]);
+        let aead = NativeAead::new(&[1; 32]);
         let mut buf = b"text".to_vec();
         let mut tag = [0; RECORD_TAG];
         aead.seal_in_place(0, &mut buf, &mut tag);

@@ -29,7 +29,7 @@ mod status;
 mod stream;
 mod supervisor;
 
-pub use aead::RingAead;
+pub use aead::NativeAead;
 pub use client::Client;
 pub use config::{Config, RelayAddress, RelayAddressError};
 pub use error::{

@@ -22,7 +22,7 @@ use ringway_proto::record::{RecordError, RecordOpener, RecordSealer, record_len}
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
-use crate::aead::RingAead;
+use crate::aead::NativeAead;
 use crate::config::RelayAddress;
 use crate::error::StreamError;
 use crate::ports::PortPermit;
@@ -70,8 +70,8 @@ pub struct Stream {
     handle: StreamHandle,
     peer: Address,
     local_port: u16,
-    opener: RecordOpener<RingAead>,
-    sealer: RecordSealer<RingAead>,
+    opener: RecordOpener<NativeAead>,
+    sealer: RecordSealer<NativeAead>,
     inbox: Inbox,
     outbox: Vec<u8>,
     payload_max: usize,
@@ -117,8 +117,8 @@ impl Stream {
             handle,
             peer,
             local_port,
-            opener: RecordOpener::new(RingAead::new(&keys.open)),
-            sealer: RecordSealer::new(RingAead::new(&keys.seal)),
+            opener: RecordOpener::new(NativeAead::new(&keys.open)),
+            sealer: RecordSealer::new(NativeAead::new(&keys.seal)),
             inbox: Inbox::default(),
             outbox: Vec::new(),
             payload_max: payload_max.clamp(1, RECORD_PAYLOAD_MAX),

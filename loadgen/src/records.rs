@@ -7,17 +7,17 @@
 
 use std::fmt;
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ringway_proto::kk::RecordKeys;
 use ringway_proto::limits::{RECORD_PREFIX, RECORD_TAG};
 use ringway_proto::record::{RecordAead, RecordError, RecordOpener, RecordSealer, record_len};
 
-/// One direction's key in the `ring` library.
-pub(crate) struct RingAead {
+/// One direction's key in AWS-LC.
+pub(crate) struct NativeAead {
     key: LessSafeKey,
 }
 
-impl RingAead {
+impl NativeAead {
     fn new(key: &[u8; 32]) -> Self {
         let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key is 32 bytes long");
         Self {
@@ -26,7 +26,7 @@ impl RingAead {
     }
 }
 
-impl RecordAead for RingAead {
+impl RecordAead for NativeAead {
     fn seal_in_place(&self, nonce: u64, buf: &mut [u8], tag: &mut [u8; RECORD_TAG]) {
         let sealed = self
             .key
@@ -47,17 +47,17 @@ impl RecordAead for RingAead {
     }
 }
 
-impl fmt::Debug for RingAead {
+impl fmt::Debug for NativeAead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RingAead(..)")
+        f.write_str("NativeAead(..)")
     }
 }
 
 /// Both directions of one stream.
 #[derive(Debug)]
 pub(crate) struct Records {
-    sealer: RecordSealer<RingAead>,
-    opener: RecordOpener<RingAead>,
+    sealer: RecordSealer<NativeAead>,
+    opener: RecordOpener<NativeAead>,
     /// Bytes of the record that is arriving.
     partial: Vec<u8>,
 }
@@ -65,8 +65,8 @@ pub(crate) struct Records {
 impl Records {
     pub(crate) fn new(keys: &RecordKeys) -> Self {
         Self {
-            sealer: RecordSealer::new(RingAead::new(&keys.seal)),
-            opener: RecordOpener::new(RingAead::new(&keys.open)),
+            sealer: RecordSealer::new(NativeAead::new(&keys.seal)),
+            opener: RecordOpener::new(NativeAead::new(&keys.open)),
             partial: Vec::new(),
         }
     }

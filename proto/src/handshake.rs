@@ -15,6 +15,7 @@
 //! Source: docs/protocol.md sections 1 and 2.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -23,6 +24,7 @@ use snow::HandshakeState;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::agreement::Secret;
 use crate::key::{KeyError, PublicKey, SecretKey};
 use crate::limits::HANDSHAKE_MESSAGE_MAX;
 use crate::noise::{self, NoiseFault, PROLOGUE, Setup, Side, XK};
@@ -59,7 +61,7 @@ pub fn message_len(prefix: &[u8]) -> Result<Option<usize>, HandshakeError> {
 /// A relay's keys, as its handshakes need them. Compute it once, share it by reference.
 #[derive(Clone)]
 pub struct RelayIdentity {
-    secret: Zeroizing<[u8; 32]>,
+    secret: Arc<Secret>,
     public: PublicKey,
 }
 
@@ -68,7 +70,7 @@ impl RelayIdentity {
     #[must_use]
     pub fn new(secret: &SecretKey) -> Self {
         Self {
-            secret: secret.x25519(),
+            secret: Arc::new(Secret::new(&secret.x25519())),
             public: secret.public(),
         }
     }
@@ -234,7 +236,7 @@ impl Initiator {
         let setup = Setup {
             pattern: XK,
             prologue: PROLOGUE,
-            secret: &secret.x25519(),
+            secret: &Arc::new(Secret::new(&secret.x25519())),
             remote: Some(&relay.to_x25519()?),
             random,
         };

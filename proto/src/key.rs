@@ -316,7 +316,7 @@ mod tests {
             let secret = SecretKey::from_seed([seed; 32]);
             let scalar = secret.x25519();
             assert_eq!(clamp_integer(*scalar), *scalar);
-            let image = crate::noise::x25519_public(&scalar);
+            let image = *crate::agreement::Secret::new(&scalar).public();
             assert_eq!(secret.public().to_x25519(), Ok(image));
         }
     }

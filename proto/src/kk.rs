@@ -6,6 +6,7 @@
 //! Messages are 48 bytes: ephemeral key and the tag of an empty payload.
 //! Source: docs/protocol.md sections 4 and 5.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -13,6 +14,7 @@ use snow::HandshakeState;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::agreement::Secret;
 use crate::key::{KeyError, PublicKey, SecretKey};
 use crate::noise::{self, KK, NoiseFault, PROLOGUE, Setup, Side};
 use crate::reason::Reason;
@@ -147,7 +149,7 @@ fn setup(
     let setup = Setup {
         pattern: KK,
         prologue: PROLOGUE,
-        secret: &secret.x25519(),
+        secret: &Arc::new(Secret::new(&secret.x25519())),
         remote: Some(&remote.to_x25519()?),
         random,
     };

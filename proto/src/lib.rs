@@ -30,5 +30,6 @@ pub mod sealed;
 pub mod time;
 pub mod verdict;
 
+mod agreement;
 mod bytes;
 mod noise;

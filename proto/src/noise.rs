@@ -7,16 +7,18 @@
 //! Source: Noise specification; RFC 7748 section 6.1 for the all-zero check, which snow leaves out.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use curve25519_dalek::montgomery::MontgomeryPoint;
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
+
+use crate::agreement::Secret;
 
 /// What both handshakes mix in first, so that nothing of another protocol fits here.
 pub(crate) const PROLOGUE: &[u8] = b"ringway/1";
@@ -52,7 +54,7 @@ impl From<snow::Error> for NoiseFault {
 pub(crate) struct Setup<'a> {
     pub(crate) pattern: &'a str,
     pub(crate) prologue: &'a [u8],
-    pub(crate) secret: &'a [u8; 32],
+    pub(crate) secret: &'a Arc<Secret>,
     pub(crate) remote: Option<&'a [u8; 32]>,
     pub(crate) random: [u8; 32],
 }
@@ -62,10 +64,11 @@ impl Setup<'_> {
         let params: NoiseParams = self.pattern.parse()?;
         let resolver = HandedIn {
             random: Cell::new(Some(Zeroizing::new(self.random))),
+            secret: Arc::clone(self.secret),
         };
         let mut builder = Builder::with_resolver(params, Box::new(resolver))
             .prologue(self.prologue)?
-            .local_private_key(self.secret)?;
+            .local_private_key(self.secret.bytes())?;
         if let Some(remote) = self.remote {
             builder = builder.remote_public_key(remote)?;
         }
@@ -119,6 +122,8 @@ pub(crate) const MESSAGE_OVERHEAD_MAX: usize = 32 + 16 + 16;
 /// Serves the handed-in randomness and the checked X25519; the rest is snow's own.
 struct HandedIn {
     random: Cell<Option<Zeroizing<[u8; 32]>>>,
+    /// Ready already: snow knows secrets by their bytes.
+    secret: Arc<Secret>,
 }
 
 impl CryptoResolver for HandedIn {
@@ -130,7 +135,7 @@ impl CryptoResolver for HandedIn {
         let DHChoice::Curve25519 = choice else {
             return None;
         };
-        Some(Box::<X25519>::default())
+        Some(Box::new(X25519::new(&self.secret)))
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -156,11 +161,21 @@ impl Random for OneDraw {
     }
 }
 
-/// X25519 that wipes its secret and refuses an all-zero result.
-#[derive(Default)]
+/// X25519 that refuses an all-zero result.
 struct X25519 {
-    secret: Zeroizing<[u8; 32]>,
-    public: [u8; 32],
+    /// The party's own secret, which `set` may ask for.
+    known: Arc<Secret>,
+    /// Absent until it is set or generated.
+    secret: Option<Arc<Secret>>,
+}
+
+impl X25519 {
+    fn new(known: &Arc<Secret>) -> Self {
+        Self {
+            known: Arc::clone(known),
+            secret: None,
+        }
+    }
 }
 
 impl Dh for X25519 {
@@ -177,42 +192,38 @@ impl Dh for X25519 {
     }
 
     fn set(&mut self, secret: &[u8]) {
-        self.secret.copy_from_slice(secret);
-        self.public = x25519_public(&self.secret);
+        // Making it ready is a multiplication: a relay does so once, not with each handshake.
+        let is_known = secret == self.known.bytes();
+        self.secret = match secret.first_chunk() {
+            _ if is_known => Some(Arc::clone(&self.known)),
+            Some(secret) => Some(Arc::new(Secret::new(secret))),
+            None => None,
+        };
     }
 
     fn generate(&mut self, random: &mut dyn Random) -> Result<(), snow::Error> {
-        random.try_fill_bytes(self.secret.as_mut_slice())?;
-        self.public = x25519_public(&self.secret);
+        let mut secret = Zeroizing::new([0; 32]);
+        random.try_fill_bytes(secret.as_mut_slice())?;
+        self.secret = Some(Arc::new(Secret::new(&secret)));
         Ok(())
     }
 
     fn pubkey(&self) -> &[u8] {
-        &self.public
+        self.secret.as_ref().map_or(&[0; 32], |it| it.public())
     }
 
     fn privkey(&self) -> &[u8] {
-        self.secret.as_slice()
+        self.secret.as_ref().map_or(&[0; 32], |it| it.bytes())
     }
 
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
         // snow hands in and takes back buffers as long as its longest key.
         let public = public.first_chunk::<32>().ok_or(snow::Error::Dh)?;
         let out = out.first_chunk_mut::<32>().ok_or(snow::Error::Dh)?;
-        *out = MontgomeryPoint(*public)
-            .mul_clamped(*self.secret)
-            .to_bytes();
-        if *out == [0; 32] {
-            Err(snow::Error::Dh)
-        } else {
-            Ok(())
-        }
+        let secret = self.secret.as_ref().ok_or(snow::Error::Dh)?;
+        *out = *secret.agree(public).ok_or(snow::Error::Dh)?;
+        Ok(())
     }
-}
-
-/// Returns the X25519 public key of a secret.
-pub(crate) fn x25519_public(secret: &[u8; 32]) -> [u8; 32] {
-    MontgomeryPoint::mul_base_clamped(*secret).to_bytes()
 }
 
 #[cfg(test)]

@@ -33,6 +33,15 @@ enum What {
         #[command(flatten)]
         common: Common,
     },
+    /// Make handshakes in memory: what they cost without sockets, threads and queues
+    Handshake {
+        /// How many
+        #[arg(long, value_name = "COUNT", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        count: u32,
+        /// Core to run on
+        #[arg(long, value_name = "CORE")]
+        cpu: Option<usize>,
+    },
     /// Read the clock without pause, and tell how late events of a steady rate would be noticed: the floor
     /// of the lag of 'ringway-loadgen --rate'
     Clock {
@@ -56,16 +65,21 @@ struct Common {
 
 impl Common {
     fn begin(&self) -> Result<Duration, String> {
-        if let Some(cpu) = self.cpu {
-            let mut cpus = CpuSet::new();
-            if cpu >= CpuSet::MAX_CPU {
-                return Err(format!("--cpu {cpu}: there is no such core"));
-            }
-            cpus.set(cpu);
-            sched_setaffinity(None, &cpus).map_err(|error| format!("--cpu {cpu}: {error}"))?;
-        }
+        pin(self.cpu)?;
         Ok(Duration::from_secs(self.seconds))
     }
+}
+
+fn pin(cpu: Option<usize>) -> Result<(), String> {
+    let Some(cpu) = cpu else {
+        return Ok(());
+    };
+    let mut cpus = CpuSet::new();
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(format!("--cpu {cpu}: there is no such core"));
+    }
+    cpus.set(cpu);
+    sched_setaffinity(None, &cpus).map_err(|error| format!("--cpu {cpu}: {error}"))
 }
 
 fn main() -> ExitCode {
@@ -89,6 +103,16 @@ fn run(what: &What) -> Result<String, String> {
                 .map_err(|error| format!("cannot connect to {tcp}: {error}"))?;
             let each = took.as_nanos() / u128::from(count.max(1));
             Ok(format!("connects={count} each_ns={each}"))
+        }
+        What::Handshake { count, cpu } => {
+            pin(*cpu)?;
+            let found = floor::handshakes(*count).map_err(|error| error.to_string())?;
+            Ok(format!(
+                "relay_message_1_ns={} relay_message_3_ns={} peer_ns={}",
+                found.message_1.as_nanos(),
+                found.message_3.as_nanos(),
+                found.peer.as_nanos()
+            ))
         }
         What::Clock { rate, common } => {
             let time = common.begin()?;

@@ -289,7 +289,7 @@ fn initiator_state() -> HandshakeState {
     let setup = Setup {
         pattern: XK,
         prologue: PROLOGUE,
-        secret: &PEER.x25519(),
+        secret: &Arc::new(Secret::new(&PEER.x25519())),
         remote: Some(&RELAY.public().to_x25519().unwrap()),
         random: [4; 32],
     };

@@ -46,7 +46,7 @@ fn side(case: &Value, side: Side) -> HandshakeState {
     let setup = Setup {
         pattern: case["protocol_name"].as_str().unwrap(),
         prologue: &field(case, &name("prologue")),
-        secret: &key(case, &name("static")),
+        secret: &Arc::new(Secret::new(&key(case, &name("static")))),
         remote: remote.as_ref(),
         random: key(case, &name("ephemeral")),
     };
@@ -182,6 +182,7 @@ fn randomness_is_drawn_once_and_in_full() {
     assert_eq!(random.try_fill_bytes(&mut [0; 31]), Err(snow::Error::Rng));
     let resolver = HandedIn {
         random: Cell::new(Some(Zeroizing::new([3; 32]))),
+        secret: Arc::new(Secret::new(&[4; 32])),
     };
     assert_eq!(
         resolver.resolve_rng().unwrap().try_fill_bytes(&mut drawn),
@@ -197,7 +198,7 @@ fn points_of_small_order_give_no_shared_secret() {
     let order_8 = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
     let mut one = [0; 32];
     one[0] = 1;
-    let mut dh = X25519::default();
+    let mut dh = X25519::new(&Arc::new(Secret::new(&[4; 32])));
     dh.set(&[9; 32]);
     for point in [[0; 32], one, hex(order_8).try_into().unwrap()] {
         let mut out = [0; 56];
