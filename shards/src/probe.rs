@@ -123,7 +123,56 @@ pub fn features() -> Vec<Feature> {
             is_present: is_on && tells_addresses(),
             is_required: false,
         },
+        Feature {
+            name: "MSG_RING with IORING_MSG_SEND_FD: a connection changes rings",
+            since: "6.0",
+            without: "placement = \"balanced\" is as \"reuseport\"",
+            is_present: is_on && can_hand_over(),
+            is_required: false,
+        },
     ]
+}
+
+/// Returns whether a connection of one ring can be handed over to another: tries it.
+#[must_use]
+pub fn can_hand_over() -> bool {
+    hand_over().is_some_and(|has_arrived| has_arrived)
+}
+
+/// Accepts a connection in one ring and hands it to another; returns whether it got there.
+fn hand_over() -> Option<bool> {
+    let mut from = Ring::new(&small()).ok()?;
+    let mut to = Ring::new(&small()).ok()?;
+    let listener = listener()?;
+    let target = listener.address();
+    from.listen_with_choice(listener);
+    from.connect(target, &ConnectOptions::default(), 0).ok()?;
+    let mut completions = Vec::new();
+    for _ in 0..50 {
+        from.turn(Wait::For(Duration::from_millis(5)), &mut completions)
+            .ok()?;
+        to.turn(Wait::No, &mut completions).ok()?;
+        for completion in completions.drain(..) {
+            match completion {
+                Completion::Arrived { slot } => from.hand_over(slot, &to.handle()),
+                Completion::HandedIn { .. } => return Some(true),
+                Completion::HandOverFailed { .. } => return Some(false),
+                _ => {}
+            }
+        }
+    }
+    Some(false)
+}
+
+/// A listener of one's own on a free port of the loopback.
+fn listener() -> Option<Listener> {
+    Listener::bind(&ListenOptions {
+        address: (Ipv4Addr::LOCALHOST, 0).into(),
+        backlog: 1,
+        congestion: None,
+        closes_with_fin: false,
+    })
+    .ok()
 }
 
 /// Connects a ring to itself and returns whether it is told where the connection comes from.
@@ -131,12 +180,7 @@ fn tells_addresses() -> bool {
     let Ok(mut ring) = Ring::new(&small()) else {
         return false;
     };
-    let Ok(listener) = Listener::bind(&ListenOptions {
-        address: (Ipv4Addr::LOCALHOST, 0).into(),
-        backlog: 1,
-        congestion: None,
-        closes_with_fin: false,
-    }) else {
+    let Some(listener) = listener() else {
         return false;
     };
     let target = listener.address();

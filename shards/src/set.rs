@@ -32,14 +32,17 @@ use crate::core::ShardId;
 use crate::data::DataThread;
 use crate::data::Doorbell;
 use crate::data::Parts;
+use crate::data::Placing;
 use crate::data::since;
 use crate::directory::SessionDirectory;
+use crate::load::Loads;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::SleepFlag;
 use crate::mailbox::mailboxes;
 use crate::placement;
 use crate::ports::PortsConfig;
 use crate::ports::ShardPorts;
+use crate::probe;
 use crate::ring::ListenError;
 use crate::ring::ListenOptions;
 use crate::ring::Listener;
@@ -59,6 +62,7 @@ pub use crate::core::Timeouts;
 pub use crate::data::CommandError;
 pub use crate::data::PendingDial;
 pub use crate::data::ShardHandle;
+pub use crate::load::Placement;
 pub use crate::service::ServiceError;
 pub use crate::snapshot::DataNumbers;
 pub use crate::snapshot::ShardAudit;
@@ -71,6 +75,9 @@ pub struct ShardSetConfig {
     pub shards_count: u16,
     /// Processor cores to pin to, one a shard; empty takes those the process may use.
     pub cores: Vec<usize>,
+    /// How new connections are shared out among the shards. Where the kernel cannot do what is asked for, it
+    /// deals them out itself, which the log says.
+    pub placement: Placement,
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Whether to join a process that listens on the address already and shares it, as the old one does
@@ -112,6 +119,7 @@ impl ShardSetConfig {
         Self {
             shards_count: 1,
             cores: Vec::new(),
+            placement: Placement::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             joins_address: false,
             backlog: BACKLOG_DEFAULT,
@@ -241,6 +249,8 @@ impl ShardSet {
         let ports = ports(config, address)?;
         let cores = placement::cores(&config.cores, count);
         let directory = SessionDirectory::default();
+        let placement = placement_in_force(config);
+        let loads = Loads::new(config.shards_count, admission(config).sockets_max);
         let epoch = now();
         let mut starting = Vec::with_capacity(count);
         let ends = mailboxes(count);
@@ -256,6 +266,7 @@ impl ShardSet {
                 mailboxes,
                 core: *core,
                 directory: directory.clone(),
+                placing: Placing::new(loads.clone(), shard, placement),
                 epoch,
             };
             starting.push(Starting::spawn(seed)?);
@@ -382,6 +393,7 @@ struct Seed {
     mailboxes: Mailboxes<Message<RingLease>>,
     core: Option<usize>,
     directory: SessionDirectory,
+    placing: Placing,
     epoch: Instant,
 }
 
@@ -511,16 +523,14 @@ impl Seed {
         drop(ready.send(Ok((ring.handle(), ring.waker()))));
         // Closed when another shard could not start.
         let go = start.recv().ok()?;
-        ring.listen(self.listener);
-        let mut admission = self.config.admission;
-        admission.sockets_max = admission.sockets_max.min(self.config.ring.sockets_max - 1);
+        ring.listen_with_choice(self.listener);
         let core = CoreConfig {
             shard: self.shard,
             shards_count: self.config.shards_count,
             own_key: self.config.identity.public(),
             dialect: self.config.dialect,
             offer: self.config.offer,
-            admission,
+            admission: admission(&self.config),
             queue: self.config.queue,
             timeouts: self.config.timeouts,
             ports: self.ports,
@@ -534,6 +544,7 @@ impl Seed {
             mailboxes: self.mailboxes,
             rings: go.rings,
             service: go.service,
+            placing: self.placing,
             inbox: go.handle.inbox(),
             epoch: self.epoch,
             spin: self.config.spin,
@@ -573,6 +584,25 @@ fn ports(config: &ShardSetConfig, listen: SocketAddr) -> Result<PortsConfig, Lau
         check_source(address).map_err(|source| LaunchError::Source { address, source })?;
     }
     Ok(ports)
+}
+
+/// Returns who gets in: one slot of the file table stays free.
+fn admission(config: &ShardSetConfig) -> AdmissionLimits {
+    let mut admission = config.admission;
+    admission.sockets_max = admission.sockets_max.min(config.ring.sockets_max - 1);
+    admission
+}
+
+/// Returns how connections are really shared out: as asked for, if the kernel can.
+fn placement_in_force(config: &ShardSetConfig) -> Placement {
+    if config.placement == Placement::Balanced && config.shards_count > 1 && !probe::can_hand_over()
+    {
+        tracing::warn!(
+            "the kernel hands no connection from ring to ring: connections stay where it deals them out"
+        );
+        return Placement::Reuseport;
+    }
+    config.placement
 }
 
 /// Opens one listener a shard, all on the same address.
