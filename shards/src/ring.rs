@@ -63,6 +63,7 @@ mod pages;
 mod sends;
 mod setup;
 mod socket;
+mod steer;
 mod wake;
 
 #[cfg(test)]
@@ -93,6 +94,7 @@ pub use self::socket::ListenError;
 pub use self::socket::ListenOptions;
 pub use self::socket::Listener;
 pub(crate) use self::socket::check_source;
+pub use self::steer::steer_by_source;
 pub use self::wake::RingHandle;
 pub use self::wake::Waker;
 

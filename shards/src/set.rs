@@ -53,6 +53,7 @@ use crate::ring::RingHandle;
 use crate::ring::RingLease;
 use crate::ring::Waker;
 use crate::ring::check_source;
+use crate::ring::steer_by_source;
 use crate::service::Service;
 use crate::service::ServicePort;
 
@@ -244,12 +245,15 @@ impl ShardSet {
     pub fn launch(config: &ShardSetConfig) -> Result<Self, LaunchError> {
         check(config)?;
         let count = usize::from(config.shards_count);
+        let placement = placement_in_force(config);
         let listeners = listen(config)?;
+        if placement == Placement::Hash {
+            steer(&listeners);
+        }
         let address = listeners.first().map_or(config.listen, Listener::address);
         let ports = ports(config, address)?;
         let cores = placement::cores(&config.cores, count);
         let directory = SessionDirectory::default();
-        let placement = placement_in_force(config);
         let loads = Loads::new(config.shards_count, admission(config).sockets_max);
         let epoch = now();
         let mut starting = Vec::with_capacity(count);
@@ -603,6 +607,17 @@ fn placement_in_force(config: &ShardSetConfig) -> Placement {
         return Placement::Reuseport;
     }
     config.placement
+}
+
+/// Lets the peer's address choose the shard, if the kernel can. Beside a process that it joins, that one's
+/// listeners come first in the group and get everything until they close.
+fn steer(listeners: &[Listener]) {
+    if let Err(error) = steer_by_source(listeners) {
+        tracing::warn!(
+            %error,
+            "the kernel takes no program for its listeners: connections stay where it deals them out"
+        );
+    }
 }
 
 /// Opens one listener a shard, all on the same address.
