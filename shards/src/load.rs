@@ -32,6 +32,21 @@ pub enum Placement {
     Reuseport,
 }
 
+impl Placement {
+    /// Every way there is.
+    pub const ALL: [Self; 3] = [Self::Balanced, Self::Hash, Self::Reuseport];
+
+    /// Returns its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Balanced => "balanced",
+            Self::Hash => "hash",
+            Self::Reuseport => "reuseport",
+        }
+    }
+}
+
 /// The counts of all shards.
 #[derive(Debug, Clone)]
 pub(crate) struct Loads(Arc<Counts>);

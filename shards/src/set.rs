@@ -227,6 +227,7 @@ pub struct ShardSet {
     shards: Vec<Shard>,
     handles: Vec<ShardHandle>,
     address: SocketAddr,
+    placement: Placement,
     directory: SessionDirectory,
 }
 
@@ -245,11 +246,8 @@ impl ShardSet {
     pub fn launch(config: &ShardSetConfig) -> Result<Self, LaunchError> {
         check(config)?;
         let count = usize::from(config.shards_count);
-        let placement = placement_in_force(config);
         let listeners = listen(config)?;
-        if placement == Placement::Hash {
-            steer(&listeners);
-        }
+        let placement = placement_in_force(config, &listeners);
         let address = listeners.first().map_or(config.listen, Listener::address);
         let ports = ports(config, address)?;
         let cores = placement::cores(&config.cores, count);
@@ -291,6 +289,7 @@ impl ShardSet {
             shards: Vec::new(),
             handles: Vec::new(),
             address,
+            placement,
             directory,
         };
         for (ready, (service, port)) in ready.into_iter().zip(services) {
@@ -308,6 +307,12 @@ impl ShardSet {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns how connections are shared out, which may be less than what was asked for.
+    #[must_use]
+    pub const fn placement(&self) -> Placement {
+        self.placement
     }
 
     /// Returns a handle for each shard.
@@ -597,27 +602,27 @@ fn admission(config: &ShardSetConfig) -> AdmissionLimits {
     admission
 }
 
-/// Returns how connections are really shared out: as asked for, if the kernel can.
-fn placement_in_force(config: &ShardSetConfig) -> Placement {
-    if config.placement == Placement::Balanced && config.shards_count > 1 && !probe::can_hand_over()
-    {
-        tracing::warn!(
-            "the kernel hands no connection from ring to ring: connections stay where it deals them out"
-        );
-        return Placement::Reuseport;
+/// Arranges how connections are shared out; returns how they really are. Beside a process that it joins,
+/// that one's listeners come first in the group, and `hash` leaves everything to them until they close.
+fn placement_in_force(config: &ShardSetConfig, listeners: &[Listener]) -> Placement {
+    if config.shards_count == 1 {
+        return config.placement;
     }
-    config.placement
-}
-
-/// Lets the peer's address choose the shard, if the kernel can. Beside a process that it joins, that one's
-/// listeners come first in the group and get everything until they close.
-fn steer(listeners: &[Listener]) {
-    if let Err(error) = steer_by_source(listeners) {
-        tracing::warn!(
-            %error,
-            "the kernel takes no program for its listeners: connections stay where it deals them out"
-        );
-    }
+    let lacks = match config.placement {
+        Placement::Balanced => {
+            let lacks = "the kernel hands no connection from ring to ring".to_owned();
+            (!probe::can_hand_over()).then_some(lacks)
+        }
+        Placement::Hash => steer_by_source(listeners)
+            .err()
+            .map(|error| format!("the kernel takes no program for its listeners: {error}")),
+        Placement::Reuseport => None,
+    };
+    let Some(lacks) = lacks else {
+        return config.placement;
+    };
+    tracing::warn!("{lacks}; connections stay where it deals them out, as with \"reuseport\"");
+    Placement::Reuseport
 }
 
 /// Opens one listener a shard, all on the same address.

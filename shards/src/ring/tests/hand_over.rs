@@ -330,7 +330,7 @@ fn socket_closed_on_its_way_is_reported_once() {
     both_until(&mut source, &mut target, |source, target, completion| {
         match completion {
             Some((Side::Source, Completion::HandedOver { .. } | Completion::Closed { .. })) => {
-                gone += 1
+                gone += 1;
             }
             Some((Side::Target, Completion::Accepted { slot, .. })) => {
                 there += 1;
