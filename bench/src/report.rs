@@ -86,7 +86,7 @@ bytes (TCP mode, its default buffers, no splice, one thread a core).
 - CPU is the relay process's own (schedstat of all its threads), kernel work on its behalf included. GB \
 are 10^9 bytes of payload; headers are on our bill. A message there and back counts twice.
 - Two cores: two shards or two threads. On a host with two cores the load shares them: compare the CPU, \
-not the throughput. The kernel deals our sessions out to the shards, so about half of the pairs cross.
+not the throughput. Our sessions are shared out evenly over the shards, so about half of the pairs cross.
 - Round trips include the generator, which polls without pause. The relay runs with its defaults.
 - Only ratios within one run mean anything on a shared machine.
 ";
