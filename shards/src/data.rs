@@ -590,7 +590,8 @@ impl DataThread {
         let is_over = self.is_draining || self.ends_at.is_some();
         let is_busy = self.is_accept_paused || self.parts.service.backlog_len() > 0;
         self.parts.placing.set_shut(is_over || is_busy);
-        if is_busy || self.parts.placing.is_full() {
+        let is_full = self.parts.placing.is_full() || self.parts.ring.is_nearly_full();
+        if is_busy || is_full {
             self.parts.ring.pause_accept();
         } else {
             self.parts.ring.resume_accept();

@@ -212,8 +212,9 @@ fn least_loaded(
 
 /// How many connections more a shard must have than another before it gives a new one to it.
 ///
-/// With 2 the counts of shards differ by 2 at most while connections come, and of two shards an eighth of
-/// the connections change hands; with 1 it is a quarter, for a difference that nobody can measure.
+/// With 2 the counts of shards differ by 2 at most while connections come, and an eighth (two shards) to a
+/// quarter (many) of the connections change hands; with 1 twice as many, for a difference that nobody can
+/// measure.
 pub(crate) const LEAD_MIN: u32 = 2;
 
 /// How often a choice is made anew because another shard was faster; then the connection stays.

@@ -386,6 +386,13 @@ impl Ring {
         self.slots.capacity()
     }
 
+    /// Returns whether one slot at most is free, sockets that are being closed or handed over included: another
+    /// accept could find the table full.
+    #[must_use]
+    pub const fn is_nearly_full(&self) -> bool {
+        self.slots.used() + 1 >= self.slots.capacity()
+    }
+
     /// Returns the open sockets.
     pub fn open_slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.slots.open_slots().map(Slot)

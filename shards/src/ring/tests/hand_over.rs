@@ -197,6 +197,7 @@ fn full_target_leaves_the_connection_where_it_is() {
     );
     assert!(numbers.is_conserved() && target.ring.numbers().is_conserved());
     assert_eq!(target.ring.numbers().sockets_current, 2);
+    assert!(target.ring.is_nearly_full() && !source.ring.is_nearly_full());
     drop(kept);
     source.finish();
     target.finish();
@@ -212,11 +213,11 @@ fn ring_that_is_gone_takes_nothing() {
     let thread = thread::spawn(move || sender.send(Ring::new(&small()).unwrap().handle()).unwrap());
     thread.join().unwrap();
     let ended = receiver.recv().unwrap();
-    for handle in [dropped, ended] {
+    for (handle, errno) in [(dropped, Errno::NFILE), (ended, Errno::OWNERDEAD)] {
         let mut peer = peer(address);
         let slot = arrived(&mut source);
         source.ring.hand_over(slot, &handle);
-        assert_eq!(failure(&mut source).0, slot);
+        assert_eq!(failure(&mut source), (slot, errno.raw_os_error()));
         source.ring.keep(slot);
         source.until(|_, completion| matches!(completion, Some(Completion::Accepted { .. })));
         talk(&mut source, slot, &mut peer, 1_000);
