@@ -654,7 +654,7 @@ impl Drop for Ring {
         for _ in 0..DROP_TURNS {
             let is_quiet =
                 self.sends.count() == 0 && self.connects.count() == 0 && self.names.count() == 0;
-            if is_quiet && !self.slots.is_receiving() {
+            if is_quiet && self.accepting.is_idle() && !self.slots.is_receiving() {
                 break;
             }
             if self.turn(Wait::For(DROP_WAIT), &mut completions).is_err() {

@@ -485,7 +485,7 @@ mod tests {
         let health = health(&relay(false), &[busy], 1);
         assert_eq!(health.shards[0].audit["blocks_leased"], 3);
         assert_eq!(health.shards[0].ring["mailbox_depth"], 9);
-        assert_eq!(health.shards[0].audit.len(), 21);
+        assert_eq!(health.shards[0].audit.len(), 23);
         assert!(
             health
                 .limits

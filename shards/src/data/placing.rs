@@ -1,7 +1,7 @@
 //! Which shard each new connection of a data thread goes to, and the permits of those it has.
 //!
-//! Here: the choice at the arrival, and what becomes of the permit. Not here: how shards compare (`load`), what
-//! a hand-over is made of (`ring::arrivals`).
+//! Here: the choice at the arrival, and what becomes of the permit. Not here: how shards compare (`load`),
+//! what a hand-over is made of (`ring::arrivals`).
 //!
 //! Invariant: a slot has a permit from `arrived`, `came_in` or `connected` to `left` or `went`.
 

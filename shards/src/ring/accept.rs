@@ -146,6 +146,11 @@ impl Accepting {
         self.is_ipv6
     }
 
+    /// Returns whether no accept is in flight, which would hold the listener.
+    pub(super) fn is_idle(&self) -> bool {
+        self.operation == Operation::Idle
+    }
+
     /// Returns whether the user says where the listener's connections go.
     pub(super) const fn has_choice(&self) -> bool {
         self.has_choice

@@ -3,10 +3,11 @@
 //! Here: a program of thirteen instructions that chooses by the peer's address. Not here: hand-overs between
 //! rings (`arrivals`), which need no program.
 //!
-//! The program sees the SYN and returns a place in the group of listeners, which are in the order in which they
-//! began to listen. It runs in the kernel (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5) and asks for no privilege.
-//! IPv4 peers are told apart by their address, IPv6 peers by the first 64 bits of it, as `core::Source` does.
-//! When a listener closes, the last one moves to its place; a result beyond the group is dealt out by the kernel.
+//! The program sees the SYN and returns a place in the group of listeners, which are in the order in which
+//! they began to listen. It runs in the kernel (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5) and asks for no
+//! privilege. IPv4 peers are told apart by their address, IPv6 peers by the first 64 bits of it, as
+//! `core::Source` does. When a listener closes, the last one moves to its place; a result beyond the group is
+//! dealt out by the kernel.
 //!
 //! Source: socket(7); `net/core/sock_reuseport.c`; `linux/filter.h` for the instructions.
 

@@ -241,6 +241,19 @@ fn ring_is_no_target_for_itself() {
     target.finish();
 }
 
+#[test]
+fn dropped_ring_leaves_the_port_of_its_listener() {
+    for _ in 0..20 {
+        let (mut source, target, address) = pair(&small());
+        source.until(|_, _| true);
+        drop((source, target));
+        assert_eq!(
+            Listener::check_unused(address).map_err(|error| error.to_string()),
+            Ok(())
+        );
+    }
+}
+
 /// Starts as many hand-overs as there are peers, and submits them.
 fn in_flight(
     source: &mut Host,
