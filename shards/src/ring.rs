@@ -44,8 +44,9 @@
 //!
 //! For each slot the order is: `Accepted` or `Connected`; `Received`, `ReceiveEnded`, `Sent` in any
 //! number; `Closed`. Where connections change rings there is `Arrived` or `HandedIn` before `Accepted`, and
-//! `HandedOver` in place of all else (see `ring/arrivals.rs`). A slot number is used again only after its `Closed`. Leases may be kept as long as
-//! needed, on any thread; a ring whose memory is all held receives nothing until some comes back.
+//! `HandedOver` in place of all else (`ring/arrivals.rs`). A slot number is used again only after its
+//! `Closed` or `HandedOver`. Leases may be kept as long as needed, on any thread; a ring whose memory is all
+//! held receives nothing until some comes back.
 //!
 //! Invariant: `opened = closed + open` ([`RingNumbers`]) at any time.
 //! Source: docs/internals/uring.md.
@@ -386,8 +387,8 @@ impl Ring {
         self.slots.capacity()
     }
 
-    /// Returns whether one slot at most is free, sockets that are being closed or handed over included: another
-    /// accept could find the table full.
+    /// Returns whether one slot at most is free, those of sockets that are being closed or handed over not
+    /// counted as such: another accept could find the table full.
     #[must_use]
     pub const fn is_nearly_full(&self) -> bool {
         self.slots.used() + 1 >= self.slots.capacity()

@@ -59,8 +59,8 @@ fn attach(listener: &Listener, program: &[libc::sock_filter]) -> io::Result<()> 
     }
 }
 
-/// `high(source * odd) % count`, where `source` is the IPv4 address, or both halves of the first 64 bits of an
-/// IPv6 address laid over each other.
+/// `high(source * odd) % count`, where `source` is the IPv4 address, or both halves of the first 64 bits of
+/// an IPv6 address laid over each other.
 const fn by_source(count: u32) -> [libc::sock_filter; 13] {
     [
         plain(LOAD_BYTE, NETWORK),
