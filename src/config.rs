@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringway_proto::limits;
-use ringway_shards::set::Timeouts;
+use ringway_shards::set::{Placement, Timeouts};
 
 pub(crate) use keys::KEYS;
 pub use resolve::Problems;
@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) shards: Option<u16>,
     /// Cores the shards are pinned to, in order; `None` takes the allowed ones in order.
     pub(crate) cores: Option<Vec<u16>>,
+    /// How new connections are shared out among the shards.
+    pub(crate) placement: Placement,
     /// The relay's key file; `None` is `relay.key` in the state directory.
     pub(crate) key_file: Option<PathBuf>,
     /// Where the admin endpoint listens; `None` is off.
@@ -110,6 +112,7 @@ impl Default for Config {
             listen: LISTEN_DEFAULT,
             shards: None,
             cores: None,
+            placement: Placement::default(),
             key_file: None,
             admin_listen: Some(ADMIN_DEFAULT),
             sessions_max: None,

@@ -17,7 +17,7 @@ use std::time::{Instant, SystemTime};
 use ringway_proto::key::PublicKey;
 use ringway_shards::core::{CoreStats, Recorder};
 use ringway_shards::ring::RingNumbers;
-use ringway_shards::set::{DataNumbers, ShardAudit};
+use ringway_shards::set::{DataNumbers, Placement, ShardAudit};
 
 use crate::capacity::Capacity;
 use crate::config::Config;
@@ -33,6 +33,8 @@ pub(crate) struct Relay {
     pub(crate) capacity: Capacity,
     /// Where it really listens.
     pub(crate) listen: std::net::SocketAddr,
+    /// How connections are shared out among its shards.
+    pub(crate) placement: Placement,
     /// When it started, for people.
     pub(crate) started: SystemTime,
     /// When it started, for the uptime.

@@ -94,7 +94,7 @@ are 10^9 bytes of payload; headers are on our bill. A message there and back cou
 - Idle: ours holds authenticated sessions, one socket each; a proxy two sockets for each connection. Memory \
 is what the process grew by, the kernel's not included.
 - Two cores: two shards or two threads. On a host with two cores the load shares them: compare the CPU, \
-not the throughput. The kernel deals our sessions out to the shards, so about half of the pairs cross.
+not the throughput. Our sessions are shared out evenly over the shards, so about half of the pairs cross.
 - Round trips include the generator, which polls without pause. The relay runs with its defaults.
 - Only ratios within one run mean anything on a shared machine.
 ";

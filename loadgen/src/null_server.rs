@@ -212,6 +212,11 @@ impl Server {
                 }
             }
             Completion::ReceiveEnded { slot, .. } => self.close(slot),
+            // Its ring keeps what it accepts.
+            Completion::Arrived { .. }
+            | Completion::HandedIn { .. }
+            | Completion::HandedOver { .. }
+            | Completion::HandOverFailed { .. } => {}
             Completion::AcceptFailed { .. }
             | Completion::Closed { .. }
             | Completion::Connected { .. }

@@ -248,7 +248,12 @@ impl Worker {
                 self.tally.failures.count_errno("accept", errno);
                 self.note_failure();
             }
-            Completion::Woken => {}
+            // Its ring keeps what it accepts.
+            Completion::Arrived { .. }
+            | Completion::HandedIn { .. }
+            | Completion::HandedOver { .. }
+            | Completion::HandOverFailed { .. }
+            | Completion::Woken => {}
         }
     }
 

@@ -11,6 +11,8 @@
 //! sleeping costs more than relaying (75 us a round trip against 21 us; docs/internals/uring.md, finding
 //! 2). Then sleep until the core's next deadline: an idle shard makes no system call.
 
+mod placing;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ use crate::core::ShardId;
 use crate::core::Slot;
 use crate::core::Source;
 use crate::directory::SessionDirectory;
+use crate::load::LoadPermit;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::SleepFlag;
 use crate::ring;
@@ -56,6 +59,8 @@ use crate::service::ServicePort;
 use crate::snapshot::DataNumbers;
 use crate::snapshot::ShardAudit;
 use crate::snapshot::ShardSnapshot;
+
+pub(crate) use self::placing::Placing;
 
 /// Why a command did not reach its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -102,8 +107,10 @@ struct DialAnswer {
 }
 
 /// Memory of one dial that is waited for: the place in the table and the slot of the channel.
-pub(crate) const DIAL_ANSWER_BYTES: usize =
-    size_of::<(DialKey, DialAnswer)>() + size_of::<Delivery>();
+pub(crate) const DIAL_ANSWER_BYTES: usize = size_of::<(DialKey, Dialer)>() + size_of::<Delivery>();
+
+/// Who waits for a dial, and the permit of the connection that it may become.
+type Dialer = (DialAnswer, LoadPermit);
 
 impl DialAnswer {
     /// Hands the outcome over; returns whether somebody may still take it.
@@ -286,6 +293,7 @@ pub(crate) struct Parts {
     /// The rings of all shards, by number.
     pub(crate) rings: Vec<RingHandle>,
     pub(crate) service: ServicePort,
+    pub(crate) placing: Placing,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) epoch: Instant,
     pub(crate) spin: Duration,
@@ -301,7 +309,7 @@ pub(crate) struct DataThread {
     is_lying: bool,
     completions: Vec<Completion>,
     /// Who waits for a dial; as many as the core lets be under way.
-    dialers: BTreeMap<DialKey, DialAnswer>,
+    dialers: BTreeMap<DialKey, Dialer>,
     numbers: DataNumbers,
     active_at: Now,
     /// The core wants no connections.
@@ -391,8 +399,17 @@ impl DataThread {
     }
 
     fn complete(&mut self, completion: Completion, now: Now) {
-        let Parts { ring, core, .. } = &mut self.parts;
+        let Parts {
+            ring,
+            core,
+            placing,
+            ..
+        } = &mut self.parts;
         match completion {
+            Completion::Arrived { .. }
+            | Completion::HandedIn { .. }
+            | Completion::HandedOver { .. }
+            | Completion::HandOverFailed { .. } => self.place(&completion),
             Completion::Accepted { slot, address } => {
                 let source = address.map_or(Source::UNKNOWN, Source::of);
                 core.accepted(Slot(slot.0), source, now);
@@ -401,7 +418,10 @@ impl DataThread {
             Completion::AcceptFailed { errno } => {
                 tracing::warn!(errno, shard = self.parts.shard.0, "accept failed");
             }
-            Completion::Closed { slot } => core.closed(Slot(slot.0)),
+            Completion::Closed { slot } => {
+                placing.left(slot);
+                core.closed(Slot(slot.0));
+            }
             Completion::Received { slot, lease } => core.received(Slot(slot.0), lease, now),
             Completion::ReceiveEnded { slot, end } => {
                 let end = match end {
@@ -418,6 +438,7 @@ impl DataThread {
                 core.sent(Slot(slot.0), batch, result, now);
             }
             Completion::Connected { slot, token } => {
+                placing.connected(slot);
                 core.connected(DialKey::from_token(token), Slot(slot.0), now);
                 ring.receive(slot);
             }
@@ -426,6 +447,37 @@ impl DataThread {
             }
             // It has done its work by ending the wait.
             Completion::Woken => {}
+        }
+    }
+
+    /// Sees to it that a connection gets to the shard with the least load.
+    fn place(&mut self, completion: &Completion) {
+        let may_leave = !self.is_draining && self.ends_at.is_none();
+        let Parts {
+            ring,
+            rings,
+            placing,
+            shard,
+            ..
+        } = &mut self.parts;
+        let ring_of = |target: Option<u16>| rings.get(usize::from(target?));
+        match *completion {
+            Completion::Arrived { slot } => match ring_of(placing.arrived(slot, may_leave)) {
+                Some(target) => ring.hand_over(slot, target),
+                None => ring.keep(slot),
+            },
+            Completion::HandedIn { slot } => placing.came_in(slot),
+            Completion::HandedOver { slot } => placing.went(slot),
+            Completion::HandOverFailed { slot, errno } => {
+                let target = placing.stays(slot);
+                tracing::debug!(shard = shard.0, ?target, errno, "hand-over failed");
+                ring.keep(slot);
+                // It may have stopped accepting for the place that was kept for this one.
+                if let Some(target) = ring_of(target) {
+                    ring.wake(target);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -466,7 +518,8 @@ impl DataThread {
     fn dial(&mut self, target: SocketAddr, answer: DialAnswer, now: Now) -> bool {
         match self.parts.core.dial(target, now) {
             Ok(dial) => {
-                self.dialers.insert(dial, answer);
+                let permit = self.parts.placing.permit();
+                self.dialers.insert(dial, (answer, permit));
                 true
             }
             Err(error) => answer.send(Err(error)),
@@ -509,7 +562,7 @@ impl DataThread {
                     let is_heard = self
                         .dialers
                         .remove(&dial)
-                        .is_some_and(|dialer| dialer.send(outcome));
+                        .is_some_and(|(answer, _permit)| answer.send(outcome));
                     tracing::trace!(is_heard, "dial answered");
                 }
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
@@ -532,9 +585,13 @@ impl DataThread {
         service.flush();
     }
 
-    /// Accepts when both the core and the service executor can take more.
+    /// Accepts when both the core and the service executor can take more, and tells the other shards.
     fn regulate_accept(&mut self) {
-        if self.is_accept_paused || self.parts.service.backlog_len() > 0 {
+        let is_over = self.is_draining || self.ends_at.is_some();
+        let is_busy = self.is_accept_paused || self.parts.service.backlog_len() > 0;
+        self.parts.placing.set_shut(is_over || is_busy);
+        let is_full = self.parts.placing.is_full() || self.parts.ring.is_nearly_full();
+        if is_busy || is_full {
             self.parts.ring.pause_accept();
         } else {
             self.parts.ring.resume_accept();
@@ -610,6 +667,10 @@ impl DataThread {
         let mut deadline = self.parts.core.next_deadline().unwrap_or(Now::MAX);
         if let Some(ends_at) = self.ends_at {
             deadline = deadline.min(ends_at);
+            if self.parts.placing.count() > 0 {
+                // A connection on its way here may yet stay where it was, and nobody says so.
+                deadline = deadline.min(self.now() + LANDING_RETRY);
+            }
         }
         if self.parts.mailboxes.outbox_len() > 0 {
             // The target does not say when there is room.
@@ -625,7 +686,8 @@ impl DataThread {
         };
         let is_empty = self.parts.core.is_drained()
             && self.parts.core.audit().is_zero()
-            && self.parts.ring.numbers().sockets_current == 0;
+            && self.parts.ring.numbers().sockets_current == 0
+            && self.parts.placing.count() == 0;
         if !is_empty && now >= ends_at {
             let audit = self.parts.core.audit();
             tracing::error!(
@@ -648,6 +710,7 @@ impl DataThread {
             outbox_current: count(self.parts.mailboxes.outbox_len()),
             jobs_current: u64::from(self.parts.service.outstanding()),
             jobs_waiting_current: count(self.parts.service.backlog_len()),
+            connections_current: u64::from(self.parts.placing.count()),
             ..self.numbers
         };
         ShardSnapshot {
@@ -704,6 +767,9 @@ const COMMANDS_MAX: usize = 64;
 
 /// How often a full mailbox is tried again.
 const OUTBOX_RETRY: Duration = Duration::from_micros(200);
+
+/// How often a shard that ends looks whether a connection on its way to it has come to nothing.
+const LANDING_RETRY: Duration = Duration::from_millis(1);
 
 /// Longest wait of a shutdown for the last socket to close.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -15,6 +15,7 @@ pub mod ring;
 pub mod set;
 
 mod data;
+mod load;
 mod placement;
 mod service;
 mod snapshot;

@@ -27,6 +27,7 @@ use ringway_proto::limits::SHARD_STREAMS_MAX;
 use ringway_proto::limits::STREAMS_MAX;
 
 use crate::core::CoreSizes;
+use crate::load::PERMIT_BYTES;
 use crate::mailbox::MAILBOX_MESSAGES;
 use crate::ring;
 use crate::ring::RingLease;
@@ -146,7 +147,7 @@ pub const fn sum(terms: &[Term]) -> u64 {
 
 /// An established session that neither sends nor receives.
 #[must_use]
-pub const fn idle_session() -> [Term; 5] {
+pub const fn idle_session() -> [Term; 6] {
     let entry = size_of::<PublicKey>() + SIZES.registration;
     [
         // Tables grow by doubling; of what was added the half that is not used was never touched.
@@ -162,6 +163,12 @@ pub const fn idle_session() -> [Term; 5] {
             "the ring",
             1,
             widen(ring::SLOT_BYTES),
+        ),
+        Term::new(
+            "permit of the shard's load",
+            "the data thread",
+            1,
+            widen(PERMIT_BYTES),
         ),
         Term::new("timer", "the timer wheel", 1, widen(SIZES.timer)),
         Term::new(

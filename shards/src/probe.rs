@@ -67,8 +67,6 @@ pub fn features() -> Vec<Feature> {
             .build(8),
     );
     let operations = operations();
-    let ring = Ring::new(&small());
-    let is_incremental = ring.is_ok_and(|mut ring| ring.numbers().buffers.is_incremental);
     let required = |name, since, is_present| Feature {
         name,
         since,
@@ -81,7 +79,7 @@ pub fn features() -> Vec<Feature> {
             .as_ref()
             .is_some_and(|probe| probe.is_supported(code))
     };
-    vec![
+    let mut features = vec![
         required("io_uring, not disabled by sysctl or seccomp", "5.1", is_on),
         required(
             "SINGLE_ISSUER and DEFER_TASKRUN: one thread a ring",
@@ -109,21 +107,84 @@ pub fn features() -> Vec<Feature> {
             "5.18",
             has(opcode::MsgRingData::CODE),
         ),
-        Feature {
-            name: "IOU_PBUF_RING_INC: receive buffers filled piece by piece",
-            since: "6.12",
-            without: "64 KiB buffers instead, some 13 % more processor time for bulk",
-            is_present: is_incremental,
-            is_required: false,
-        },
-        Feature {
-            name: "SOCKET_URING_OP_GETSOCKOPT: where a connection comes from",
-            since: "6.7",
-            without: "limits.handshakes_source_max has no effect",
-            is_present: is_on && tells_addresses(),
-            is_required: false,
-        },
+    ];
+    features.extend(optional_features(is_on));
+    features
+}
+
+/// Tries what the relay can do without.
+fn optional_features(is_on: bool) -> [Feature; 3] {
+    let optional = |name, since, without, is_present| Feature {
+        name,
+        since,
+        without,
+        is_present,
+        is_required: false,
+    };
+    let ring = Ring::new(&small());
+    let is_incremental = ring.is_ok_and(|mut ring| ring.numbers().buffers.is_incremental);
+    [
+        optional(
+            "IOU_PBUF_RING_INC: receive buffers filled piece by piece",
+            "6.12",
+            "64 KiB buffers instead, some 13 % more processor time for bulk",
+            is_incremental,
+        ),
+        optional(
+            "SOCKET_URING_OP_GETSOCKOPT: where a connection comes from",
+            "6.7",
+            "limits.handshakes_source_max has no effect",
+            is_on && tells_addresses(),
+        ),
+        optional(
+            "MSG_RING with a descriptor: a connection changes rings",
+            "6.0",
+            "placement = \"balanced\" does as \"reuseport\"",
+            is_on && can_hand_over(),
+        ),
     ]
+}
+
+/// Returns whether a connection of one ring can be handed over to another: tries it.
+#[must_use]
+pub fn can_hand_over() -> bool {
+    hand_over().is_some_and(|has_arrived| has_arrived)
+}
+
+/// Accepts a connection in one ring and hands it to another; returns whether it got there.
+fn hand_over() -> Option<bool> {
+    let mut from = Ring::new(&small()).ok()?;
+    let mut to = Ring::new(&small()).ok()?;
+    let listener = listener()?;
+    let target = listener.address();
+    from.listen_with_choice(listener);
+    from.connect(target, &ConnectOptions::default(), 0).ok()?;
+    let mut completions = Vec::new();
+    for _ in 0..50 {
+        from.turn(Wait::For(Duration::from_millis(5)), &mut completions)
+            .ok()?;
+        to.turn(Wait::No, &mut completions).ok()?;
+        for completion in completions.drain(..) {
+            match completion {
+                Completion::Arrived { slot } => from.hand_over(slot, &to.handle()),
+                Completion::HandedIn { .. } => return Some(true),
+                Completion::HandOverFailed { .. } => return Some(false),
+                _ => {}
+            }
+        }
+    }
+    Some(false)
+}
+
+/// A listener of one's own on a free port of the loopback.
+fn listener() -> Option<Listener> {
+    Listener::bind(&ListenOptions {
+        address: (Ipv4Addr::LOCALHOST, 0).into(),
+        backlog: 1,
+        congestion: None,
+        closes_with_fin: false,
+    })
+    .ok()
 }
 
 /// Connects a ring to itself and returns whether it is told where the connection comes from.
@@ -131,12 +192,7 @@ fn tells_addresses() -> bool {
     let Ok(mut ring) = Ring::new(&small()) else {
         return false;
     };
-    let Ok(listener) = Listener::bind(&ListenOptions {
-        address: (Ipv4Addr::LOCALHOST, 0).into(),
-        backlog: 1,
-        congestion: None,
-        closes_with_fin: false,
-    }) else {
+    let Some(listener) = listener() else {
         return false;
     };
     let target = listener.address();
@@ -196,8 +252,11 @@ mod tests {
                 .iter()
                 .all(|feature| feature.is_present || !feature.is_required)
         );
-        let last = features.last().unwrap();
-        assert!(last.is_present || version() < (6, 7), "{last}");
+        for feature in features.iter().filter(|feature| !feature.is_required) {
+            let mut numbers = feature.since.split('.').map(|part| part.parse().unwrap());
+            let since: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
+            assert!(feature.is_present || version() < since, "{feature}");
+        }
     }
 
     /// Major and minor version of the running kernel.

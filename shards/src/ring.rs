@@ -43,13 +43,16 @@
 //! ```
 //!
 //! For each slot the order is: `Accepted` or `Connected`; `Received`, `ReceiveEnded`, `Sent` in any
-//! number; `Closed`. A slot number is used again only after its `Closed`. Leases may be kept as long as
-//! needed, on any thread; a ring whose memory is all held receives nothing until some comes back.
+//! number; `Closed`. Where connections change rings there is `Arrived` or `HandedIn` before `Accepted`, and
+//! `HandedOver` in place of all else (`ring/arrivals.rs`). A slot number is used again only after its
+//! `Closed` or `HandedOver`. Leases may be kept as long as needed, on any thread; a ring whose memory is all
+//! held receives nothing until some comes back.
 //!
 //! Invariant: `opened = closed + open` ([`RingNumbers`]) at any time.
 //! Source: docs/internals/uring.md.
 
 mod accept;
+mod arrivals;
 mod buffers;
 mod completion;
 mod config;
@@ -61,6 +64,7 @@ mod pages;
 mod sends;
 mod setup;
 mod socket;
+mod steer;
 mod wake;
 
 #[cfg(test)]
@@ -91,6 +95,7 @@ pub use self::socket::ListenError;
 pub use self::socket::ListenOptions;
 pub use self::socket::Listener;
 pub(crate) use self::socket::check_source;
+pub use self::steer::steer_by_source;
 pub use self::wake::RingHandle;
 pub use self::wake::Waker;
 
@@ -102,7 +107,6 @@ use self::files::Receive;
 use self::files::SlotState;
 use self::files::Slots;
 use self::files::Standing;
-use self::files::Successor;
 use self::files::Vacated;
 use self::names::Names;
 use self::op::Kind;
@@ -132,6 +136,8 @@ pub struct Ring {
     refused: Vec<(Slot, Batch<RingLease>)>,
     /// Slots whose close completed while operations were in flight; looked at in the next turn.
     lingering: Vec<u32>,
+    /// Hand-overs under way.
+    handing: u32,
     numbers: RingNumbers,
 }
 
@@ -192,14 +198,9 @@ impl Ring {
             starved: VecDeque::new(),
             refused: Vec::new(),
             lingering: Vec::new(),
+            handing: 0,
             numbers: RingNumbers::default(),
         })
-    }
-
-    /// Accepts connections of `listener` from the next turn on. A ring has one listener at most.
-    pub fn listen(&mut self, listener: Listener) {
-        self.unlisten();
-        self.accepting.listen(listener);
     }
 
     /// Stops accepting and closes the listener: the kernel refuses further connections to it.
@@ -386,6 +387,13 @@ impl Ring {
         self.slots.capacity()
     }
 
+    /// Returns whether one slot at most is free, those of sockets that are being closed or handed over not
+    /// counted as such: another accept could find the table full.
+    #[must_use]
+    pub const fn is_nearly_full(&self) -> bool {
+        self.slots.used() + 1 >= self.slots.capacity()
+    }
+
     /// Returns the open sockets.
     pub fn open_slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.slots.open_slots().map(Slot)
@@ -406,6 +414,7 @@ impl Ring {
             sockets_current: u64::from(self.slots.used()),
             sends_current: count(self.sends.count()),
             connects_current: count(self.connects.count()),
+            hand_overs_current: u64::from(self.handing),
             completions_overflowed: u64::from(self.kernel.overflows_count()),
             starved_current: count(self.starved.len()),
             buffers: self.buffers.numbers(),
@@ -486,10 +495,12 @@ impl Ring {
         };
         match tag.kind {
             Kind::Accept => self.on_accept(tag, cqe, completions),
-            // Reported only when it found nothing to cancel, which is no news.
-            Kind::Cancel => {}
+            // Reported only when there was nothing to cancel or to shut down, which is no news.
+            Kind::Cancel | Kind::Shutdown => {}
             Kind::Close => self.on_close(tag, completions),
             Kind::Connect => self.on_connect(tag, cqe, completions),
+            Kind::HandIn => self.on_hand_in(tag, cqe, completions),
+            Kind::HandOver => self.on_hand_over(tag, cqe, completions),
             Kind::Install => self.on_install(tag, cqe, completions),
             Kind::Name => self.on_name(tag, cqe, completions),
             Kind::Receive => self.on_receive(tag, cqe, completions),
@@ -500,85 +511,6 @@ impl Ring {
                     self.is_wake_armed = false;
                 }
                 completions.push(Completion::Woken);
-            }
-        }
-    }
-
-    fn on_accept(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
-        if !io_uring::cqueue::more(cqe.flags) {
-            self.accepting.ended(tag);
-        }
-        if let Ok(slot) = u32::try_from(cqe.result) {
-            self.move_in(slot, Successor::Accepted);
-            return;
-        }
-        let Some(error) = error_of(cqe.result) else {
-            return;
-        };
-        let has_sockets = self.slots.used() > 0;
-        if self.accepting.failed(error, has_sockets) {
-            self.numbers.accepts_failed += 1;
-            completions.push(Completion::AcceptFailed {
-                errno: error.raw_os_error(),
-            });
-        }
-    }
-
-    /// The peer's address is known, or never will be: now the user learns of the socket.
-    fn on_name(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
-        let Some((slot, address)) = self.names.answered(tag.index, cqe.result) else {
-            return;
-        };
-        let Some(state) = self.slots.of_mut(slot) else {
-            return;
-        };
-        state.standing = Standing::Known;
-        completions.push(Completion::Accepted {
-            slot: Slot(slot),
-            address,
-        });
-    }
-
-    /// Moves a socket into the slot the kernel chose for it, now or when its predecessor is quiet.
-    fn move_in(&mut self, slot: u32, who: Successor) {
-        assert!(
-            self.slots.reach(slot),
-            "the kernel filled a slot beyond the table"
-        );
-        let Some(state) = self.slots.of_mut(slot) else {
-            return;
-        };
-        if state.phase != Phase::Free {
-            assert!(
-                state.phase == Phase::Closing,
-                "the kernel filled a slot that is in use"
-            );
-            assert!(state.successor.is_none(), "the kernel filled a slot twice");
-            state.successor = Some(who);
-            return;
-        }
-        self.slots.occupy(slot);
-        match who {
-            Successor::Accepted => {
-                if let Some(state) = self.slots.of_mut(slot) {
-                    state.standing = Standing::Asked;
-                    let is_ipv6 = self.accepting.is_ipv6();
-                    self.names
-                        .ask(&mut self.kernel, slot, state.generation, is_ipv6);
-                }
-            }
-            Successor::Installed(index) => {
-                let Some(state) = self.slots.of_mut(slot) else {
-                    return;
-                };
-                state.connect = Some(index);
-                let generation = state.generation;
-                if self.connects.is_cancelled(index) {
-                    self.fail_connect(index, slot, Errno::CANCELED);
-                } else {
-                    state.is_connecting = true;
-                    self.connects.start(&mut self.kernel, index, generation);
-                }
             }
         }
     }
@@ -706,7 +638,7 @@ impl Ring {
             });
         }
         if let Some(successor) = successor {
-            self.move_in(slot, successor);
+            self.move_in(slot, successor, completions);
         }
     }
 }
@@ -723,7 +655,7 @@ impl Drop for Ring {
         for _ in 0..DROP_TURNS {
             let is_quiet =
                 self.sends.count() == 0 && self.connects.count() == 0 && self.names.count() == 0;
-            if is_quiet && !self.slots.is_receiving() {
+            if is_quiet && self.accepting.is_idle() && !self.slots.is_receiving() {
                 break;
             }
             if self.turn(Wait::For(DROP_WAIT), &mut completions).is_err() {

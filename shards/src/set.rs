@@ -32,14 +32,17 @@ use crate::core::ShardId;
 use crate::data::DataThread;
 use crate::data::Doorbell;
 use crate::data::Parts;
+use crate::data::Placing;
 use crate::data::since;
 use crate::directory::SessionDirectory;
+use crate::load::Loads;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::SleepFlag;
 use crate::mailbox::mailboxes;
 use crate::placement;
 use crate::ports::PortsConfig;
 use crate::ports::ShardPorts;
+use crate::probe;
 use crate::ring::ListenError;
 use crate::ring::ListenOptions;
 use crate::ring::Listener;
@@ -50,6 +53,7 @@ use crate::ring::RingHandle;
 use crate::ring::RingLease;
 use crate::ring::Waker;
 use crate::ring::check_source;
+use crate::ring::steer_by_source;
 use crate::service::Service;
 use crate::service::ServicePort;
 
@@ -59,6 +63,7 @@ pub use crate::core::Timeouts;
 pub use crate::data::CommandError;
 pub use crate::data::PendingDial;
 pub use crate::data::ShardHandle;
+pub use crate::load::Placement;
 pub use crate::service::ServiceError;
 pub use crate::snapshot::DataNumbers;
 pub use crate::snapshot::ShardAudit;
@@ -71,6 +76,9 @@ pub struct ShardSetConfig {
     pub shards_count: u16,
     /// Processor cores to pin to, one a shard; empty takes those the process may use.
     pub cores: Vec<usize>,
+    /// How new connections are shared out among the shards. Where the kernel cannot do what is asked for, it
+    /// deals them out itself, which the log says.
+    pub placement: Placement,
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Whether to join a process that listens on the address already and shares it, as the old one does
@@ -112,6 +120,7 @@ impl ShardSetConfig {
         Self {
             shards_count: 1,
             cores: Vec::new(),
+            placement: Placement::default(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             joins_address: false,
             backlog: BACKLOG_DEFAULT,
@@ -218,6 +227,7 @@ pub struct ShardSet {
     shards: Vec<Shard>,
     handles: Vec<ShardHandle>,
     address: SocketAddr,
+    placement: Placement,
     directory: SessionDirectory,
 }
 
@@ -237,10 +247,12 @@ impl ShardSet {
         check(config)?;
         let count = usize::from(config.shards_count);
         let listeners = listen(config)?;
+        let placement = placement_in_force(config, &listeners);
         let address = listeners.first().map_or(config.listen, Listener::address);
         let ports = ports(config, address)?;
         let cores = placement::cores(&config.cores, count);
         let directory = SessionDirectory::default();
+        let loads = Loads::new(config.shards_count, admission(config).sockets_max);
         let epoch = now();
         let mut starting = Vec::with_capacity(count);
         let ends = mailboxes(count);
@@ -256,6 +268,7 @@ impl ShardSet {
                 mailboxes,
                 core: *core,
                 directory: directory.clone(),
+                placing: Placing::new(loads.clone(), shard, placement),
                 epoch,
             };
             starting.push(Starting::spawn(seed)?);
@@ -276,6 +289,7 @@ impl ShardSet {
             shards: Vec::new(),
             handles: Vec::new(),
             address,
+            placement,
             directory,
         };
         for (ready, (service, port)) in ready.into_iter().zip(services) {
@@ -293,6 +307,12 @@ impl ShardSet {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns how connections are shared out, which may be less than what was asked for.
+    #[must_use]
+    pub const fn placement(&self) -> Placement {
+        self.placement
     }
 
     /// Returns a handle for each shard.
@@ -382,6 +402,7 @@ struct Seed {
     mailboxes: Mailboxes<Message<RingLease>>,
     core: Option<usize>,
     directory: SessionDirectory,
+    placing: Placing,
     epoch: Instant,
 }
 
@@ -511,16 +532,14 @@ impl Seed {
         drop(ready.send(Ok((ring.handle(), ring.waker()))));
         // Closed when another shard could not start.
         let go = start.recv().ok()?;
-        ring.listen(self.listener);
-        let mut admission = self.config.admission;
-        admission.sockets_max = admission.sockets_max.min(self.config.ring.sockets_max - 1);
+        ring.listen_with_choice(self.listener);
         let core = CoreConfig {
             shard: self.shard,
             shards_count: self.config.shards_count,
             own_key: self.config.identity.public(),
             dialect: self.config.dialect,
             offer: self.config.offer,
-            admission,
+            admission: admission(&self.config),
             queue: self.config.queue,
             timeouts: self.config.timeouts,
             ports: self.ports,
@@ -534,6 +553,7 @@ impl Seed {
             mailboxes: self.mailboxes,
             rings: go.rings,
             service: go.service,
+            placing: self.placing,
             inbox: go.handle.inbox(),
             epoch: self.epoch,
             spin: self.config.spin,
@@ -573,6 +593,36 @@ fn ports(config: &ShardSetConfig, listen: SocketAddr) -> Result<PortsConfig, Lau
         check_source(address).map_err(|source| LaunchError::Source { address, source })?;
     }
     Ok(ports)
+}
+
+/// Returns who gets in: one slot of the file table stays free.
+fn admission(config: &ShardSetConfig) -> AdmissionLimits {
+    let mut admission = config.admission;
+    admission.sockets_max = admission.sockets_max.min(config.ring.sockets_max - 1);
+    admission
+}
+
+/// Arranges how connections are shared out; returns how they really are. Beside a process that it joins,
+/// that one's listeners come first in the group, and `hash` leaves everything to them until they close.
+fn placement_in_force(config: &ShardSetConfig, listeners: &[Listener]) -> Placement {
+    if config.shards_count == 1 {
+        return config.placement;
+    }
+    let lacks = match config.placement {
+        Placement::Balanced => {
+            let lacks = "the kernel hands no connection from ring to ring".to_owned();
+            (!probe::can_hand_over()).then_some(lacks)
+        }
+        Placement::Hash => steer_by_source(listeners)
+            .err()
+            .map(|error| format!("the kernel takes no program for its listeners: {error}")),
+        Placement::Reuseport => None,
+    };
+    let Some(lacks) = lacks else {
+        return config.placement;
+    };
+    tracing::warn!("{lacks}; connections stay where it deals them out, as with \"reuseport\"");
+    Placement::Reuseport
 }
 
 /// Opens one listener a shard, all on the same address.

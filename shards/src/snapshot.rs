@@ -56,6 +56,8 @@ pub struct DataNumbers {
     pub jobs_current: u64,
     /// Of these, jobs that wait because the executor's queue is full.
     pub jobs_waiting_current: u64,
+    /// Connections that the shards count for this one when they choose, those on their way to it included.
+    pub connections_current: u64,
 }
 
 /// Everything a shard owns at this moment. After a drain every field is zero.
@@ -70,6 +72,8 @@ pub struct ShardAudit {
     pub sends_in_flight: u64,
     /// Outbound connections being made.
     pub connects_in_flight: u64,
+    /// Connections on their way to another shard.
+    pub hand_overs_in_flight: u64,
     /// Receives that wait for a block.
     pub receives_starved: u64,
     /// Receive blocks of which somebody still holds bytes, on whichever shard.
@@ -80,6 +84,8 @@ pub struct ShardAudit {
     pub mailbox_messages: u64,
     /// Messages that other shards had no room for.
     pub outbox_messages: u64,
+    /// Connections that the shards count for this one.
+    pub connections: u64,
 }
 
 impl ShardAudit {
@@ -91,11 +97,13 @@ impl ShardAudit {
             descriptors: ring.sockets_current,
             sends_in_flight: ring.sends_current,
             connects_in_flight: ring.connects_current,
+            hand_overs_in_flight: ring.hand_overs_current,
             receives_starved: ring.starved_current,
             blocks_leased: ring.buffers.leased,
             jobs: data.jobs_current,
             mailbox_messages: data.mailbox_current,
             outbox_messages: data.outbox_current,
+            connections: data.connections_current,
         }
     }
 
@@ -120,16 +128,18 @@ mod tests {
             )
         };
         type Owned = (Audit, RingNumbers, DataNumbers);
-        let things: [fn(&mut Owned); 9] = [
+        let things: [fn(&mut Owned); 11] = [
             |owned| owned.0.queued_bytes = 1,
             |owned| owned.1.sockets_current = 1,
             |owned| owned.1.sends_current = 1,
             |owned| owned.1.connects_current = 1,
+            |owned| owned.1.hand_overs_current = 1,
             |owned| owned.1.starved_current = 1,
             |owned| owned.1.buffers.leased = 1,
             |owned| owned.2.jobs_current = 1,
             |owned| owned.2.mailbox_current = 1,
             |owned| owned.2.outbox_current = 1,
+            |owned| owned.2.connections_current = 1,
         ];
         let audit = |(core, ring, data): &Owned| ShardAudit::new(*core, ring, data);
         assert!(audit(&clean()).is_zero());

@@ -99,6 +99,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let relay = Arc::new(Relay {
         key: held.secret.public(),
         listen: plane.address(),
+        placement: plane.placement(),
         config,
         capacity,
         started: SystemTime::now(),

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringway_proto::limits::WINDOW_INITIAL;
+use ringway_shards::set::Placement;
 use toml::Value;
 
 use super::units::{parse_address, parse_duration, parse_port_range, parse_size, within};
@@ -75,6 +76,18 @@ pub(crate) const KEYS: &[Key] = &[
         default: "\"auto\"",
         apply: |config, value| {
             config.cores = cores(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "placement",
+        accepts: "\"balanced\", \"hash\" or \"reuseport\"",
+        default: "\"balanced\"",
+        apply: |config, value| {
+            let name = text(value)?;
+            let placement = Placement::ALL.into_iter().find(|one| one.name() == name);
+            config.placement =
+                placement.ok_or_else(|| format!("{name:?} is no way to share out connections"))?;
             Ok(())
         },
     },
@@ -597,6 +610,8 @@ mod tests {
             ("cores", "[]", "empty"),
             ("cores", "true", "true or false"),
             ("cores", "\"0,x\"", "no core number"),
+            ("placement", "\"random\"", "no way to share out"),
+            ("placement", "1", "bare number"),
             ("key_file", "\"\"", "empty"),
             ("drain.timeout", "30", "no unit"),
             ("drain.timeout", "\"2h\"", "too long"),
@@ -649,6 +664,10 @@ mod tests {
         assert_eq!(apply("cores", "3").unwrap().cores, Some(vec![3]));
         assert_eq!(apply("admin.listen", "\"off\"").unwrap().admin_listen, None);
         assert_eq!(apply("shards", "2").unwrap().shards, Some(2));
+        for placement in Placement::ALL {
+            let text = format!("\"{}\"", placement.name());
+            assert_eq!(apply("placement", &text).unwrap().placement, placement);
+        }
         assert_eq!(
             apply("tcp.congestion", "\"bbr\"").unwrap().congestion,
             Congestion::Named("bbr".into())

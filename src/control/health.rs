@@ -27,6 +27,9 @@ pub(crate) struct Health {
     pub(crate) key: String,
     /// Where peers connect.
     pub(crate) listen: String,
+    /// How new connections are shared out among the shards, as `placement` in the configuration.
+    #[serde(default)]
+    pub(crate) placement: String,
     /// Process id.
     pub(crate) pid: u32,
     /// Start, RFC 3339.
@@ -139,6 +142,9 @@ pub(crate) struct Shard {
     pub(crate) shard: u16,
     /// Sockets now.
     pub(crate) sockets: u64,
+    /// Connections that the shards count for this one when they choose, those on their way to it included.
+    #[serde(default)]
+    pub(crate) connections: u64,
     /// Handshakes now.
     pub(crate) handshakes: u64,
     /// Sessions now.
@@ -221,6 +227,7 @@ pub(crate) fn health(relay: &Relay, shards: &[ShardView], shards_count: usize) -
         commit: COMMIT.to_owned(),
         key: relay.key.to_string(),
         listen: relay.listen.to_string(),
+        placement: relay.placement.name().to_owned(),
         pid: std::process::id(),
         started: humantime::format_rfc3339_seconds(relay.started).to_string(),
         uptime_s: relay.started_at.elapsed().as_secs(),
@@ -299,6 +306,7 @@ fn shard(view: &ShardView) -> Shard {
     Shard {
         shard: view.shard,
         sockets: stats.sockets_current,
+        connections: view.data.connections_current,
         handshakes: stats.handshakes_current,
         sessions: stats.sessions_current,
         streams: stats.streams_current,
@@ -347,11 +355,13 @@ fn audit(audit: &ShardAudit) -> BTreeMap<String, u64> {
         ("descriptors", audit.descriptors),
         ("sends_in_flight", audit.sends_in_flight),
         ("connects_in_flight", audit.connects_in_flight),
+        ("handovers_in_flight", audit.hand_overs_in_flight),
         ("receives_starved", audit.receives_starved),
         ("blocks_leased", audit.blocks_leased),
         ("jobs", audit.jobs),
         ("mailbox_messages", audit.mailbox_messages),
         ("outbox_messages", audit.outbox_messages),
+        ("connections", audit.connections),
     ];
     fields.map(|(name, count)| (name.to_owned(), count)).into()
 }
@@ -363,6 +373,11 @@ fn ring(view: &ShardView) -> BTreeMap<String, u64> {
         ("descriptors_opened", ring.sockets_opened),
         ("descriptors_closed", ring.sockets_closed),
         ("descriptors_current", ring.sockets_current),
+        ("handovers_started", ring.hand_overs_started),
+        ("handovers", ring.hand_overs),
+        ("handovers_failed", ring.hand_overs_failed),
+        ("handovers_current", ring.hand_overs_current),
+        ("handovers_received", ring.hand_ins),
         ("sends_current", ring.sends_current),
         ("receive_blocks", buffers.blocks),
         ("receive_blocks_leased", buffers.leased),
@@ -391,6 +406,7 @@ mod tests {
     use ringway_proto::reason::Reason;
 
     use ringway_shards::core::CoreStats;
+    use ringway_shards::set::Placement;
 
     use super::*;
     use crate::capacity::{Capacity, Stop};
@@ -408,6 +424,7 @@ mod tests {
                 memory_bytes_max: 3 << 30,
             },
             listen: LISTEN_DEFAULT,
+            placement: Placement::default(),
             started: SystemTime::UNIX_EPOCH,
             started_at: Instant::now(),
             is_draining: AtomicBool::new(is_draining),
@@ -468,7 +485,7 @@ mod tests {
         let health = health(&relay(false), &[busy], 1);
         assert_eq!(health.shards[0].audit["blocks_leased"], 3);
         assert_eq!(health.shards[0].ring["mailbox_depth"], 9);
-        assert_eq!(health.shards[0].audit.len(), 21);
+        assert_eq!(health.shards[0].audit.len(), 23);
         assert!(
             health
                 .limits

@@ -82,16 +82,28 @@ pub(crate) struct ShardLaw {
 
 /// Laws of the ring's numbers. The ring may hold sockets that the core does not know of yet, whose address
 /// the kernel was asked for, so there is no law between `descriptors_current` and `sockets_current`.
-pub(crate) const SHARD_LAWS: &[ShardLaw] = &[ShardLaw {
-    text: "descriptors_opened = descriptors_closed + descriptors_current",
-    sides: |view| {
-        let ring = &view.ring;
-        (
-            ring.sockets_opened,
-            ring.sockets_closed + ring.sockets_current,
-        )
+pub(crate) const SHARD_LAWS: &[ShardLaw] = &[
+    ShardLaw {
+        text: "descriptors_opened = descriptors_closed + descriptors_current",
+        sides: |view| {
+            let ring = &view.ring;
+            (
+                ring.sockets_opened,
+                ring.sockets_closed + ring.sockets_current,
+            )
+        },
     },
-}];
+    ShardLaw {
+        text: "handovers_started = handovers + handovers_failed + handovers_current",
+        sides: |view| {
+            let ring = &view.ring;
+            (
+                ring.hand_overs_started,
+                ring.hand_overs + ring.hand_overs_failed + ring.hand_overs_current,
+            )
+        },
+    },
+];
 
 const METRICS: &[Metric] = &[
     Metric {
@@ -367,6 +379,38 @@ const METRICS: &[Metric] = &[
         name: "ringway_descriptors_current",
         help: "Slots of the ring's file table in use, counted apart from the two above.",
         read: Read::ShardGauge(|view| view.ring.sockets_current),
+    },
+    Metric {
+        name: "ringway_connections_current",
+        help: "Connections that the shards count for this one when they choose, those on their way to it \
+               included.",
+        read: Read::ShardGauge(|view| view.data.connections_current),
+    },
+    Metric {
+        name: "ringway_handovers_started_total",
+        help: "Connections that were to go to a shard with fewer. handovers_started = handovers + \
+               handovers_failed + handovers_current",
+        read: Read::ShardCounter(|view| view.ring.hand_overs_started),
+    },
+    Metric {
+        name: "ringway_handovers_total",
+        help: "Connections handed over to another shard.",
+        read: Read::ShardCounter(|view| view.ring.hand_overs),
+    },
+    Metric {
+        name: "ringway_handovers_failed_total",
+        help: "Connections that the other shard did not take; they stayed.",
+        read: Read::ShardCounter(|view| view.ring.hand_overs_failed),
+    },
+    Metric {
+        name: "ringway_handovers_current",
+        help: "Connections on their way to another shard.",
+        read: Read::ShardGauge(|view| view.ring.hand_overs_current),
+    },
+    Metric {
+        name: "ringway_handovers_received_total",
+        help: "Connections that other shards have handed over to this one.",
+        read: Read::ShardCounter(|view| view.ring.hand_ins),
     },
     Metric {
         name: "ringway_sends_current",
@@ -698,6 +742,18 @@ mod tests {
     }
 
     #[test]
+    fn connection_that_neither_went_nor_stayed_breaks_the_law_of_hand_overs() {
+        let mut view = ShardView::quiet(0);
+        view.ring.hand_overs_started = 4;
+        view.ring.hand_overs = 2;
+        view.ring.hand_overs_failed = 1;
+        let law = &SHARD_LAWS[1];
+        assert_eq!((law.sides)(&view), (4, 3));
+        view.ring.hand_overs_current = 1;
+        assert_eq!((law.sides)(&view), (4, 4));
+    }
+
+    #[test]
     fn slot_that_was_neither_opened_nor_closed_breaks_the_law_of_the_ring() {
         let sides = |view: &ShardView| SHARD_LAWS.iter().map(|law| (law.sides)(view)).collect();
         let mut view = ShardView::quiet(0);
@@ -705,9 +761,9 @@ mod tests {
         view.ring.sockets_closed = 4;
         view.ring.sockets_current = 1;
         let sound: Vec<(u64, u64)> = sides(&view);
-        assert_eq!(sound, [(5, 5)]);
+        assert_eq!(sound, [(5, 5), (0, 0)]);
         view.ring.sockets_current = 2;
         let broken: Vec<(u64, u64)> = sides(&view);
-        assert_eq!(broken, [(5, 6)]);
+        assert_eq!(broken, [(5, 6), (0, 0)]);
     }
 }

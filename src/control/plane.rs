@@ -15,7 +15,7 @@ use ringway_proto::key::SecretKey;
 use ringway_proto::limits;
 use ringway_shards::ring::{ListenError, RingConfig};
 use ringway_shards::set::{
-    AdmissionLimits, LaunchError, QueueLimits, ShardSet, ShardSetConfig, ShardSnapshot,
+    AdmissionLimits, LaunchError, Placement, QueueLimits, ShardSet, ShardSetConfig, ShardSnapshot,
 };
 
 use super::{ShardView, Shards};
@@ -50,6 +50,11 @@ impl Plane {
     /// Returns where peers connect, with the port the kernel chose.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.shards.address()
+    }
+
+    /// Returns how connections are shared out among the shards.
+    pub(crate) const fn placement(&self) -> Placement {
+        self.shards.placement()
     }
 
     /// Takes nothing new from now on; sessions are told, and end with their last stream.
@@ -114,6 +119,7 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
             .flatten()
             .map(|core| usize::from(*core))
             .collect(),
+        placement: config.placement,
         listen: config.listen,
         joins_address: false,
         backlog: config.backlog,

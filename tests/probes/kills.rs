@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ringway_proto::frame::{Flags, Header};
 use ringway_proto::reason::Reason;
+use ringway_shards::set::Placement;
 
 use crate::raw::{Begun, Event, Raw, connect, kill};
 use crate::relay::{Options, Relay};
@@ -312,6 +313,8 @@ impl Scene {
 
 fn kill_in_every_phase(shards_count: u16) {
     let mut options = Options::shards(shards_count);
+    // The scene chooses its shard by trying.
+    options.placement = Placement::Reuseport;
     // What ends here ends by death.
     options.timeouts.handshake = Duration::from_secs(3_600);
     options.timeouts.open = Duration::from_secs(3_600);

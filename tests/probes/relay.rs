@@ -13,7 +13,9 @@ use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::limits::STREAMS_MAX;
 use ringway_proto::reason::Reason;
 use ringway_shards::core::{Directory as _, ShardId};
-use ringway_shards::set::{AdmissionLimits, ShardSet, ShardSetConfig, ShardSnapshot, Timeouts};
+use ringway_shards::set::{
+    AdmissionLimits, Placement, ShardSet, ShardSetConfig, ShardSnapshot, Timeouts,
+};
 
 use crate::raw::Raw;
 use crate::sockets::Sockets;
@@ -28,6 +30,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) shards_count: u16,
+    pub(crate) placement: Placement,
     pub(crate) admission: AdmissionLimits,
     pub(crate) timeouts: Timeouts,
     pub(crate) streams_max: u32,
@@ -37,6 +40,7 @@ impl Options {
     pub(crate) fn shards(shards_count: u16) -> Self {
         Self {
             shards_count,
+            placement: Placement::default(),
             admission: AdmissionLimits::for_sockets(4_096),
             timeouts: Timeouts {
                 // Handshakes run at a low priority: on a machine that others load they may wait.
@@ -62,6 +66,7 @@ impl Relay {
         let identity = Arc::new(RelayIdentity::new(&secret));
         let mut config = ShardSetConfig::new(identity).with_sockets(options.admission.sockets_max);
         config.shards_count = options.shards_count;
+        config.placement = options.placement;
         config.admission = options.admission;
         config.timeouts = options.timeouts;
         config.offer.streams_max = options.streams_max;
@@ -90,8 +95,8 @@ impl Relay {
         &self.secret
     }
 
-    /// Connects the peer with this number whose session lands on `shard`: the kernel spreads
-    /// connections over the listeners by their source port, so another attempt may land elsewhere.
+    /// Connects the peer with this number whose session lands on `shard`: another attempt comes from another
+    /// port and so to another listener. Where shards are balanced, it must not be the fullest by two.
     pub(crate) fn peer_on(&self, shard: u16, number: u32) -> Raw {
         for _ in 0..100 {
             let peer = Raw::admitted(self, number);

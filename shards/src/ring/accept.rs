@@ -49,6 +49,8 @@ pub(super) struct Accepting {
     listener: Option<Listener>,
     /// Of the listener, also when it is gone: what it accepted may still be on its way.
     is_ipv6: bool,
+    /// Where its connections go is the user's choice.
+    has_choice: bool,
     is_wanted: bool,
     operation: Operation,
     hold: Hold,
@@ -57,7 +59,8 @@ pub(super) struct Accepting {
 }
 
 impl Accepting {
-    pub(super) fn listen(&mut self, listener: Listener) {
+    pub(super) fn listen(&mut self, listener: Listener, has_choice: bool) {
+        self.has_choice = has_choice;
         self.is_ipv6 = listener.address().is_ipv6();
         self.listener = Some(listener);
         self.is_wanted = true;
@@ -141,6 +144,16 @@ impl Accepting {
     /// Returns whether the listener's connections have IPv6 addresses.
     pub(super) fn is_ipv6(&self) -> bool {
         self.is_ipv6
+    }
+
+    /// Returns whether no accept is in flight, which would hold the listener.
+    pub(super) fn is_idle(&self) -> bool {
+        self.operation == Operation::Idle
+    }
+
+    /// Returns whether the user says where the listener's connections go.
+    pub(super) const fn has_choice(&self) -> bool {
+        self.has_choice
     }
 
     pub(super) fn address(&self) -> Option<SocketAddr> {

@@ -21,6 +21,13 @@ pub enum Completion {
         /// Where it comes from; unknown before Linux 6.7.
         address: Option<IpAddr>,
     },
+    /// A client connected to a listener of [`Ring::listen_with_choice`](super::Ring::listen_with_choice).
+    /// Say where it goes: [`Ring::keep`](super::Ring::keep) or
+    /// [`Ring::hand_over`](super::Ring::hand_over).
+    Arrived {
+        /// Its socket.
+        slot: Slot,
+    },
     /// Accepting failed once; the ring goes on by itself.
     AcceptFailed {
         /// What the kernel said. `ENFILE`: the table is full, and the client was dropped.
@@ -43,6 +50,23 @@ pub enum Completion {
         /// As given to [`Ring::connect`](super::Ring::connect).
         token: u64,
         /// What the kernel said.
+        errno: i32,
+    },
+    /// Another ring has handed a connection over; `Accepted` follows.
+    HandedIn {
+        /// Its socket, in this ring.
+        slot: Slot,
+    },
+    /// The connection is the other ring's. Last word on this use of the slot.
+    HandedOver {
+        /// What was its slot.
+        slot: Slot,
+    },
+    /// The other ring does not take the connection, which waits as after `Arrived`.
+    HandOverFailed {
+        /// Its socket.
+        slot: Slot,
+        /// What the kernel said. `ENFILE`: the other table is full. `EOWNERDEAD`: the other thread is gone.
         errno: i32,
     },
     /// Bytes arrived.

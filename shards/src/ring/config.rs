@@ -144,6 +144,16 @@ pub struct RingNumbers {
     pub receives_starved: u64,
     /// Receives that wait for a block now.
     pub starved_current: u64,
+    /// Hand-overs asked for.
+    pub hand_overs_started: u64,
+    /// Of these, sockets that another ring has taken.
+    pub hand_overs: u64,
+    /// Of these, sockets that no other ring has taken.
+    pub hand_overs_failed: u64,
+    /// Hand-overs under way.
+    pub hand_overs_current: u64,
+    /// Sockets that other rings have handed over to this one.
+    pub hand_ins: u64,
     /// Accepts that failed.
     pub accepts_failed: u64,
     /// Wake-ups received.

@@ -210,7 +210,7 @@ impl Ring {
         if cqe.result == 1
             && let Some(slot) = self.connects.installed(tag.index)
         {
-            self.move_in(slot, Successor::Installed(tag.index));
+            self.move_in(slot, Successor::Installed(tag.index), completions);
             return;
         }
         if let Some(op) = self.connects.finish(tag.index) {

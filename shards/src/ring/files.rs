@@ -9,6 +9,9 @@
 //!                    +--------- successor --------+-----------------------+
 //! ```
 //!
+//! A socket that is handed over moves out as if it were closed, and into a slot of the other ring; it is
+//! closed here only after it stands there, so that it is never closed in between.
+//!
 //! The kernel frees a slot while it closes the socket, and may fill it again before it has reported
 //! the close, or the end of the old socket's operations. Such a successor waits until the old socket
 //! is quiet, so that whoever drives the ring sees for each slot: opened, anything, closed, opened.
@@ -50,6 +53,8 @@ pub(super) enum Receive {
 pub(super) enum Successor {
     /// An accepted socket.
     Accepted,
+    /// A socket that another ring has handed over, with IPv6 addresses or not.
+    HandedIn { is_ipv6: bool },
     /// An outbound socket: number of its connect operation.
     Installed(u32),
 }
@@ -59,10 +64,14 @@ pub(super) enum Successor {
 pub(super) enum Standing {
     /// Not before its peer's address is known, which the kernel was asked for.
     Asked,
-    /// Not yet.
+    /// It was reported arrived, and is on its way to another ring.
+    Handing,
+    /// Not yet, or no more.
     Hidden,
     /// It was reported accepted or connected.
     Known,
+    /// It was reported arrived; whether it stays is open.
+    Undecided,
 }
 
 /// One slot.
@@ -103,7 +112,7 @@ impl SlotState {
     /// Returns whether the old socket is closed and nothing of it is in flight.
     pub(super) fn is_quiet(&self) -> bool {
         self.is_closed
-            && self.standing != Standing::Asked
+            && !matches!(self.standing, Standing::Asked | Standing::Handing)
             && self.receive != Receive::Armed
             && self.send.is_none()
             && !self.is_connecting
@@ -202,7 +211,7 @@ impl Slots {
         };
         let result = Vacated {
             successor: state.successor,
-            is_announced: state.standing == Standing::Known,
+            is_announced: matches!(state.standing, Standing::Known | Standing::Undecided),
             connect: state.connect,
         };
         let was_free = state.phase == Phase::Free;

@@ -13,6 +13,7 @@ use io_uring::opcode;
 use io_uring::squeue::Entry;
 use io_uring::squeue::Flags;
 use io_uring::types::CancelBuilder;
+use io_uring::types::DestinationSlot;
 use io_uring::types::Fd;
 use io_uring::types::Fixed;
 
@@ -25,10 +26,13 @@ pub(super) enum Kind {
     Cancel,
     Close,
     Connect,
+    HandIn,
+    HandOver,
     Install,
     Name,
     Receive,
     Send,
+    Shutdown,
     Wake,
 }
 
@@ -64,6 +68,9 @@ impl Tag {
             Kind::Send => 7,
             Kind::Wake => 8,
             Kind::Name => 9,
+            Kind::HandIn => 10,
+            Kind::HandOver => 11,
+            Kind::Shutdown => 12,
         };
         (kind << 56) | (u64::from(self.generation) << 32) | u64::from(self.index)
     }
@@ -81,6 +88,9 @@ impl Tag {
             7 => Kind::Send,
             8 => Kind::Wake,
             9 => Kind::Name,
+            10 => Kind::HandIn,
+            11 => Kind::HandOver,
+            12 => Kind::Shutdown,
             _ => return None,
         };
         let generation = u32::from_be_bytes([0, g2, g1, g0]);
@@ -102,21 +112,33 @@ pub(super) enum Plain {
     Cancel { tag: Tag },
     /// Close a slot of the file table.
     Close { slot: u32, generation: u32 },
+    /// Put the socket of a slot into the file table of another ring, which is told with `user_data`.
+    HandOver {
+        ring: RawFd,
+        slot: u32,
+        generation: u32,
+        user_data: u64,
+    },
     /// Post a wake-up on another ring.
     Message { ring: RawFd },
     /// Receive into the provided buffers until the end of the stream or of the buffers.
     Receive { slot: u32, generation: u32 },
+    /// End both directions of a connection, whoever else holds its socket.
+    Shutdown { slot: u32 },
     /// Report each write to an eventfd.
     WatchWake { eventfd: RawFd },
 }
 
 impl Plain {
-    /// Cancels and wake-ups report only failure.
+    /// Cancels, shutdowns and wake-ups report only failure.
     pub(super) const fn flags(self) -> Flags {
         match self {
-            Self::Cancel { .. } | Self::Message { .. } => Flags::SKIP_SUCCESS,
+            Self::Cancel { .. } | Self::Message { .. } | Self::Shutdown { .. } => {
+                Flags::SKIP_SUCCESS
+            }
             Self::Accept { .. }
             | Self::Close { .. }
+            | Self::HandOver { .. }
             | Self::Receive { .. }
             | Self::WatchWake { .. } => Flags::empty(),
         }
@@ -140,6 +162,19 @@ impl Plain {
             Self::Close { slot, generation } => opcode::Close::new(Fixed(slot))
                 .build()
                 .user_data(Tag::new(Kind::Close, generation, slot).encode()),
+            Self::HandOver {
+                ring,
+                slot,
+                generation,
+                user_data,
+            } => opcode::MsgRingSendFd::new(
+                Fd(ring),
+                Fixed(slot),
+                DestinationSlot::auto_target(),
+                user_data,
+            )
+            .build()
+            .user_data(Tag::new(Kind::HandOver, generation, slot).encode()),
             Self::Message { ring } => {
                 let wake = Tag::new(Kind::Wake, 0, 0).encode();
                 opcode::MsgRingData::new(Fd(ring), 0, wake, None)
@@ -150,6 +185,10 @@ impl Plain {
             Self::Receive { slot, generation } => opcode::RecvMulti::new(Fixed(slot), GROUP)
                 .build()
                 .user_data(Tag::new(Kind::Receive, generation, slot).encode()),
+            Self::Shutdown { slot } => opcode::Shutdown::new(Fixed(slot), SHUT_RDWR)
+                .build()
+                .flags(self.flags())
+                .user_data(Tag::new(Kind::Shutdown, 0, slot).encode()),
             Self::WatchWake { eventfd } => opcode::PollAdd::new(Fd(eventfd), POLL_IN)
                 .multi(true)
                 .build()
@@ -169,6 +208,9 @@ pub(super) fn place_of(index: u32) -> usize {
 /// `POLLIN`.
 const POLL_IN: u32 = 1;
 
+/// Source: shutdown(2).
+const SHUT_RDWR: i32 = 2;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,9 +220,12 @@ mod tests {
         for kind in [
             Kind::Accept,
             Kind::Close,
+            Kind::HandIn,
+            Kind::HandOver,
             Kind::Name,
             Kind::Receive,
             Kind::Send,
+            Kind::Shutdown,
             Kind::Wake,
         ] {
             for generation in [0, 1, GENERATION_MASK] {

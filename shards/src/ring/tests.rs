@@ -5,6 +5,7 @@
 mod cancel;
 mod connect;
 mod echo;
+mod hand_over;
 mod hangup;
 
 use std::io;

@@ -23,6 +23,7 @@ use ringway_shards::ports::PortsConfig;
 use ringway_shards::ring::RingConfig;
 use ringway_shards::set::AdmissionLimits;
 use ringway_shards::set::BACKLOG_DEFAULT;
+use ringway_shards::set::Placement;
 use ringway_shards::set::QueueLimits;
 use ringway_shards::set::SPIN_DEFAULT;
 use ringway_shards::set::ShardSet;
@@ -37,6 +38,7 @@ pub(crate) fn config(shards_count: u16) -> ShardSetConfig {
     ShardSetConfig {
         shards_count,
         cores: Vec::new(),
+        placement: Placement::Balanced,
         listen: "127.0.0.1:0".parse().unwrap(),
         joins_address: false,
         backlog: BACKLOG_DEFAULT,
