@@ -135,7 +135,14 @@ impl Pipe {
                     self.close_both(slot);
                 }
             }
-            Completion::AcceptFailed { .. } | Completion::Closed { .. } | Completion::Woken => {}
+            // A ring without a choice hands nothing over.
+            Completion::Arrived { .. }
+            | Completion::HandedIn { .. }
+            | Completion::HandedOver { .. }
+            | Completion::HandOverFailed { .. }
+            | Completion::AcceptFailed { .. }
+            | Completion::Closed { .. }
+            | Completion::Woken => {}
         }
     }
 
