@@ -4,8 +4,8 @@
 //! meet which (`noise`), the map from signing keys (`key`).
 //!
 //! A relay's handshake is four multiplications on the curve and little else, so the relay and the generator
-//! turn on the feature `aws-lc`: a multiplication then takes 40 us in place of 95 (Linux 6.18, AMD EPYC, busy).
-//! Without the feature the crate is `no_std` and all Rust. Both give the same bytes.
+//! turn on the feature `aws-lc`: a multiplication then takes 40 us in place of 95 (Linux 6.18, a busy AMD
+//! EPYC). Without the feature the crate is `no_std` and all Rust. Both give the same bytes.
 //! Source: RFC 7748 section 5.
 
 use core::fmt;
