@@ -192,9 +192,9 @@ impl Drop for LoadPermit {
 
 /// Returns the shard that a connection of `own` should go to, with its count; nothing when it should stay.
 ///
-/// It moves only to a shard that is a run behind ([`RUN`]), takes connections and has room: of the emptiest to
-/// one that has begun its run, and of equals to the nearest behind `own`, so that shards which choose at once
-/// do not all choose the first.
+/// It moves only to a shard that is a run behind ([`RUN`]), takes connections and has room: of the emptiest
+/// to one that has begun its run, and of equals to the nearest behind `own`, so that shards which choose at
+/// once do not all choose the first.
 fn least_loaded(
     own: u16,
     seen: impl Iterator<Item = Seen> + Clone,
@@ -217,9 +217,10 @@ fn least_loaded(
 /// Connections that a shard gets one after the other before the next shard's turn: counts are compared in
 /// whole runs.
 ///
-/// Shards differ by a run at most while connections come. Peers that talk to each other often come one after
-/// the other, and share a shard more often than not if connections go out in twos: compared one by one, a burst
-/// from one listener alternates, which parted 91 to 97 % of a generator's pairs and cost 14 % of processor time.
+/// Shards differ by a run at most while connections come. Peers that talk to each other often come one
+/// after the other, and are not parted more often than by chance if connections go out in twos: compared one
+/// by one, a burst from one listener alternates, which parted nearly all of a generator's pairs and cost 14 %
+/// of processor time.
 /// Source: docs/internals/uring.md J.
 pub(crate) const RUN: u32 = 2;
 
