@@ -2,14 +2,16 @@
 //!
 //! Here: the first one ends the run early, the second the process. Not here: what a run does about it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use crate::{complain, screen};
 
-/// Sets `interrupt` at the first interrupt or request to end; the second ends the process at once.
+/// Sets `interrupt` at the first interrupt or request to end; the second ends the process at once. Both are
+/// heard from when this returns: one that came before would end the process as it is, with the terminal taken.
 pub(crate) fn watch(interrupt: &Arc<AtomicBool>) {
     let interrupt = Arc::clone(interrupt);
+    let (sender, is_heard) = mpsc::sync_channel(1);
     let watch = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -23,6 +25,9 @@ pub(crate) fn watch(interrupt: &Arc<AtomicBool>) {
             ) else {
                 return;
             };
+            if sender.send(()).is_err() {
+                return;
+            }
             for _ in 0..2 {
                 tokio::select! {
                     _ = int.recv() => {}
@@ -33,7 +38,7 @@ pub(crate) fn watch(interrupt: &Arc<AtomicBool>) {
         });
     };
     let thread = std::thread::Builder::new().name("signals".into());
-    if thread.spawn(watch).is_err() {
+    if thread.spawn(watch).is_err() || is_heard.recv().is_err() {
         complain("no thread for signals: an interrupt will end the run without a result");
     }
 }
