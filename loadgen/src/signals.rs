@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use crate::{complain, screen};
 
 /// Sets `interrupt` at the first interrupt or request to end; the second ends the process at once. Both are
-/// heard from when this returns: one that came before would end the process as it is, with the terminal taken.
+/// heard from when this returns: one that came before would leave the terminal taken.
 pub(crate) fn watch(interrupt: &Arc<AtomicBool>) {
     let interrupt = Arc::clone(interrupt);
     let (sender, is_heard) = mpsc::sync_channel(1);
