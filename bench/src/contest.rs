@@ -48,21 +48,66 @@ pub struct Figure {
 /// A kind of load.
 struct Case {
     name: &'static str,
-    /// Arguments for our relay; empty where it has nothing of the kind.
-    ours: &'static [&'static str],
-    theirs: Theirs,
+    load: Load,
     shards: usize,
     figures: &'static [Figure],
 }
 
-/// What a plain proxy is asked to do.
-enum Theirs {
-    /// It has nothing of the kind.
-    Nothing,
-    /// Bytes through it; the generator is what it forwards to.
-    Through(&'static [&'static str]),
-    /// Connections that say nothing or go at once; a null server is what it forwards to.
-    Before(&'static [&'static str]),
+/// What contenders are asked to do. Where they are compared, both sides of the comparison come from the same
+/// entry.
+enum Load {
+    /// Messages over so many streams: of a pair of sessions each through our relay, of a connection each
+    /// through a proxy, which forwards to the generator.
+    Messages {
+        streams: u32,
+        flags: &'static [&'static str],
+    },
+    /// So many sessions, or connections through a proxy to a null server, that say nothing.
+    Idle(u32),
+    /// What only our relay has.
+    Ours(&'static [&'static str]),
+    /// Connections that go at once, through a proxy to a null server.
+    Theirs(&'static [&'static str]),
+}
+
+/// What a contender is measured with.
+#[derive(Debug, PartialEq, Eq)]
+struct Run {
+    /// Arguments of the generator.
+    arguments: Vec<String>,
+    /// A null server is what the contender forwards to; else it is the generator.
+    has_null_server: bool,
+}
+
+impl Load {
+    /// Returns what `contender` is measured with; nothing where it has nothing of the kind.
+    fn run_of(&self, contender: Contender) -> Option<Run> {
+        let is_ours = contender == Contender::Ringway;
+        let run = |words: &[&str], count: Option<(&str, u32)>, flags: &[&str]| {
+            let words = words.iter().map(|word| (*word).to_owned());
+            let count = count.map(|(flag, count)| [flag.to_owned(), count.to_string()]);
+            let flags = flags.iter().map(|flag| (*flag).to_owned());
+            Some(Run {
+                arguments: words
+                    .chain(count.into_iter().flatten())
+                    .chain(flags)
+                    .collect(),
+                has_null_server: !is_ours && !matches!(self, Self::Messages { .. }),
+            })
+        };
+        match *self {
+            Self::Messages { streams, flags } if is_ours => {
+                run(&["steady"], Some(("--sessions", 2 * streams)), flags)
+            }
+            Self::Messages { streams, flags } => {
+                run(&["plain"], Some(("--connections", streams)), flags)
+            }
+            Self::Idle(sessions) => run(&["idle"], Some(("--sessions", sessions)), &[]),
+            Self::Ours(words) if is_ours => run(words, None, &[]),
+            Self::Theirs(words) if !is_ours => run(words, None, &[]),
+            Self::Ours(_) | Self::Theirs(_) => None,
+        }
+    }
 }
 
 const fn figure(
@@ -91,13 +136,22 @@ const P50: &str = "/latencies/service/p50_ns";
 const P99: &str = "/latencies/service/p99_ns";
 const P999: &str = "/latencies/service/p999_ns";
 
-const PING_PONG: [&str; 4] = ["--mode", "ping-pong", "--message-size", "64"];
+const BULK: Load = Load::Messages {
+    streams: 16,
+    flags: &["--message-size", "16384"],
+};
+
+const fn ping_pong(streams: u32) -> Load {
+    Load::Messages {
+        streams,
+        flags: &["--mode", "ping-pong", "--message-size", "64", "--spin"],
+    }
+}
 
 const CASES: &[Case] = &[
     Case {
         name: "bulk",
-        ours: &["steady", "--sessions", "32", "--message-size", "16384"],
-        theirs: Theirs::Through(&["plain", "--connections", "16", "--message-size", "16384"]),
+        load: BULK,
         shards: 1,
         figures: &[
             figure("bulk: relay CPU", CPU_BYTE, 1.0, "s/GB"),
@@ -106,8 +160,10 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "messages of 64 B",
-        ours: &["steady", "--sessions", "32", "--message-size", "64"],
-        theirs: Theirs::Through(&["plain", "--connections", "16", "--message-size", "64"]),
+        load: Load::Messages {
+            streams: 16,
+            flags: &["--message-size", "64"],
+        },
         shards: 1,
         figures: &[
             figure("64 B messages: relay CPU", CPU_MESSAGE, 1e3, "ns/message"),
@@ -116,26 +172,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "ping-pong, 1 stream",
-        ours: &[
-            "steady",
-            "--sessions",
-            "2",
-            PING_PONG[0],
-            PING_PONG[1],
-            PING_PONG[2],
-            PING_PONG[3],
-            "--spin",
-        ],
-        theirs: Theirs::Through(&[
-            "plain",
-            "--connections",
-            "1",
-            PING_PONG[0],
-            PING_PONG[1],
-            PING_PONG[2],
-            PING_PONG[3],
-            "--spin",
-        ]),
+        load: ping_pong(1),
         shards: 1,
         figures: &[
             figure("ping-pong 1: round trip p50", P50, 1e-3, "us"),
@@ -146,26 +183,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "ping-pong, 64 streams",
-        ours: &[
-            "steady",
-            "--sessions",
-            "128",
-            PING_PONG[0],
-            PING_PONG[1],
-            PING_PONG[2],
-            PING_PONG[3],
-            "--spin",
-        ],
-        theirs: Theirs::Through(&[
-            "plain",
-            "--connections",
-            "64",
-            PING_PONG[0],
-            PING_PONG[1],
-            PING_PONG[2],
-            PING_PONG[3],
-            "--spin",
-        ]),
+        load: ping_pong(64),
         shards: 1,
         figures: &[
             figure("ping-pong 64: round trip p50", P50, 1e-3, "us"),
@@ -182,8 +200,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "handshakes",
-        ours: &["handshakes"],
-        theirs: Theirs::Nothing,
+        load: Load::Ours(&["handshakes"]),
         shards: 1,
         figures: &[
             figure("handshakes: a second", ROUNDS, 1.0, "/s"),
@@ -192,8 +209,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "opens",
-        ours: &["opens"],
-        theirs: Theirs::Nothing,
+        load: Load::Ours(&["opens"]),
         shards: 1,
         figures: &[
             figure("stream opens: a second", ROUNDS, 1.0, "/s"),
@@ -202,8 +218,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "connections",
-        ours: &[],
-        theirs: Theirs::Before(&["connects", "--concurrency", "16"]),
+        load: Load::Theirs(&["connects", "--concurrency", "16"]),
         shards: 1,
         figures: &[
             figure("proxied connections: a second", ROUNDS, 1.0, "/s"),
@@ -212,8 +227,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "idle",
-        ours: &["idle", "--sessions", "4000"],
-        theirs: Theirs::Before(&["idle", "--sessions", "4000"]),
+        load: Load::Idle(4_000),
         shards: 1,
         figures: &[
             figure("4,000 idle: relay CPU", CORES, 100.0, "% of a core"),
@@ -227,8 +241,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "bulk, two shards",
-        ours: &["steady", "--sessions", "32", "--message-size", "16384"],
-        theirs: Theirs::Through(&["plain", "--connections", "16", "--message-size", "16384"]),
+        load: BULK,
         shards: 2,
         figures: &[
             figure("bulk, two cores: relay CPU", CPU_BYTE, 1.0, "s/GB"),
@@ -260,12 +273,14 @@ impl Contest {
         for round in 0..self.rounds {
             for case in &cases {
                 for contender in self.in_turn(round) {
-                    if case.takes(contender) {
-                        let of = self.rounds;
-                        let (case, who) = (case.name, contender.name());
-                        tell(&format!("round {} of {of}: {case}, {who}", round + 1));
-                    }
-                    self.measure(programs, case, contender, &mut results)?;
+                    let Some(run) = case.run_of(contender) else {
+                        continue;
+                    };
+                    let of = self.rounds;
+                    let (name, who) = (case.name, contender.name());
+                    tell(&format!("round {} of {of}: {name}, {who}", round + 1));
+                    let document = self.measure(programs, case, contender, run)?;
+                    note(&mut results, case, contender, &document)?;
                 }
             }
         }
@@ -286,41 +301,38 @@ impl Contest {
         here.into_iter()
     }
 
+    /// Starts a contender, runs the generator, returns what it found.
     fn measure(
         &self,
         programs: &Programs,
         case: &Case,
         contender: Contender,
-        results: &mut Results,
-    ) -> Result<(), String> {
-        if !case.takes(contender) {
-            return Ok(());
-        }
+        run: Run,
+    ) -> Result<Value, String> {
         let cores = self.relay_cores(case);
-        let [connect, listen] = PORTS.map(|port| format!("127.0.0.1:{port}"));
-        let document = if contender == Contender::Ringway {
+        let Run {
+            mut arguments,
+            has_null_server,
+        } = run;
+        if contender == Contender::Ringway {
             let relay = programs.relay(cores)?;
-            let mut arguments = self.common(case, relay.program.pid());
+            arguments.extend(self.common(case, relay.program.pid()));
             arguments.extend(["--relay".into(), relay.name]);
-            programs.load(&with(case.ours, arguments))?
+            return programs.load(&arguments);
+        }
+        let core = self.cores.last().copied().unwrap_or(0);
+        let _behind = has_null_server
+            .then(|| programs.null_server(PORTS[1], core))
+            .transpose()?;
+        let proxy = programs.proxy(contender, &self.installed, cores, PORTS)?;
+        arguments.extend(self.common(case, proxy.pid()));
+        let [connect, listen] = PORTS.map(|port| format!("127.0.0.1:{port}"));
+        if has_null_server {
+            arguments.extend(["--tcp".into(), connect]);
         } else {
-            let (load, behind) = match case.theirs {
-                Theirs::Nothing => return Ok(()),
-                Theirs::Through(load) => (load, None),
-                Theirs::Before(load) => {
-                    let core = self.cores.last().copied().unwrap_or(0);
-                    (load, Some(programs.null_server(PORTS[1], core)?))
-                }
-            };
-            let proxy = programs.proxy(contender, &self.installed, cores, PORTS)?;
-            let mut arguments = self.common(case, proxy.pid());
-            match behind {
-                None => arguments.extend(["--proxy".into(), connect, "--listen".into(), listen]),
-                Some(_) => arguments.extend(["--tcp".into(), connect]),
-            }
-            programs.load(&with(load, arguments))?
-        };
-        note(results, case, contender, &document)
+            arguments.extend(["--proxy".into(), connect, "--listen".into(), listen]);
+        }
+        programs.load(&arguments)
     }
 
     fn relay_cores(&self, case: &Case) -> &[u32] {
@@ -352,17 +364,11 @@ impl Contest {
 const PORTS: [u16; 2] = [7_300, 7_301];
 
 impl Case {
-    fn takes(&self, contender: Contender) -> bool {
-        match contender {
-            Contender::Ringway => !self.ours.is_empty(),
-            _ => contender.takes_cores(self.shards) && !matches!(self.theirs, Theirs::Nothing),
-        }
+    /// Returns what `contender` is measured with; nothing where it does not take part.
+    fn run_of(&self, contender: Contender) -> Option<Run> {
+        let run = self.load.run_of(contender);
+        run.filter(|_| contender.takes_cores(self.shards))
     }
-}
-
-fn with(first: &[&str], rest: Vec<String>) -> Vec<String> {
-    let first = first.iter().map(|argument| (*argument).to_owned());
-    first.chain(rest).collect()
 }
 
 fn note(
@@ -393,11 +399,13 @@ mod tests {
 
     #[test]
     fn contenders_get_the_same_load() {
-        for case in CASES.iter().filter(|case| !case.ours.is_empty()) {
-            if let Theirs::Through(theirs) = case.theirs {
+        for case in CASES {
+            let runs = [Contender::Ringway, Contender::Haproxy].map(|it| case.run_of(it));
+            if let ([Some(ours), Some(theirs)], Load::Messages { .. }) = (&runs, &case.load) {
                 // Everything behind the number of sessions or connections.
-                assert_eq!(case.ours[3..], theirs[3..], "{}", case.name);
-                let sessions: u32 = case.ours[2].parse().unwrap();
+                let (ours, theirs) = (&ours.arguments, &theirs.arguments);
+                assert_eq!(ours[3..], theirs[3..], "{}", case.name);
+                let sessions: u32 = ours[2].parse().unwrap();
                 let connections: u32 = theirs[2].parse().unwrap();
                 assert_eq!(sessions, connections * 2);
             }
@@ -445,9 +453,34 @@ mod tests {
     #[test]
     fn nginx_has_one_core_and_handshakes_are_ours() {
         let of = |name: &str| CASES.iter().find(|case| case.name == name).unwrap();
-        assert!(!of("bulk, two shards").takes(Contender::Nginx));
-        assert!(of("bulk").takes(Contender::Nginx));
-        assert!(!of("handshakes").takes(Contender::Haproxy));
-        assert!(!of("connections").takes(Contender::Ringway));
+        let takes = |name: &str, contender| of(name).run_of(contender).is_some();
+        assert!(!takes("bulk, two shards", Contender::Nginx));
+        assert!(takes("bulk", Contender::Nginx));
+        assert!(!takes("handshakes", Contender::Haproxy));
+        assert!(!takes("connections", Contender::Ringway));
+    }
+
+    #[test]
+    fn a_run_is_what_the_generator_is_called_with() {
+        let words = |name: &str, contender| {
+            let case = CASES.iter().find(|case| case.name == name).unwrap();
+            let run = case.run_of(contender).unwrap();
+            (run.arguments.join(" "), run.has_null_server)
+        };
+        assert_eq!(
+            words("bulk", Contender::Ringway),
+            ("steady --sessions 32 --message-size 16384".into(), false)
+        );
+        assert_eq!(
+            words("ping-pong, 1 stream", Contender::Pipe),
+            (
+                "plain --connections 1 --mode ping-pong --message-size 64 --spin".into(),
+                false
+            )
+        );
+        assert_eq!(
+            words("idle", Contender::Nginx),
+            ("idle --sessions 4000".into(), true)
+        );
     }
 }

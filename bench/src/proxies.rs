@@ -88,13 +88,16 @@ impl Installed {
     /// Looks for them.
     #[must_use]
     pub fn look() -> Self {
-        let haproxy = first_line("haproxy", "-v");
-        let haproxy = haproxy.map(|line| line.split(" - ").next().unwrap_or_default().to_owned());
-        let nginx = first_line("nginx", "-v").and_then(|line| {
-            let version = line.rsplit(": ").next()?.to_owned();
+        let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        let haproxy = said("haproxy", "-v").map(|text| {
+            let line = first(&text);
+            line.split(" - ").next().unwrap_or_default().to_owned()
+        });
+        // The version first, then all settings.
+        let nginx = said("nginx", "-V").and_then(|text| {
+            let version = first(&text).rsplit(": ").next()?.to_owned();
             let module = Path::new(STREAM_MODULE);
-            let is_built_in = first_line("nginx", "-V").is_some_and(|all| has_stream(&all));
-            match (is_built_in, module.exists()) {
+            match (has_stream(&text), module.exists()) {
                 (true, _) => Some((version, None)),
                 (false, true) => Some((version, Some(module.to_owned()))),
                 (false, false) => None,
@@ -214,19 +217,15 @@ fn nginx_config(module: Option<&Path>, scratch: &Path, ports: [u16; 2]) -> Strin
     )
 }
 
-/// Returns the first line that a program prints, on either stream.
-fn first_line(program: &str, argument: &str) -> Option<String> {
+/// Returns what a program prints when it is called with `argument`, on either stream.
+fn said(program: &str, argument: &str) -> Option<String> {
     let output = Command::new(program)
         .arg(argument)
         .env("PATH", path_with_sbin())
         .output()
         .ok()?;
     let both = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&both).into_owned();
-    match argument {
-        "-V" => Some(text),
-        _ => text.lines().next().map(str::to_owned),
-    }
+    Some(String::from_utf8_lossy(&both).into_owned())
 }
 
 /// Returns whether the stream module is part of an nginx with this list of settings.

@@ -16,7 +16,6 @@
 
 #![forbid(unsafe_code)]
 
-mod aead;
 mod backoff;
 mod client;
 mod config;
@@ -29,7 +28,6 @@ mod status;
 mod stream;
 mod supervisor;
 
-pub use aead::NativeAead;
 pub use client::Client;
 pub use config::{Config, RelayAddress, RelayAddressError};
 pub use error::{
@@ -39,6 +37,7 @@ pub use error::{
 pub use listener::Listener;
 pub use ringway_proto::key::{Address, PublicKey, SecretKey};
 pub use ringway_proto::reason::Reason;
+pub use ringway_proto::record::NativeAead;
 pub use status::{SessionState, SessionStatus};
 pub use stream::Stream;
 

@@ -18,11 +18,10 @@ use std::task::{Context, Poll, ready};
 use ringway_proto::key::Address;
 use ringway_proto::kk::RecordKeys;
 use ringway_proto::limits::{RECORD_PAYLOAD_MAX, RECORD_PREFIX};
-use ringway_proto::record::{RecordError, RecordOpener, RecordSealer, record_len};
+use ringway_proto::record::{NativeAead, RecordError, RecordOpener, RecordSealer, record_len};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
-use crate::aead::NativeAead;
 use crate::config::RelayAddress;
 use crate::error::StreamError;
 use crate::ports::PortPermit;

@@ -155,15 +155,15 @@ impl Crew {
 
     /// Returns why the one that ended by itself did so; waits for one if need be.
     pub(crate) fn error(&mut self) -> CrewError {
-        let last = self.hands.len().saturating_sub(1);
         let ended = self.hands.iter().position(JoinHandle::is_finished);
-        if self.hands.is_empty() {
-            return CrewError::Early;
-        }
-        match self.hands.swap_remove(ended.unwrap_or(last)).join() {
-            Ok(Err(error)) => error,
-            Ok(Ok(_)) => CrewError::Early,
-            Err(_) => CrewError::Panic,
+        let ended = match ended {
+            Some(place) => Some(self.hands.swap_remove(place)),
+            None => self.hands.pop(),
+        };
+        match ended.map(JoinHandle::join) {
+            Some(Ok(Err(error))) => error,
+            Some(Ok(Ok(_))) | None => CrewError::Early,
+            Some(Err(_)) => CrewError::Panic,
         }
     }
 

@@ -1,57 +1,13 @@
 //! End-to-end records of `--payload sealed`.
 //!
-//! Here: the vectorised cipher behind proto's record types. Not here: the stream handshake.
+//! Here: both directions of a stream, over bytes that arrive in any pieces. Not here: the stream handshake.
 //!
 //! The generator plays both peers, so a sealed run costs it two ciphers a byte; the relay's cost is the
 //! same as with opaque payload, since it looks at neither.
 
-use std::fmt;
-
-use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ringway_proto::kk::RecordKeys;
-use ringway_proto::limits::{RECORD_PREFIX, RECORD_TAG};
-use ringway_proto::record::{RecordAead, RecordError, RecordOpener, RecordSealer, record_len};
-
-/// One direction's key in AWS-LC.
-pub(crate) struct NativeAead {
-    key: LessSafeKey,
-}
-
-impl NativeAead {
-    fn new(key: &[u8; 32]) -> Self {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key is 32 bytes long");
-        Self {
-            key: LessSafeKey::new(key),
-        }
-    }
-}
-
-impl RecordAead for NativeAead {
-    fn seal_in_place(&self, nonce: u64, buf: &mut [u8], tag: &mut [u8; RECORD_TAG]) {
-        let sealed = self
-            .key
-            .seal_in_place_separate_tag(noise_nonce(nonce), Aad::empty(), buf)
-            .expect("a record is shorter than the cipher's limit");
-        tag.copy_from_slice(sealed.as_ref());
-    }
-
-    fn open_in_place(&self, nonce: u64, buf: &mut [u8]) -> Result<usize, RecordError> {
-        let have = buf.len();
-        if have < RECORD_TAG {
-            return Err(RecordError::PeerTooShort { have });
-        }
-        self.key
-            .open_in_place(noise_nonce(nonce), Aad::empty(), buf)
-            .map(|plain| plain.len())
-            .map_err(|_| RecordError::PeerNotAuthentic)
-    }
-}
-
-impl fmt::Debug for NativeAead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NativeAead(..)")
-    }
-}
+use ringway_proto::limits::RECORD_PREFIX;
+use ringway_proto::record::{NativeAead, RecordError, RecordOpener, RecordSealer, record_len};
 
 /// Both directions of one stream.
 #[derive(Debug)]
@@ -100,17 +56,6 @@ impl Records {
         }
         Ok(())
     }
-}
-
-/// Returns the nonce as Noise spells it: 4 zero bytes, then the number little-endian.
-#[expect(
-    clippy::little_endian_bytes,
-    reason = "the Noise specification, section 12.3"
-)]
-fn noise_nonce(nonce: u64) -> Nonce {
-    let mut bytes = [0; NONCE_LEN];
-    bytes[NONCE_LEN - 8..].copy_from_slice(&nonce.to_le_bytes());
-    Nonce::assume_unique_for_key(bytes)
 }
 
 #[cfg(test)]

@@ -19,6 +19,12 @@ use crate::limits::{RECORD_PAYLOAD_MAX, RECORD_PREFIX, RECORD_TAG};
 use crate::reason::Reason;
 use crate::sealed::noise_nonce;
 
+#[cfg(feature = "aws-lc")]
+pub use self::native::NativeAead;
+
+#[cfg(feature = "aws-lc")]
+mod native;
+
 /// ChaCha20-Poly1305 with an empty associated text and the nonce as Noise spells it: 4 zero bytes,
 /// then the number little-endian.
 pub trait RecordAead {

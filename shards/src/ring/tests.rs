@@ -24,6 +24,17 @@ struct Host {
     completions: Vec<Completion>,
 }
 
+/// Returns a listener on a free port of the loopback.
+fn listener() -> Listener {
+    Listener::bind(&ListenOptions {
+        address: "127.0.0.1:0".parse().unwrap(),
+        backlog: 4_096,
+        congestion: None,
+        closes_with_fin: false,
+    })
+    .unwrap()
+}
+
 impl Host {
     fn new(config: &RingConfig) -> Self {
         Self {
@@ -34,13 +45,7 @@ impl Host {
 
     fn listening(config: &RingConfig) -> (Self, SocketAddr) {
         let mut host = Self::new(config);
-        let listener = Listener::bind(&ListenOptions {
-            address: "127.0.0.1:0".parse().unwrap(),
-            backlog: 4_096,
-            congestion: None,
-            closes_with_fin: false,
-        })
-        .unwrap();
+        let listener = listener();
         let address = listener.address();
         host.ring.listen(listener);
         (host, address)

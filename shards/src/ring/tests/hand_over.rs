@@ -10,13 +10,7 @@ use super::*;
 /// A ring that accepts with choice, and one that gets what it hands over.
 fn pair(target: &RingConfig) -> (Host, Host, SocketAddr) {
     let mut source = Host::new(&small());
-    let listener = Listener::bind(&ListenOptions {
-        address: "127.0.0.1:0".parse().unwrap(),
-        backlog: 4_096,
-        congestion: None,
-        closes_with_fin: false,
-    })
-    .unwrap();
+    let listener = listener();
     let address = listener.address();
     source.ring.listen_with_choice(listener);
     (source, Host::new(target), address)

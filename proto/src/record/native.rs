@@ -1,23 +1,24 @@
 //! `ChaCha20-Poly1305` of stream records through AWS-LC.
 //!
-//! Here: one direction's key behind proto's trait. Not here: the record format, the order of nonces.
+//! Here: one direction's key. Not here: the record format, the order of nonces.
 //!
 //! AWS-LC is vectorised; the figures of both implementations on a given machine come from
 //! `cargo run --release -p ringway-client --example record_throughput`.
 
-use std::fmt;
+use core::fmt;
 
-use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ringway_proto::limits::RECORD_TAG;
-use ringway_proto::record::{RecordAead, RecordError};
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+
+use super::{RecordAead, RecordError};
+use crate::limits::RECORD_TAG;
+use crate::sealed::noise_nonce;
 
 /// Record encryption by AWS-LC, for one direction of one stream.
 ///
-/// `ring` does not wipe the key when it is dropped.
+/// AWS-LC overwrites the key when it is dropped (`OPENSSL_free`).
 ///
 /// ```
-/// use ringway_client::NativeAead;
-/// use ringway_proto::record::{RecordOpener, RecordSealer};
+/// use ringway_proto::record::{NativeAead, RecordOpener, RecordSealer};
 ///
 /// let mut sealer = RecordSealer::new(NativeAead::new(&[7; 32]));
 /// let mut opener = RecordOpener::new(NativeAead::new(&[7; 32]));
@@ -53,7 +54,7 @@ impl RecordAead for NativeAead {
     fn seal_in_place(&self, nonce: u64, buf: &mut [u8], tag: &mut [u8; RECORD_TAG]) {
         let sealed = self
             .key
-            .seal_in_place_separate_tag(noise_nonce(nonce), Aad::empty(), buf)
+            .seal_in_place_separate_tag(native_nonce(nonce), Aad::empty(), buf)
             .expect("a record is shorter than the cipher's limit");
         tag.copy_from_slice(sealed.as_ref());
     }
@@ -64,7 +65,7 @@ impl RecordAead for NativeAead {
             return Err(RecordError::PeerTooShort { have });
         }
         self.key
-            .open_in_place(noise_nonce(nonce), Aad::empty(), buf)
+            .open_in_place(native_nonce(nonce), Aad::empty(), buf)
             .map(|plain| plain.len())
             .map_err(|_| RecordError::PeerNotAuthentic)
     }
@@ -76,18 +77,17 @@ impl fmt::Debug for NativeAead {
     }
 }
 
-/// Returns the nonce as Noise spells it: 4 zero bytes, then the number little-endian.
-fn noise_nonce(nonce: u64) -> Nonce {
-    let mut bytes = [0; NONCE_LEN];
-    bytes[NONCE_LEN - 8..].copy_from_slice(&nonce.to_le_bytes());
-    Nonce::assume_unique_for_key(bytes)
+/// Returns the nonce as AWS-LC takes it.
+fn native_nonce(nonce: u64) -> Nonce {
+    Nonce::assume_unique_for_key(noise_nonce(nonce).into())
 }
 
 #[cfg(test)]
 mod tests {
-    use ringway_proto::record::SoftAead;
+    use alloc::vec::Vec;
 
     use super::*;
+    use crate::record::SoftAead;
 
     #[test]
     fn the_native_and_the_portable_cipher_agree_both_ways() {
