@@ -57,18 +57,27 @@ pub struct Clock {
 }
 
 /// Reads a clock for `time` without pause and notes how late each of `rate` events a second is noticed,
-/// which lie at equal distances.
-pub fn clock(rate: u64, time: Duration, mut now: impl FnMut() -> Instant) -> Clock {
+/// which lie at equal distances. Each event is then worked on for `busy_percent` of that distance, as a
+/// generator does whose load is so much of what it can.
+pub fn clock(
+    rate: u64,
+    time: Duration,
+    busy_percent: u32,
+    mut now: impl FnMut() -> Instant,
+) -> Clock {
     let gap = Duration::from_secs(1) / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
     let events = time.as_nanos() / gap.as_nanos().max(1);
     let mut lags = Vec::new();
     let mut due = now();
     while u128::try_from(lags.len()).unwrap_or(u128::MAX) < events {
         let seen = now();
-        while due <= seen && u128::try_from(lags.len()).unwrap_or(u128::MAX) < events {
-            lags.push(seen - due);
-            due += gap;
+        if due > seen {
+            continue;
         }
+        lags.push(seen - due);
+        due += gap;
+        let until = seen + gap * busy_percent / 100;
+        while busy_percent > 0 && now() < until {}
     }
     lags.sort_unstable();
     let at = |percent: usize| {
@@ -183,16 +192,24 @@ mod tests {
 
     #[test]
     fn a_stop_delays_every_event_within_it() {
-        // A clock that stands for 2 ms once and else goes on by 1 us a look.
+        // A clock that stands for 0.2 s once and else goes on by 1 us a look.
         let (start, mut looks) = (Instant::now(), 0_u32);
-        let found = clock(1_000_000, Duration::from_millis(100), || {
-            looks += 1;
-            let stop = if looks > 500 { 2_000 } else { 0 };
-            start + Duration::from_micros(u64::from(looks) + stop)
-        });
+        let mut stopped = |busy_percent| {
+            looks = 0;
+            // An event each 100 us.
+            clock(10_000, Duration::from_secs(10), busy_percent, || {
+                looks += 1;
+                let stop = if looks > 500 { 200_000 } else { 0 };
+                start + Duration::from_micros(u64::from(looks) + stop)
+            })
+        };
+        let found = stopped(0);
         assert!(found.p50 <= Duration::from_micros(1));
-        // 2,000 of 100,000 events were due within the stop: half of them more than 1 ms before its end.
-        assert_eq!(found.p99.as_micros() / 100, 10);
-        assert!(found.longest >= Duration::from_micros(2_000));
+        // 2,000 of 100,000 events were due within the stop: half of them more than 0.1 s before its end.
+        assert_eq!(found.p99.as_millis() / 10, 10);
+        assert!(found.longest >= Duration::from_millis(199));
+        // At half load 4,000 are late until all has been done, 50 us less each: 1,000 by more than 0.15 s.
+        let found = stopped(50);
+        assert_eq!(found.p99.as_millis() / 10, 15);
     }
 }

@@ -48,6 +48,9 @@ enum What {
         /// Events a second
         #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
         rate: u64,
+        /// Work on each event for so much of the time until the next: what a generator at this load is late by
+        #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=99))]
+        busy: u32,
         #[command(flatten)]
         common: Common,
     },
@@ -114,9 +117,9 @@ fn run(what: &What) -> Result<String, String> {
                 found.peer.as_nanos()
             ))
         }
-        What::Clock { rate, common } => {
+        What::Clock { rate, busy, common } => {
             let time = common.begin()?;
-            let Clock { p50, p99, longest } = floor::clock(*rate, time, Instant::now);
+            let Clock { p50, p99, longest } = floor::clock(*rate, time, *busy, Instant::now);
             Ok(format!(
                 "lag_p50_ns={} lag_p99_ns={} lag_max_ns={}",
                 p50.as_nanos(),
