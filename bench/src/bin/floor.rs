@@ -48,7 +48,7 @@ enum What {
         /// Events a second
         #[arg(long, value_name = "COUNT", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
         rate: u64,
-        /// Work on each event for so much of the time until the next: what a generator at this load is late by
+        /// Work on each event for so much of the time until the next, as a generator at this load does
         #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=99))]
         busy: u32,
         #[command(flatten)]
