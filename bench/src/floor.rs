@@ -3,6 +3,7 @@
 //! Here: connections that are made and reset, a clock that is read, handshakes without sockets. Not here:
 //! pinning, flags (`floor`, the program).
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,8 +21,7 @@ pub struct Connects {
     pub took: Duration,
 }
 
-/// Makes connections to `server` and resets them for `time`, with four blocking system calls each: socket,
-/// `SO_LINGER`, connect, close.
+/// Makes connections to `server` and resets them for `time`, as fast as one thread can.
 ///
 /// # Errors
 /// The first call that fails.
@@ -31,11 +31,7 @@ pub fn connects(server: SocketAddr, time: Duration) -> io::Result<Connects> {
     let mut count = 0;
     while begun.elapsed() < time {
         for _ in 0..CONNECTS_BETWEEN_LOOKS {
-            let domain = Domain::for_address(server);
-            let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_linger(Some(Duration::ZERO))?;
-            socket.connect(&address)?;
-            drop(socket);
+            connect(server, &address)?;
             count += 1;
         }
     }
@@ -45,7 +41,27 @@ pub fn connects(server: SocketAddr, time: Duration) -> io::Result<Connects> {
     })
 }
 
-/// What came of [`clock`]: how late events were noticed.
+/// Makes `rate` connections a second to `server` for `time` and resets them; returns how late the thread
+/// noticed that the next one was due.
+///
+/// # Errors
+/// The first call that fails.
+pub fn paced_connects(server: SocketAddr, rate: u64, time: Duration) -> io::Result<Clock> {
+    let address = SockAddr::from(server);
+    paced(rate, time, &mut Instant::now, |_, _, _| {
+        connect(server, &address)
+    })
+}
+
+/// Four blocking system calls: socket, `SO_LINGER`, connect, close.
+fn connect(server: SocketAddr, address: &SockAddr) -> io::Result<()> {
+    let domain = Domain::for_address(server);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    socket.connect(address)
+}
+
+/// What came of [`clock`] and [`paced_connects`]: how late events were noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
     /// The median.
@@ -65,6 +81,23 @@ pub fn clock(
     busy_percent: u32,
     mut now: impl FnMut() -> Instant,
 ) -> Clock {
+    let busy = |now: &mut dyn FnMut() -> Instant, seen, gap: Duration| {
+        let until = seen + gap * busy_percent / 100;
+        while busy_percent > 0 && now() < until {}
+        Ok::<(), Infallible>(())
+    };
+    let Ok(found) = paced(rate, time, &mut now, busy);
+    found
+}
+
+/// Notes how late each of `rate` events a second is noticed, and does `work` for each: it is told the
+/// clock, when the event was noticed, and the distance of events.
+fn paced<E>(
+    rate: u64,
+    time: Duration,
+    now: &mut dyn FnMut() -> Instant,
+    mut work: impl FnMut(&mut dyn FnMut() -> Instant, Instant, Duration) -> Result<(), E>,
+) -> Result<Clock, E> {
     let gap = Duration::from_secs(1) / u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
     let events = time.as_nanos() / gap.as_nanos().max(1);
     let mut lags = Vec::new();
@@ -76,19 +109,18 @@ pub fn clock(
         }
         lags.push(seen - due);
         due += gap;
-        let until = seen + gap * busy_percent / 100;
-        while busy_percent > 0 && now() < until {}
+        work(now, seen, gap)?;
     }
     lags.sort_unstable();
     let at = |percent: usize| {
         let place = (lags.len() * percent / 100).min(lags.len().saturating_sub(1));
         lags.get(place).copied().unwrap_or_default()
     };
-    Clock {
+    Ok(Clock {
         p50: at(50),
         p99: at(99),
         longest: at(100),
-    }
+    })
 }
 
 /// What came of [`handshakes`]: time for each step of one.
@@ -154,25 +186,48 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn connections_are_made_and_counted() {
+    /// Accepts while `made` connects; returns how many connections came, and one more.
+    fn accepted(made: impl FnOnce(SocketAddr)) -> u64 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let is_over = Arc::new(AtomicBool::new(false));
         let accepting = {
             let is_over = Arc::clone(&is_over);
             std::thread::spawn(move || {
+                let mut count = 0;
                 while !is_over.load(Ordering::Acquire) {
                     drop(listener.accept());
+                    count += 1;
                 }
+                listener.set_nonblocking(true).unwrap();
+                while listener.accept().is_ok() {
+                    count += 1;
+                }
+                count
             })
         };
-        let made = connects(address, Duration::from_millis(1)).unwrap();
-        assert!(made.count >= 64 && made.took >= Duration::from_millis(1));
+        made(address);
         is_over.store(true, Ordering::Release);
         // One more connection, so that it looks.
         drop(std::net::TcpStream::connect(address));
-        accepting.join().unwrap();
+        accepting.join().unwrap()
+    }
+
+    #[test]
+    fn connections_are_made_and_counted() {
+        accepted(|address| {
+            let made = connects(address, Duration::from_millis(1)).unwrap();
+            assert!(made.count >= 64 && made.took >= Duration::from_millis(1));
+        });
+    }
+
+    #[test]
+    fn paced_connections_are_as_many_as_the_rate_says() {
+        let count = accepted(|address| {
+            paced_connects(address, 1_000, Duration::from_millis(50)).unwrap();
+        });
+        // A connection that was reset before it was accepted is accepted all the same.
+        assert_eq!(count, 50 + 1);
     }
 
     #[test]
@@ -181,6 +236,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         assert!(connects(address, Duration::from_millis(1)).is_err());
+        assert!(paced_connects(address, 10, Duration::from_millis(100)).is_err());
     }
 
     #[test]

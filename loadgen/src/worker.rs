@@ -19,12 +19,14 @@ mod input;
 mod loiter;
 mod open;
 mod output;
+mod quantum;
 mod session;
 mod setup;
 mod slow;
 mod storm;
 mod tuples;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -42,6 +44,7 @@ use self::churn::Cycles;
 use self::due::Due;
 use self::handover::Handover;
 use self::loiter::Loiters;
+use self::quantum::Quantum;
 use self::session::{Part, Session, SlowState, Step, Stream};
 use self::slow::SlowPairs;
 use self::storm::Storms;
@@ -91,7 +94,8 @@ pub(crate) struct Worker {
     streams: Vec<Stream>,
     idle_streams: Vec<u32>,
     /// Sessions with something to send.
-    dirty: Vec<u32>,
+    dirty: VecDeque<u32>,
+    quantum: Quantum,
     filling: Filling,
     memory: output::Memory,
     /// Messages that a stream may have on their way.
@@ -171,7 +175,8 @@ impl Worker {
             by_slot: vec![u32::MAX; usize::try_from(sockets_max).unwrap_or(0)],
             streams: Vec::new(),
             idle_streams: Vec::new(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
+            quantum: Quantum::default(),
             senders: Vec::new(),
             messages: None,
             next_sender: 0,
@@ -210,6 +215,7 @@ impl Worker {
             while self.phase < phase {
                 self.advance_phase();
             }
+            self.quantum.start(self.next_due().is_some());
             self.advance();
             self.flush();
             self.publish();
@@ -452,16 +458,25 @@ impl Worker {
         !self.sessions.iter().any(is_open)
     }
 
+    /// Returns when the clock has something next, if there is a clock.
+    fn next_due(&self) -> Option<Now> {
+        if !self.phase.is_loaded() {
+            return None;
+        }
+        let messages_at = self.messages.as_ref().map(Schedule::due);
+        messages_at
+            .or_else(|| self.due.next_at())
+            .or_else(|| self.storms.next())
+    }
+
     fn wait(&self) -> Wait {
         if self.plan.placement.is_spinning && self.phase < Phase::Close {
             return Wait::No;
         }
-        let messages_at = self.messages.as_ref().map(Schedule::due);
-        if self.phase.is_loaded()
-            && let Some(due) = messages_at
-                .or_else(|| self.due.next_at())
-                .or_else(|| self.storms.next())
-        {
+        if self.quantum.is_short() {
+            return Wait::No;
+        }
+        if let Some(due) = self.next_due() {
             let left = due.saturating_since(self.now);
             return match left.checked_sub(SPIN_TIME) {
                 None => Wait::No,

@@ -30,6 +30,9 @@ enum What {
         /// The server, such as 'ringway-loadgen null-server'
         #[arg(long, value_name = "ADDRESS:PORT")]
         tcp: SocketAddr,
+        /// Make so many a second, and tell how late the thread notices that the next one is due
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        rate: Option<u64>,
         #[command(flatten)]
         common: Common,
     },
@@ -100,10 +103,14 @@ fn main() -> ExitCode {
 
 fn run(what: &What) -> Result<String, String> {
     match what {
-        What::Connects { tcp, common } => {
+        What::Connects { tcp, rate, common } => {
             let time = common.begin()?;
-            let Connects { count, took } = floor::connects(*tcp, time)
-                .map_err(|error| format!("cannot connect to {tcp}: {error}"))?;
+            let failed = |error| format!("cannot connect to {tcp}: {error}");
+            if let Some(rate) = rate {
+                let found = floor::paced_connects(*tcp, *rate, time).map_err(failed)?;
+                return Ok(lag(found));
+            }
+            let Connects { count, took } = floor::connects(*tcp, time).map_err(failed)?;
             let each = took.as_nanos() / u128::from(count.max(1));
             Ok(format!("connects={count} each_ns={each}"))
         }
@@ -119,13 +126,17 @@ fn run(what: &What) -> Result<String, String> {
         }
         What::Clock { rate, busy, common } => {
             let time = common.begin()?;
-            let Clock { p50, p99, longest } = floor::clock(*rate, time, *busy, Instant::now);
-            Ok(format!(
-                "lag_p50_ns={} lag_p99_ns={} lag_max_ns={}",
-                p50.as_nanos(),
-                p99.as_nanos(),
-                longest.as_nanos()
-            ))
+            Ok(lag(floor::clock(*rate, time, *busy, Instant::now)))
         }
     }
+}
+
+fn lag(found: Clock) -> String {
+    let Clock { p50, p99, longest } = found;
+    format!(
+        "lag_p50_ns={} lag_p99_ns={} lag_max_ns={}",
+        p50.as_nanos(),
+        p99.as_nanos(),
+        longest.as_nanos()
+    )
 }

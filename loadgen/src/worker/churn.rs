@@ -95,7 +95,10 @@ impl Worker {
         }
         if is_open(gate) {
             self.release_cycles();
-            while self.cycles.begun < self.cycles.quota && self.due.is_any() {
+            while self.cycles.begun < self.cycles.quota
+                && self.due.is_any()
+                && !self.quantum.is_spent()
+            {
                 let Some(index) = self.cycles.idle.pop() else {
                     break;
                 };

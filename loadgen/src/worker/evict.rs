@@ -21,7 +21,11 @@ impl Worker {
     pub(super) fn evict_more(&mut self) {
         let keys = self.sessions.len() / 2;
         let mut tries = 0;
-        while self.connecting < self.plan.concurrency && self.due.is_any() && tries < keys {
+        while self.connecting < self.plan.concurrency
+            && self.due.is_any()
+            && tries < keys
+            && !self.quantum.is_spent()
+        {
             tries += 1;
             let key = self.evict_next;
             self.evict_next = if key + 1 < keys { key + 1 } else { 0 };

@@ -12,6 +12,7 @@ use ringway_proto::frame::{Flags, HEADER_LEN, Header};
 use ringway_proto::record::record_bytes;
 use ringway_shards::ring::{ReceiveEnd, Slot};
 
+use super::quantum::Request;
 use super::session::{Part, Stage, Step, Stream};
 use super::{Sending, Worker, place};
 use crate::payload::{Filling, HEAD_LEN, Head};
@@ -159,7 +160,8 @@ impl Worker {
         let session = &mut self.sessions[index];
         if !session.is_dirty {
             session.is_dirty = true;
-            self.dirty.push(u32::try_from(index).unwrap_or(u32::MAX));
+            self.dirty
+                .push_back(u32::try_from(index).unwrap_or(u32::MAX));
         }
     }
 
@@ -189,16 +191,18 @@ impl Worker {
         self.phase.is_loaded() && stream.due > 0 && stream.waiting < self.in_flight
     }
 
-    /// Sends what the dirty sessions have.
+    /// Sends what the dirty sessions have, as far as the turn's quantum goes.
     pub(super) fn flush(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
+        for _ in 0..self.dirty.len() {
+            if self.quantum.is_spent() {
+                return;
+            }
+            let Some(index) = self.dirty.pop_front() else {
+                return;
+            };
             let index = place(index);
             self.sessions[index].is_dirty = false;
             self.flush_session(index);
-        }
-        if self.dirty.is_empty() {
-            self.dirty = dirty;
         }
     }
 
@@ -237,6 +241,7 @@ impl Worker {
             return;
         }
         self.sessions[index].is_sending = true;
+        self.quantum.spend(Request::Send);
         self.ring.send(slot, batch);
     }
 

@@ -15,6 +15,7 @@ use ringway_proto::time::Now;
 use ringway_proto::verdict::Verdict;
 use ringway_shards::ring::{ReceiveEnd, Slot};
 
+use super::quantum::Request;
 use super::session::{Crypto, Part, Session, Stage, Step, Stream};
 use super::{Worker, place};
 use crate::ledger::class_of;
@@ -41,7 +42,7 @@ impl Worker {
             return;
         }
         for index in 0..self.sessions.len() {
-            if !self.due.is_any() {
+            if !self.due.is_any() || self.quantum.is_spent() {
                 return;
             }
             if matches!(self.sessions[index].step, Step::Idle) {
@@ -68,6 +69,7 @@ impl Worker {
             (Some(far), Part::Acceptor) => far.socket,
             _ => self.target,
         };
+        self.quantum.spend(Request::Connect);
         if let Err(error) = self.ring.connect(target, tuple.options, token) {
             let errno = error.raw_os_error().unwrap_or(0);
             self.on_connect_failed(token, errno);

@@ -77,7 +77,7 @@ impl Worker {
             let Some(Reverse((at, index))) = self.storms.due.peek().copied() else {
                 return;
             };
-            if at > self.now {
+            if at > self.now || self.quantum.is_spent() {
                 return;
             }
             self.storms.due.pop();
