@@ -1,14 +1,16 @@
-//! Benchmarks of Ringway against other relays, in one run on one machine.
+//! Benchmarks of Ringway: against other relays, against the machine, against its own past.
 //!
 //! Here: what `compare` is made of: the programs it starts, the network they meet in, the contest, its
-//! figures; and `floor`: what the machine itself allows. Not here: load; that is `ringway-loadgen`, started
-//! as a program like the relays.
+//! figures; `floor`: what the machine itself allows; `counts`: instructions of the hot paths. Not here:
+//! load; that is `ringway-loadgen`, started as a program like the relays.
 //!
-//! A benchmark reports. No test depends on a figure of it.
+//! A benchmark of time reports, and no test depends on a figure of it. Instructions are counted exactly and
+//! held against a baseline.
 
 #![forbid(unsafe_code)]
 
 pub mod contest;
+pub mod counts;
 pub mod figures;
 pub mod floor;
 pub mod network;

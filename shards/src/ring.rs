@@ -81,6 +81,7 @@ use rustix::process::Resource;
 use crate::batch::Batch;
 
 pub use self::buffers::BufferNumbers;
+pub use self::buffers::LooseBlock;
 pub use self::buffers::RingLease;
 pub use self::completion::Completion;
 pub use self::completion::ReceiveEnd;

@@ -1,6 +1,7 @@
 //! Receive memory: blocks lent to the kernel, leases on what it wrote.
 //!
-//! Here: the provided-buffer ring, its blocks, [`RingLease`]. Not here: the receive operations.
+//! Here: the provided-buffer ring, its blocks, [`RingLease`], [`LooseBlock`]. Not here: the receive
+//! operations.
 //!
 //! ```text
 //!            provide                    bytes arrive                   last lease dropped
@@ -107,6 +108,44 @@ impl fmt::Debug for RingLease {
             .field("start", &self.start)
             .field("len", &self.len)
             .finish_non_exhaustive()
+    }
+}
+
+/// A block that its owner fills in place of the kernel: leases of a ring without a ring, to count what the
+/// relay does with received bytes.
+#[derive(Debug)]
+pub struct LooseBlock(Arc<Block>);
+
+impl LooseBlock {
+    /// Maps a block of `len` bytes.
+    ///
+    /// # Errors
+    /// When the kernel has no memory.
+    pub fn new(len: u32) -> io::Result<Self> {
+        let memory = Arc::new(Mapping::new(to_usize(len))?);
+        Ok(Self(Arc::new(Block {
+            memory,
+            offset: 0,
+            len,
+        })))
+    }
+
+    /// Copies `bytes` to the start of the block and returns a lease on them. `None`: a lease of before is
+    /// still out, or they do not fit.
+    #[must_use]
+    pub fn fill(&mut self, bytes: &[u8]) -> Option<RingLease> {
+        let len = u32::try_from(bytes.len()).ok()?;
+        let is_free = Arc::get_mut(&mut self.0).is_some_and(|block| len <= block.len);
+        if !is_free {
+            return None;
+        }
+        let mut lease = RingLease {
+            block: Arc::clone(&self.0),
+            start: 0,
+            len,
+        };
+        lease.bytes_mut().copy_from_slice(bytes);
+        Some(lease)
     }
 }
 
@@ -388,8 +427,8 @@ impl Block {
     fn pointer(&self, start: u32) -> NonNull<u8> {
         assert!(start <= self.len, "offset beyond the end of its block");
         let offset = to_usize(self.offset) + to_usize(start);
-        // SAFETY: a block lies within its mapping (`Buffers::new`, `Buffers::allocate`) and `start`
-        // within the block, so the result points into the mapping or one past its end.
+        // SAFETY: a block lies within its mapping (`Buffers::new`, `Buffers::allocate`, `LooseBlock::new`)
+        // and `start` within the block, so the result points into the mapping or one past its end.
         unsafe { self.memory.base.add(offset) }
     }
 }
@@ -527,3 +566,25 @@ const INCREMENTAL: u16 = 2;
 
 /// Retired blocks looked at in a turn; the rest waits for the next one. 64 cache misses are 5 us.
 const SCAN_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loose_block_is_filled_again_when_its_leases_are_gone() {
+        let mut block = LooseBlock::new(4_096).unwrap();
+        let mut lease = block.fill(b"headpayload").unwrap();
+        let head = lease.split_to(4);
+        assert_eq!(
+            (head.bytes(), lease.bytes()),
+            (&b"head"[..], &b"payload"[..])
+        );
+        drop(lease);
+        assert!(block.fill(b"more").is_none(), "one lease is still out");
+        drop(head);
+        assert_eq!(block.fill(b"more").unwrap().bytes(), b"more");
+        assert!(block.fill(&[0; 4_097]).is_none(), "does not fit");
+        assert_eq!(block.fill(&[1; 4_096]).unwrap().len(), 4_096);
+    }
+}
