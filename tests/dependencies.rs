@@ -59,11 +59,6 @@ const PARTS_OF_SHARDS: &[(&str, &[&str])] = &[
 /// Words that may stand only in files below the given paths, with the reason.
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
     (
-        "glommio::",
-        &["shards/src/service"],
-        "only the service executor knows glommio",
-    ),
-    (
         "io_uring::",
         &["shards/src/ring", "shards/src/probe.rs"],
         "only the ring driver talks to io_uring",

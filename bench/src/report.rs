@@ -150,7 +150,8 @@ fn ratio(results: &Results, figure: &Figure, contender: Contender) -> Option<Str
 }
 
 /// Three digits that matter.
-pub(crate) fn short(value: f64) -> String {
+#[must_use]
+pub fn short(value: f64) -> String {
     if value >= 100.0 {
         format!("{value:.0}")
     } else if value >= 10.0 {

@@ -390,9 +390,15 @@ impl DataThread {
         });
         count += usize::from(messages > 0);
         for _ in 0..TURN_QUANTUM {
-            let Some(result) = service.next() else { break };
+            let Some(result) = service.next(now) else {
+                break;
+            };
             core.computed(result, now);
             count += 1;
+        }
+        if let Some(result) = service.compute_stalled(now) {
+            self.numbers.jobs_stalled += 1;
+            core.computed(result, now);
         }
         self.obey(now);
         count > 0
@@ -566,7 +572,7 @@ impl DataThread {
                     tracing::trace!(is_heard, "dial answered");
                 }
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
-                Action::Compute(job) => service.submit(job),
+                Action::Compute(job) => service.submit(job, now),
                 Action::Message { target, message } => {
                     self.numbers.messages_sent += 1;
                     mailboxes.send(usize::from(target.0), message);
@@ -671,6 +677,9 @@ impl DataThread {
                 // A connection on its way here may yet stay where it was, and nobody says so.
                 deadline = deadline.min(self.now() + LANDING_RETRY);
             }
+        }
+        if let Some(stalls_at) = self.parts.service.stalls_at() {
+            deadline = deadline.min(stalls_at);
         }
         if self.parts.mailboxes.outbox_len() > 0 {
             // The target does not say when there is room.

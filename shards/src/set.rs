@@ -64,7 +64,6 @@ pub use crate::data::CommandError;
 pub use crate::data::PendingDial;
 pub use crate::data::ShardHandle;
 pub use crate::load::Placement;
-pub use crate::service::ServiceError;
 pub use crate::snapshot::DataNumbers;
 pub use crate::snapshot::ShardAudit;
 pub use crate::snapshot::ShardSnapshot;
@@ -191,12 +190,14 @@ pub enum LaunchError {
         source: RingError,
     },
     /// A service executor could not be made.
-    #[error("shard {shard} has no service executor")]
+    #[error(
+        "shard {shard} has no thread for its service executor: raise 'ulimit -u' (TasksMax= in the unit)"
+    )]
     Service {
         /// The shard.
         shard: u16,
         /// Why, and what to do about it.
-        source: ServiceError,
+        source: io::Error,
     },
     /// The settings make no sense.
     #[error("{0}")]

@@ -488,6 +488,12 @@ const METRICS: &[Metric] = &[
         read: Read::ShardCounter(|view| view.data.spins_missed),
     },
     Metric {
+        name: "ringway_jobs_stalled_total",
+        help: "Handshake jobs that the data thread computed itself, since the service executor had finished none for \
+               20 ms: the host has too few processors for what runs on it.",
+        read: Read::ShardCounter(|view| view.data.jobs_stalled),
+    },
+    Metric {
         name: "ringway_wakes_sent_total",
         help: "Wake-ups sent to other shards.",
         read: Read::ShardCounter(|view| view.data.wakes_sent),

@@ -40,7 +40,6 @@ pub fn judge(host: &Host, target: &Target) -> Vec<Finding> {
         kernel(host),
         io_uring(host),
         nofile(host, target),
-        memlock(host, target),
         somaxconn(host, target),
         ports(host, target),
         congestion(host, target),
@@ -153,33 +152,6 @@ fn nofile(host: &Host, target: &Target) -> Finding {
         measured: limit_text(host.nofile, |limit| limit.hard, "open files"),
         needed: format!("{needed}"),
         why: "the kernel allows a ring's socket table no more entries than this limit".to_owned(),
-        fix,
-    }
-}
-
-fn memlock(host: &Host, target: &Target) -> Finding {
-    // Source: glommio refuses an executor under 512 KiB even with CAP_IPC_LOCK, and tells only when
-    // it is joined (measured with glommio 0.9.0); without the capability the kernel counts all
-    // executors of the user together.
-    let count = match host.has_capability(CAP_IPC_LOCK) {
-        true => 1,
-        false => u64::from(target.shards.max(1)),
-    };
-    let needed = MEMLOCK_PER_SHARD * count;
-    let (verdict, fix) = match host.memlock.map(|limit| limit.soft) {
-        None => (Verdict::Warn, "see `ulimit -l`".to_owned()),
-        Some(Some(soft)) if soft < needed => (
-            Verdict::Fail,
-            format!("raise it (LimitMEMLOCK={needed} in the unit, deploy/limits.d elsewhere)"),
-        ),
-        Some(_) => (Verdict::Pass, String::new()),
-    };
-    Finding {
-        check: "memlock",
-        verdict,
-        measured: limit_text(host.memlock, |limit| limit.soft, "bytes of locked memory"),
-        needed: format!("{needed}"),
-        why: "each shard's service executor registers 512 KiB with the kernel".to_owned(),
         fix,
     }
 }
@@ -333,15 +305,11 @@ const FILES_PER_SHARD: u64 = 16;
 /// Slots of each ring's socket table that stay free.
 const SPARE_SLOTS: u64 = 1;
 
-/// Memory that one glommio executor registers, bytes.
-const MEMLOCK_PER_SHARD: u64 = 512 * 1_024;
-
 /// Ports for outgoing connections under which a host is short: a quarter of the usual range.
 const PORTS_MIN: u32 = 8_192;
 
 // Source: capabilities(7), numbers in linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
-const CAP_IPC_LOCK: u32 = 14;
 const CAP_SYS_ADMIN: u32 = 21;
 
 #[cfg(test)]

@@ -25,8 +25,6 @@ pub struct Host {
     pub kernel: Option<(u32, u32)>,
     /// Open files.
     pub nofile: Option<Limit>,
-    /// Locked memory, bytes.
-    pub memlock: Option<Limit>,
     /// `kernel.io_uring_disabled`: 0 everybody may, 1 only privileged and the group, 2 nobody.
     pub io_uring_disabled: Option<i64>,
     /// `kernel.io_uring_group`; -1 is none.
@@ -75,7 +73,6 @@ impl Host {
         Self {
             kernel: text("sys/kernel/osrelease").and_then(|text| parse::release(&text)),
             nofile: limit("Max open files"),
-            memlock: limit("Max locked memory"),
             io_uring_disabled: number("sys/kernel/io_uring_disabled"),
             io_uring_group: number("sys/kernel/io_uring_group"),
             somaxconn: number("sys/net/core/somaxconn"),

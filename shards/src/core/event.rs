@@ -278,6 +278,29 @@ pub(super) enum Step {
     },
 }
 
+#[cfg(test)]
+impl Job {
+    /// A job that fails, whose session is nobody's.
+    pub(crate) fn unreadable() -> Self {
+        let offer = Offer {
+            capabilities: 0,
+            streams_max: 1,
+            stream_window: 65_536,
+            keepalive_s: 30,
+        };
+        Self {
+            session: SessionKey {
+                slot: Slot(0),
+                generation: 0,
+            },
+            step: Step::Message1 {
+                offer,
+                message: Vec::new(),
+            },
+        }
+    }
+}
+
 /// What a [`Job`] came to.
 #[derive(Debug)]
 pub struct JobResult {

@@ -12,7 +12,6 @@ fn good() -> Host {
     Host {
         kernel: Some((6, 12)),
         nofile: limit(100_000),
-        memlock: limit(8 << 20),
         io_uring_disabled: Some(0),
         io_uring_group: Some(-1),
         somaxconn: Some(4_096),
@@ -130,38 +129,6 @@ fn open_files_are_judged_by_the_hard_limit() {
         "nofile",
         &Host {
             nofile: None,
-            ..good()
-        },
-        Verdict::Warn,
-    );
-}
-
-#[test]
-fn locked_memory_counts_all_shards_without_the_capability() {
-    let host = |soft, capabilities| Host {
-        memlock: Some(Limit {
-            soft: Some(soft),
-            hard: None,
-        }),
-        capabilities,
-        ..good()
-    };
-    assert_verdict("memlock", &host(8 * 512 * 1_024, 0), Verdict::Pass);
-    assert_verdict("memlock", &host(8 * 512 * 1_024 - 1, 0), Verdict::Fail);
-    assert_verdict(
-        "memlock",
-        &host(512 * 1_024, 1 << CAP_IPC_LOCK),
-        Verdict::Pass,
-    );
-    assert_verdict(
-        "memlock",
-        &host(256 * 1_024, 1 << CAP_IPC_LOCK),
-        Verdict::Fail,
-    );
-    assert_verdict(
-        "memlock",
-        &Host {
-            memlock: None,
             ..good()
         },
         Verdict::Warn,
