@@ -4,8 +4,8 @@
 //! open and a round trip cost beside them. Not here: flags, the table (`growth`, the program).
 //!
 //! All steps of a round run against one relay, so that nothing but the number differs between them. What the
-//! relay does for those that stand, one keep-alive in 30 s each, is measured by itself and taken off: a message
-//! costs the same whether anybody pays for keep-alives or not.
+//! relay does for those that stand, one keep-alive in 30 s each, is measured by itself and taken off: a
+//! message costs the same whether anybody pays for keep-alives or not.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

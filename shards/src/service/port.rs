@@ -139,8 +139,8 @@ pub(super) fn random() -> [u8; 32] {
     random
 }
 
-/// Time without a result after which the data thread computes a job. Fifty a second see to it that a few peers
-/// at a time get in.
+/// Time without a result after which the data thread computes a job. Fifty a second see to it that a few
+/// peers at a time get in.
 const STALL_TIME: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
