@@ -15,6 +15,7 @@ pub mod counts;
 pub mod figures;
 pub mod floor;
 pub mod growth;
+pub mod lane;
 pub mod network;
 pub mod pipe;
 pub mod plots;

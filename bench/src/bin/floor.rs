@@ -6,12 +6,13 @@
 //! with it on the same core, says how much of the figure is the generator's own.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use ringway_bench::floor::{self, Clock, Connects};
+use ringway_bench::lane;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Measure what the machine itself allows.
@@ -41,6 +42,22 @@ enum What {
         /// How many
         #[arg(long, value_name = "COUNT", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         count: u32,
+        /// Core to run on
+        #[arg(long, value_name = "CORE")]
+        cpu: Option<usize>,
+    },
+    /// Carry records of a fixed length from one port to another by splice(2), their headers by user space,
+    /// until it is killed: the floor of a relay that does not copy payload
+    Lane {
+        /// Where to listen
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7300")]
+        listen: SocketAddr,
+        /// Where the connections go
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7301")]
+        target: SocketAddr,
+        /// Bytes of a record, its header of 12 included
+        #[arg(long, value_name = "BYTES", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(13..))]
+        record: u32,
         /// Core to run on
         #[arg(long, value_name = "CORE")]
         cpu: Option<usize>,
@@ -123,6 +140,19 @@ fn run(what: &What) -> Result<String, String> {
                 found.message_3.as_nanos(),
                 found.peer.as_nanos()
             ))
+        }
+        What::Lane {
+            listen,
+            target,
+            record,
+            cpu,
+        } => {
+            pin(*cpu)?;
+            let listener = TcpListener::bind(listen)
+                .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+            let record = usize::try_from(*record).unwrap_or(usize::MAX);
+            lane::run(&listener, *target, record).map_err(|error| error.to_string())?;
+            Ok(String::new())
         }
         What::Clock { rate, busy, common } => {
             let time = common.begin()?;
