@@ -113,7 +113,7 @@ impl Growth {
         results: &mut Results,
         tell: &mut dyn FnMut(&str),
     ) -> Result<(), String> {
-        let relay = programs.relay_at(&vec![self.cores[0]; self.shards], ADMIN)?;
+        let relay = programs.relay_with(&self.cores[..1], self.shards, ADMIN)?;
         let what = self.standing.name();
         let start = Memory::of(relay.program.pid())?;
         let mut holders = Vec::new();

@@ -85,25 +85,29 @@ impl Programs {
     /// # Errors
     /// When it does not come up.
     pub fn relay(&self, cores: &[u32]) -> Result<Relay, String> {
-        self.relay_at(cores, "off")
+        self.relay_with(cores, cores.len(), "off")
     }
 
-    /// The same, with an endpoint at `admin` that [`Programs::status`] can ask.
+    /// The same with `shards` shards, which are not pinned one by one where they are more than `cores`, and
+    /// with an endpoint at `admin` that [`Programs::status`] can ask.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn relay_at(&self, cores: &[u32], admin: &str) -> Result<Relay, String> {
-        let mut child = Command::new(self.directory.join("ringway"))
+    pub fn relay_with(&self, cores: &[u32], shards: usize, admin: &str) -> Result<Relay, String> {
+        let mut child = Command::new("taskset")
+            .args(["-c", &list(cores)])
+            .arg(self.directory.join("ringway"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", admin])
             .args(["--log-level", "error"])
-            .args(["--shards", &cores.len().to_string()])
-            .args(["--cores", &list(cores)])
+            .args(["--shards", &shards.to_string()])
             .arg("--key-file")
-            .arg(self.scratch.join(format!("relay-{}.key", cores.len())))
+            .arg(self.scratch.join(format!("relay-{shards}.key")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("cannot start the relay: {error}"))?;
+            .map_err(|error| {
+                format!("cannot start the relay (taskset, package util-linux): {error}")
+            })?;
         let lines = child.stdout.take().map(BufReader::new);
         let program = Program { child };
         let name = lines
