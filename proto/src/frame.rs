@@ -390,6 +390,8 @@ mod tests {
                 let bytes = [0, kind, f1, f0, 0, 0, 0, 1, 0, 0, 0, 2];
                 let decoded = Header::decode(&bytes);
                 assert_eq!(decoded.is_ok(), kind <= 3 && bits <= 15);
+                let is_plain = decoded.is_ok() && kind == 0 && bits == 0;
+                assert_eq!(Header::plain_data(&bytes), is_plain.then_some((1, 2)));
                 if let Ok(header) = decoded {
                     assert_eq!(header.encode(), bytes);
                 }

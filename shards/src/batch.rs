@@ -251,6 +251,7 @@ const IDLE_MAX: usize = 64;
 
 impl ChunkPool {
     /// Returns a chunk with room for [`CHUNK_BYTES`].
+    #[inline(never)]
     pub fn take(&mut self) -> Vec<u8> {
         self.taken += 1;
         self.idle

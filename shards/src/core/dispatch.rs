@@ -44,15 +44,15 @@ impl Run {
     /// its session keeps up was asked when the run began; nothing was queued since.
     #[inline]
     fn takes(&self, other: Other, end: usize) -> bool {
-        let is_same = match (self.target, other) {
-            (Target::Session(slot), Other::Local { session, .. }) => return slot == session.slot,
-            (Target::Stream(key), Other::Local { stream, .. }) => key == stream,
+        let has_room = || end - self.start <= DRR_QUANTUM as usize;
+        match (self.target, other) {
+            (Target::Session(slot), Other::Local { session, .. }) => slot == session.slot,
+            (Target::Stream(key), Other::Local { stream, .. }) => key == stream && has_room(),
             (Target::Remote(there, key), Other::Remote { shard, stream }) => {
-                there == shard && key == stream
+                there == shard && key == stream && has_room()
             }
             _ => false,
-        };
-        is_same && end - self.start <= DRR_QUANTUM as usize
+        }
     }
 }
 
