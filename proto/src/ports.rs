@@ -152,6 +152,13 @@ impl PortPool {
         self.foreign[word] |= bit;
     }
 
+    /// Returns whether the rest of a port is over: [`PortPool::settle`] has something to do.
+    #[must_use]
+    pub fn is_due(&self, now: Now) -> bool {
+        let is_over = |(end, _): &(Now, u16)| *end <= now;
+        self.resting.front().is_some_and(is_over) || self.aside.front().is_some_and(is_over)
+    }
+
     /// Frees the ports whose rest is over.
     pub fn settle(&mut self, now: Now) {
         // Each queue is in the order of its ends, since each has one length of rest.

@@ -4,8 +4,9 @@
 //! bookkeeping of partial sends. Not here: choosing what goes into a batch (`core::egress`) and the
 //! system call (`ring`).
 //!
-//! Invariant: `bytes` is the sum of the segments' lengths not yet sent. A chunk never reallocates, so
-//! its bytes keep their address while the batch moves between core and ring.
+//! Invariant: `bytes` is the sum of the segments' lengths not yet sent, `leased_bytes` that of the leased
+//! ones. A chunk never reallocates, so its bytes keep their address while the batch moves between core and
+//! ring.
 //! Units: bytes.
 
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ pub struct Batch<L> {
     segments: VecDeque<Segment<L>>,
     chunks: Vec<Vec<u8>>,
     bytes: usize,
+    leased_bytes: usize,
     tag: u64,
 }
 
@@ -46,6 +48,7 @@ impl<L: Lease> Batch<L> {
             segments: VecDeque::new(),
             chunks: Vec::new(),
             bytes: 0,
+            leased_bytes: 0,
             tag: 0,
         }
     }
@@ -81,58 +84,48 @@ impl<L: Lease> Batch<L> {
 
     /// Returns the bytes held by reference in receive memory.
     #[must_use]
-    pub fn leased_bytes(&self) -> usize {
-        self.segments
-            .iter()
-            .map(|segment| match segment {
-                Segment::Leased(lease) => lease.len(),
-                Segment::Copied { .. } | Segment::Owned { .. } => 0,
-            })
-            .sum()
+    pub const fn leased_bytes(&self) -> usize {
+        self.leased_bytes
     }
 
     /// Appends a copy of `bytes`, taking chunks from `pool` as needed.
     pub fn push_copy(&mut self, mut bytes: &[u8], pool: &mut ChunkPool) {
         self.bytes += bytes.len();
         while !bytes.is_empty() {
-            let room = self
-                .chunks
-                .last()
-                .map_or(0, |chunk| chunk.capacity() - chunk.len());
-            if room == 0 {
-                self.chunks.push(pool.take());
-                continue;
-            }
-            let count = room.min(bytes.len());
-            let (now, later) = bytes.split_at(count);
-            let index = self.chunks.len() - 1;
-            let Some(chunk) = self.chunks.last_mut() else {
-                return;
-            };
-            let start = chunk.len();
-            chunk.extend_from_slice(now);
-            let end = chunk.len();
-            match self.segments.back_mut() {
-                Some(Segment::Copied {
-                    chunk: last,
-                    end: last_end,
-                    ..
-                }) if *last == index && *last_end == start => {
-                    *last_end = end;
-                }
-                _ => self.segments.push_back(Segment::Copied {
-                    chunk: index,
-                    start,
-                    end,
-                }),
-            }
-            bytes = later;
+            bytes = self.fill_chunk(bytes, pool);
         }
     }
 
+    /// Copies what fits into the last chunk, or into a new one if that is full; returns the rest.
+    #[inline]
+    fn fill_chunk<'a>(&mut self, bytes: &'a [u8], pool: &mut ChunkPool) -> &'a [u8] {
+        let is_full = |chunk: &Vec<u8>| chunk.len() == chunk.capacity();
+        if self.chunks.last().is_none_or(is_full) {
+            self.chunks.push(pool.take());
+        }
+        let last = self.chunks.len() - 1;
+        let filled = &mut self.chunks[last];
+        let from = filled.len();
+        let (now, later) = bytes.split_at(bytes.len().min(filled.capacity() - from));
+        filled.extend_from_slice(now);
+        let to = filled.len();
+        match self.segments.back_mut() {
+            // What is copied goes to the end of the last chunk, so it follows this segment.
+            Some(Segment::Copied { chunk, end, .. }) if *chunk == last => *end = to,
+            _ => self.segments.push_back(Segment::Copied {
+                chunk: last,
+                start: from,
+                end: to,
+            }),
+        }
+        later
+    }
+
     /// Appends a range by reference.
+    #[inline]
     pub fn push_lease(&mut self, lease: L) {
         self.bytes += lease.len();
+        self.leased_bytes += lease.len();
         self.segments.push_back(Segment::Leased(lease));
     }
 
@@ -189,15 +182,22 @@ impl<L: Lease> Batch<L> {
     pub fn advance(&mut self, mut count: usize) {
         assert!(count <= self.bytes, "sent more than was queued");
         self.bytes -= count;
+        if self.bytes == 0 {
+            // Nearly every send ends like this.
+            self.segments.clear();
+            self.leased_bytes = 0;
+            return;
+        }
         while count > 0 {
             let Some(front) = self.segments.front_mut() else {
                 return;
             };
-            let len = match front {
-                Segment::Copied { start, end, .. } => *end - *start,
-                Segment::Leased(lease) => lease.len(),
-                Segment::Owned { bytes, start } => bytes.len() - *start,
+            let (len, leased) = match front {
+                Segment::Copied { start, end, .. } => (*end - *start, 0),
+                Segment::Leased(lease) => (lease.len(), lease.len()),
+                Segment::Owned { bytes, start } => (bytes.len() - *start, 0),
             };
+            self.leased_bytes -= leased.min(count);
             if count >= len {
                 self.segments.pop_front();
                 count -= len;
@@ -219,12 +219,14 @@ impl<L: Lease> Batch<L> {
                 *segment = Segment::Owned { bytes, start: 0 };
             }
         }
+        self.leased_bytes = 0;
     }
 
     /// Empties the batch: leases are dropped, chunks go back to `pool`.
     pub fn clear(&mut self, pool: &mut ChunkPool) {
         self.segments.clear();
         self.bytes = 0;
+        self.leased_bytes = 0;
         for chunk in self.chunks.drain(..) {
             pool.give_back(chunk);
         }
@@ -249,6 +251,8 @@ const IDLE_MAX: usize = 64;
 
 impl ChunkPool {
     /// Returns a chunk with room for [`CHUNK_BYTES`].
+    // Once in 32 KiB: inlined it would only crowd the copy of each frame.
+    #[inline(never)]
     pub fn take(&mut self) -> Vec<u8> {
         self.taken += 1;
         self.idle

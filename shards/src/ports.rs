@@ -17,6 +17,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -208,6 +209,8 @@ struct Returns {
     words: Box<[AtomicU64]>,
     /// One bit a word that may have some.
     summary: Box<[AtomicU64]>,
+    /// Some may have come back since the last look, which there is one of in each turn.
+    has_some: AtomicBool,
 }
 
 impl Returns {
@@ -217,20 +220,30 @@ impl Returns {
             first,
             words: zeros(words),
             summary: zeros(words.div_ceil(64)),
+            has_some: AtomicBool::new(false),
         }
     }
 
     fn set(&self, port: u16) {
         let offset = usize::from(port - self.first);
         let word = offset / 64;
-        // The bit first: whoever sees the summary's bit finds it. A summary bit that comes after its
-        // bit was collected already costs one look.
+        // The bit first: whoever sees the summary's bit finds it, and so on. A summary bit that comes
+        // after its bit was collected already costs one look.
         self.words[word].fetch_or(1 << (offset % 64), Ordering::Release);
         self.summary[word / 64].fetch_or(1 << (word % 64), Ordering::Release);
+        // A swap and no store, so that whoever sees the last of several drops sees them all.
+        self.has_some.swap(true, Ordering::Release);
+    }
+
+    fn has_some(&self) -> bool {
+        self.has_some.load(Ordering::Relaxed)
     }
 
     /// Gives every returned port to `take`.
     fn collect(&self, mut take: impl FnMut(u16)) {
+        if !self.has_some() || !self.has_some.swap(false, Ordering::Acquire) {
+            return;
+        }
         for (index, summary) in self.summary.iter().enumerate() {
             if summary.load(Ordering::Relaxed) == 0 {
                 continue;
@@ -299,6 +312,12 @@ impl PortBudget {
             returns: Arc::clone(&self.returns),
             port,
         })
+    }
+
+    /// Returns whether there is something to [collect](Self::collect).
+    #[must_use]
+    pub fn is_due(&self, now: Now) -> bool {
+        self.returns.has_some() || self.pool.is_due(now)
     }
 
     /// Takes in the ports whose permits were dropped, and frees those whose rest is over.

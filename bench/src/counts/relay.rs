@@ -200,10 +200,7 @@ impl Relay {
         let now = self.now;
         let mut has_acted = false;
         let core = &mut self.shards[shard].core;
-        meter.run(|| {
-            core.collect_ports(now);
-            core.flush();
-        });
+        meter.run(|| end_turn(core, now));
         loop {
             let Shard {
                 core, mailboxes, ..
@@ -326,6 +323,15 @@ impl Relay {
         random[..8].copy_from_slice(&self.randoms.to_be_bytes());
         random
     }
+}
+
+/// What the data thread does with a core between what has happened and what is to be done.
+pub(super) fn end_turn(core: &mut ShardCore<RingLease, SessionDirectory>, now: Now) {
+    if core.next_deadline().is_some_and(|deadline| deadline <= now) {
+        core.handle_timeout(now);
+    }
+    core.collect_ports(now);
+    core.flush();
 }
 
 /// Receive memory: blocks like those of a ring.

@@ -18,7 +18,7 @@ use ringway_proto::time::Now;
 
 use super::bridge::GRANT_MAX;
 use super::event::{Action, Directory, Message, ShardId, Slot, StreamKey};
-use super::session::{Parser, Phase};
+use super::session::{Parser, Phase, Session};
 use super::stream::{Other, Piece, StreamState};
 use super::{Cause, ShardCore, Violation};
 use crate::lease::Lease;
@@ -31,12 +31,29 @@ const ANSWERS_BYTES_MAX: usize = 1_572_864;
 /// The same on a shard where as much waits as may: who does not read its answers then is the one to go.
 const ANSWERS_BYTES_FULL_MAX: usize = 16_384;
 
-/// Consecutive frames that leave together.
+/// Consecutive frames that leave together: from `start` to where the parser is.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     target: Target,
     start: usize,
-    end: usize,
+    frames: u32,
+}
+
+impl Run {
+    /// Returns whether a frame for `other` that lies behind the run and ends at `end` belongs to it. Whether
+    /// its session keeps up was asked when the run began; nothing was queued since.
+    #[inline]
+    fn takes(&self, other: Other, end: usize) -> bool {
+        let has_room = || end - self.start <= DRR_QUANTUM as usize;
+        match (self.target, other) {
+            (Target::Session(slot), Other::Local { session, .. }) => slot == session.slot,
+            (Target::Stream(key), Other::Local { stream, .. }) => key == stream && has_room(),
+            (Target::Remote(there, key), Other::Remote { shard, stream }) => {
+                there == shard && key == stream && has_room()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Where a run goes.
@@ -83,6 +100,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             lease,
             pos: 0,
             run: None,
+            now_s: self.now_s(),
         };
         let outcome = self.frames(slot, &mut parser, &mut input);
         self.flush_run(&mut input);
@@ -116,112 +134,86 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.body(parser, input)?;
                 continue;
             }
-            let Some((header, is_in_place)) = input.header(parser) else {
+            if parser.header_len == 0 {
+                self.forward(slot, parser, input);
+            }
+            // Only forwarded frames belong to a run; whatever else comes ends it.
+            self.flush_run(input);
+            let Some(header) = input.header(parser) else {
                 return Ok(());
             };
             let header = Header::decode(&header).map_err(|error| Violation(error.reason()))?;
             self.common.stats.frames_received += 1;
             if header.kind == FrameKind::Data && !header.flags.intersects(Flags::SYN) {
-                self.data(slot, header, is_in_place, parser, input)?;
+                self.data(slot, header, parser)?;
             } else {
-                // Only frames in place belong to a run; every other one ends it.
-                if is_in_place {
-                    self.flush_run(input);
-                    input.pos += HEADER_LEN;
-                }
                 self.control(slot, header, parser)?;
             }
         }
     }
 
-    /// A Data frame without SYN: the hot path.
-    #[inline]
-    fn data(
-        &mut self,
-        slot: Slot,
-        header: Header,
-        is_in_place: bool,
-        parser: &mut Parser,
-        input: &mut Input<L>,
-    ) -> Result<(), Violation> {
-        let seed = self.config.hash_seed;
-        let now_s = self.now_s();
-        let Some(live) = self
-            .sessions
-            .get(slot.0 as usize)
-            .and_then(|session| session.live())
-        else {
-            return Err(Violation(Reason::ProtocolError));
-        };
-        let key = live.ids.get(header.stream_id, seed);
-        let Some((key, stream)) = key.and_then(|key| Some((key, self.streams.get_mut(key)?)))
-        else {
-            check_known(live, header.stream_id)?;
-            return self.begin_body(None, header, is_in_place, parser, input);
-        };
-        if stream.has_ended_in || header.length > stream.credit {
-            return Err(Violation(Reason::ProtocolError));
-        }
-        if header.length == 0 && header.flags.is_empty() {
-            // Says nothing, costs its sender no window, and would fill the queue of a slow receiver.
-            return self.begin_body(None, header, is_in_place, parser, input);
-        }
-        let is_forwarded = stream.state == StreamState::Bridged && header.flags.is_empty();
-        if !is_forwarded || !is_in_place {
-            return self.begin_body(Some(key), header, is_in_place, parser, input);
-        }
-        stream.credit -= header.length;
-        stream.touched_s = now_s;
-        let (other, other_id) = (stream.other, stream.other_id);
-        let available = input.rest() - HEADER_LEN;
-        let length = available.min(header.length as usize);
-        let target = match other {
-            Other::Local { stream, session } => {
-                if self.is_congested(session.slot) {
-                    Target::Stream(stream)
-                } else {
-                    Target::Session(session.slot)
-                }
+    /// Forwards the next frames where they lie, as long as each is plain data of a bridged stream. The hot
+    /// path: a function of its own, so that what it looks at for each frame stays in registers.
+    #[inline(never)]
+    fn forward(&mut self, slot: Slot, parser: &mut Parser, input: &mut Input<L>) {
+        while let Some((id, length)) = input.plain_data() {
+            let key = self.find(slot, id);
+            let Some((key, stream)) = key.and_then(|key| Some((key, self.streams.get_mut(key)?)))
+            else {
+                return;
+            };
+            // An empty frame says nothing, costs its sender no window, and would fill the queue of a slow
+            // receiver.
+            if stream.state != StreamState::Bridged
+                || stream.has_ended_in
+                || length == 0
+                || length > stream.credit
+                || matches!(stream.other, Other::None)
+            {
+                return;
             }
-            Other::Remote { shard, stream } => Target::Remote(shard, stream),
-            Other::None => return self.begin_body(None, header, is_in_place, parser, input),
-        };
-        let may_join = input.run.is_some_and(|run| {
-            run.target == target
-                && (matches!(target, Target::Session(_))
-                    || run.end - run.start + HEADER_LEN + length <= DRR_QUANTUM as usize)
-        });
-        if !may_join {
-            self.flush_run(input);
+            stream.credit -= length;
+            stream.touched_s = input.now_s;
+            let (other, other_id) = (stream.other, stream.other_id);
+            let count = input.payload_here(length);
+            let end = input.pos + HEADER_LEN + count as usize;
+            if !input.run.is_some_and(|run| run.takes(other, end)) {
+                self.flush_run(input);
+                let Some(target) = self.target(other) else {
+                    return;
+                };
+                input.run = Some(Run {
+                    target,
+                    start: input.pos,
+                    frames: 0,
+                });
+            }
+            input.rewrite(other_id, count);
+            if count < length {
+                parser.remaining = length - count;
+                parser.stream = Some(key);
+                parser.is_last = false;
+            }
         }
-        let count = u32::try_from(length).unwrap_or(u32::MAX);
-        let rewritten = Header::data(other_id, Flags::NONE, count);
-        if let Some(bytes) = input.lease.bytes_mut().get_mut(input.pos..) {
-            rewritten.encode_into(bytes);
-        }
-        let end = input.pos + HEADER_LEN + length;
-        let start = input.run.map_or(input.pos, |run| run.start);
-        input.run = Some(Run { target, start, end });
-        input.pos = end;
-        self.common.stats.payload_bytes_forwarded += u64::from(count);
-        parser.remaining = header.length - count;
-        parser.stream = Some(key);
-        parser.is_last = false;
-        Ok(())
     }
 
-    /// A Data frame that is not forwarded in place: its payload goes through [`Self::body`].
-    fn begin_body(
-        &mut self,
-        key: Option<StreamKey>,
-        header: Header,
-        is_in_place: bool,
-        parser: &mut Parser,
-        input: &mut Input<L>,
-    ) -> Result<(), Violation> {
-        if is_in_place {
-            self.flush_run(input);
-            input.pos += HEADER_LEN;
+    /// Returns where frames for the other leg go.
+    fn target(&self, other: Other) -> Option<Target> {
+        match other {
+            Other::Local { stream, session } if self.is_congested(session.slot) => {
+                Some(Target::Stream(stream))
+            }
+            Other::Local { session, .. } => Some(Target::Session(session.slot)),
+            Other::Remote { shard, stream } => Some(Target::Remote(shard, stream)),
+            Other::None => None,
+        }
+    }
+
+    /// A Data frame without SYN that is not forwarded in place: its payload goes through [`Self::body`].
+    fn data(&mut self, slot: Slot, header: Header, parser: &mut Parser) -> Result<(), Violation> {
+        let key = self.find(slot, header.stream_id);
+        if key.is_none() {
+            self.check_known(slot, header.stream_id)?;
         }
         self.begin_frame(key, header, parser)
     }
@@ -259,7 +251,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// The next bytes of a Data frame's payload whose header is not in front of them.
     fn body(&mut self, parser: &mut Parser, input: &mut Input<L>) -> Result<(), Violation> {
-        self.flush_run(input);
         let available = input.rest().min(parser.remaining as usize);
         let stream = parser
             .stream
@@ -331,6 +322,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         stream.touched_s = now_s;
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let header = Header::data(stream.id, Flags::NONE, length).encode();
+        if let Some(slot) = self.direct_slot(key) {
+            self.push_direct_copy(slot, &header);
+            self.push_direct_range(slot, payload);
+            return;
+        }
         let piece = if payload.len() < COPY_THRESHOLD {
             let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
             bytes.extend_from_slice(&header);
@@ -354,9 +350,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         }
         stream.touched_s = now_s;
-        self.push_frames(key, range);
+        match self.direct_slot(key) {
+            Some(slot) => self.push_direct_range(slot, range),
+            None => self.push_frames(key, range),
+        }
     }
 
+    /// Queues complete frames of a stream whose session does not keep up.
     fn push_frames(&mut self, key: StreamKey, range: L) {
         let piece = if range.len() < COPY_THRESHOLD {
             Piece::Owned(range.bytes().to_vec())
@@ -372,23 +372,26 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     #[inline]
     fn flush_run(&mut self, input: &mut Input<L>) {
         let Some(run) = input.run.take() else { return };
-        let length = run.end - run.start;
+        let length = input.pos - run.start;
+        let stats = &mut self.common.stats;
+        stats.frames_received += u64::from(run.frames);
+        stats.payload_bytes_forwarded += (length - run.frames as usize * HEADER_LEN) as u64;
         if let Target::Session(slot) = run.target
             && length < COPY_THRESHOLD
         {
             let bytes = input
                 .lease
                 .bytes()
-                .get(run.start..run.end)
+                .get(run.start..input.pos)
                 .unwrap_or_default();
             self.push_direct_copy(slot, bytes);
             return;
         }
         input.lease.advance(run.start);
         let range = input.lease.split_to(length);
-        input.pos -= run.end;
+        input.pos = 0;
         match run.target {
-            Target::Session(slot) => self.push_direct(slot, Piece::Leased(range)),
+            Target::Session(slot) => self.push_direct_lease(slot, range),
             Target::Stream(key) => self.push_frames(key, range),
             Target::Remote(shard, stream) => {
                 let message = Message::Frames { stream, range };
@@ -458,14 +461,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.on_syn(slot, id, header.length)?;
         }
         let Some(key) = self.find(slot, id) else {
-            return match self
-                .sessions
-                .get(slot.0 as usize)
-                .and_then(|session| session.live())
-            {
-                Some(live) => check_known(live, id),
-                None => Ok(()),
-            };
+            return self.check_known(slot, id);
         };
         if flags.intersects(Flags::RST) {
             self.on_reset(key);
@@ -495,9 +491,29 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         })
     }
 
+    #[inline]
     fn find(&self, slot: Slot, id: u32) -> Option<StreamKey> {
         let live = self.sessions.get(slot.0 as usize)?.live()?;
         live.ids.get(id, self.config.hash_seed)
+    }
+
+    /// A frame for a stream that is not open: gone streams are ignored, streams that never were are a
+    /// violation.
+    fn check_known(&self, slot: Slot, id: u32) -> Result<(), Violation> {
+        let session = self.sessions.get(slot.0 as usize);
+        let Some(live) = session.and_then(Session::live) else {
+            return Ok(());
+        };
+        let was_opened = if id % 2 == 1 {
+            id <= live.peer_id_last
+        } else {
+            id != 0 && id < live.own_id_next
+        };
+        if was_opened {
+            Ok(())
+        } else {
+            Err(Violation(Reason::ProtocolError))
+        }
     }
 }
 
@@ -506,22 +522,49 @@ struct Input<L> {
     lease: L,
     pos: usize,
     run: Option<Run>,
+    /// Second in which they came.
+    now_s: u32,
 }
 
 impl<L: Lease> Input<L> {
+    #[inline]
     fn rest(&self) -> usize {
         self.lease.len() - self.pos
     }
 
-    /// Returns the next header, and whether it lies complete in front of its payload at `pos`.
-    /// `None`: the bytes have run out; what there is of a header is kept in the parser.
+    /// Returns stream and length of the frame at `pos` if it is plain data and its header is complete.
     #[inline]
-    fn header(&mut self, parser: &mut Parser) -> Option<([u8; HEADER_LEN], bool)> {
+    fn plain_data(&self) -> Option<(u32, u32)> {
+        let header = self.lease.bytes().get(self.pos..)?.first_chunk()?;
+        Header::plain_data(header)
+    }
+
+    /// Returns how much of a payload of `length` bytes lies behind the header at `pos`.
+    #[inline]
+    fn payload_here(&self, length: u32) -> u32 {
+        let here = self.rest().saturating_sub(HEADER_LEN);
+        u32::try_from(here).map_or(length, |here| here.min(length))
+    }
+
+    /// Gives the frame at `pos` the other leg's id and the length of what has come of it, and moves on.
+    #[inline]
+    fn rewrite(&mut self, other_id: u32, count: u32) {
+        let bytes = self.lease.bytes_mut().get_mut(self.pos..);
+        if let Some(header) = bytes.and_then(|bytes| bytes.first_chunk_mut()) {
+            *header = Header::data(other_id, Flags::NONE, count).encode();
+        }
+        self.pos += HEADER_LEN + count as usize;
+        if let Some(run) = &mut self.run {
+            run.frames += 1;
+        }
+    }
+
+    /// Returns the next header. There is no run. `None`: the bytes have run out; what there is of a
+    /// header is kept in the parser.
+    fn header(&mut self, parser: &mut Parser) -> Option<[u8; HEADER_LEN]> {
         let bytes = self.lease.bytes().get(self.pos..)?;
-        if parser.header_len == 0
-            && let Some(header) = bytes.first_chunk()
-        {
-            return Some((*header, true));
+        if bytes.is_empty() {
+            return None;
         }
         let have = usize::from(parser.header_len);
         let count = bytes.len().min(HEADER_LEN - have);
@@ -529,14 +572,13 @@ impl<L: Lease> Input<L> {
             .header
             .get_mut(have..have + count)?
             .copy_from_slice(&bytes[..count]);
-        // The bytes are in the parser now: the run before them must not claim them.
         self.pos += count;
         if have + count < HEADER_LEN {
             parser.header_len = u8::try_from(have + count).unwrap_or(0);
             return None;
         }
         parser.header_len = 0;
-        Some((parser.header, false))
+        Some(parser.header)
     }
 
     /// Splits off the next `count` bytes. There is no run.
@@ -544,20 +586,5 @@ impl<L: Lease> Input<L> {
         self.lease.advance(self.pos);
         self.pos = 0;
         self.lease.split_to(count)
-    }
-}
-
-/// A frame for a stream that is not open: gone streams are ignored, streams that never were are a
-/// violation.
-fn check_known(live: &super::session::Live, id: u32) -> Result<(), Violation> {
-    let was_opened = if id % 2 == 1 {
-        id <= live.peer_id_last
-    } else {
-        id != 0 && id < live.own_id_next
-    };
-    if was_opened {
-        Ok(())
-    } else {
-        Err(Violation(Reason::ProtocolError))
     }
 }

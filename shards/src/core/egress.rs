@@ -178,6 +178,15 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.common.queued_bytes >= self.config.queue.shard_bytes_max
     }
 
+    /// Returns the session of a leg whose frames may go straight to the batch: it keeps up, and none of
+    /// the leg's wait.
+    #[inline]
+    pub(super) fn direct_slot(&self, key: StreamKey) -> Option<Slot> {
+        let stream = self.streams.get(key)?;
+        let slot = stream.session.slot;
+        (stream.queue.is_empty() && !self.is_congested(slot)).then_some(slot)
+    }
+
     /// Queues control bytes: they leave before any data.
     pub(super) fn push_control(&mut self, slot: Slot, bytes: &[u8]) {
         let Some(egress) = self.egress(slot) else {
@@ -217,8 +226,34 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         egress.batch.push_copy(bytes, &mut common.chunks);
     }
 
+    /// The same with a range that may go by reference.
+    pub(super) fn push_direct_range(&mut self, slot: Slot, range: L) {
+        if range.len() < COPY_THRESHOLD {
+            self.push_direct_copy(slot, range.bytes());
+        } else {
+            self.push_direct_lease(slot, range);
+        }
+    }
+
+    /// The same by reference, while the session's mark allows it.
+    #[inline]
+    pub(super) fn push_direct_lease(&mut self, slot: Slot, range: L) {
+        let len = range.len();
+        let Some(egress) = egress_at(&mut self.sessions, &mut self.common, slot) else {
+            return;
+        };
+        self.common.queued_bytes += len as u64;
+        egress.queued_bytes += len;
+        if egress.referenced_bytes + len > SESSION_REFERENCED_MAX as usize {
+            egress.batch.push_owned(range.bytes().to_vec());
+        } else {
+            egress.referenced_bytes += len;
+            egress.batch.push_lease(range);
+        }
+    }
+
     /// Appends whole frames to the batch, by reference while the session's mark allows it.
-    pub(super) fn push_direct(&mut self, slot: Slot, piece: Piece<L>) {
+    fn push_direct(&mut self, slot: Slot, piece: Piece<L>) {
         let len = piece.len() as u64;
         let Some(egress) = egress_at(&mut self.sessions, &mut self.common, slot) else {
             return;
@@ -234,38 +269,36 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// # Errors
     /// When the bytes waiting would exceed the session's or the shard's bound; nothing is queued.
     pub(super) fn push_stream(&mut self, key: StreamKey, piece: Piece<L>) -> Result<(), QueueFull> {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Ok(());
-        };
-        let slot = stream.session.slot;
-        let must_queue = !stream.queue.is_empty();
-        if !must_queue && !self.is_congested(slot) {
+        if let Some(slot) = self.direct_slot(key) {
             self.push_direct(slot, piece);
             return Ok(());
         }
-        let len = piece.len();
-        let (limits, shard_bytes) = (self.config.queue, self.common.queued_bytes);
-        let Some(egress) = self.egress(slot) else {
+        let Self {
+            streams,
+            sessions,
+            common,
+            config,
+            ..
+        } = self;
+        let Some(stream) = streams.get_mut(key) else {
             return Ok(());
         };
-        if !may_wait(limits, shard_bytes, egress.queued_bytes as u64, len as u64) {
+        let Some(egress) = egress_at(sessions, common, stream.session.slot) else {
+            return Ok(());
+        };
+        let len = piece.len();
+        let (shard_bytes, session_bytes) = (common.queued_bytes, egress.queued_bytes as u64);
+        if !may_wait(config.queue, shard_bytes, session_bytes, len as u64) {
             return Err(QueueFull);
         }
         let piece = within_mark(piece, egress.referenced_bytes);
+        common.queued_bytes += len as u64;
         egress.queued_bytes += len;
         egress.referenced_bytes += piece.leased_bytes();
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Ok(());
-        };
         if !stream.is_in_backlog {
             stream.is_in_backlog = true;
-            egress_of(&mut self.sessions, slot, |egress| {
-                egress.backlog.push_back(key);
-            });
+            egress.backlog.push_back(key);
         }
-        let Some(stream) = self.streams.get_mut(key) else {
-            return Ok(());
-        };
         match (stream.queue.back_mut(), piece) {
             // Small frames behind small frames share one allocation.
             (Some(Piece::Owned(last)), Piece::Owned(bytes))
@@ -275,7 +308,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             }
             (_, piece) => stream.queue.push_back(piece),
         }
-        self.common.queued_bytes += len as u64;
         Ok(())
     }
 

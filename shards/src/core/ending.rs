@@ -206,6 +206,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Ends draining sessions whose last stream is gone and whose last bytes have left.
     pub(super) fn end_emptied(&mut self) {
+        if self.common.emptied.is_empty() {
+            return;
+        }
         let mut emptied = std::mem::take(&mut self.common.emptied);
         emptied.retain(|slot| {
             let Some(session) = self.sessions.get_mut(slot.0 as usize) else {

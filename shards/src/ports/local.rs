@@ -99,6 +99,11 @@ impl LocalPorts {
         }
     }
 
+    /// Returns whether there is something to collect.
+    pub(crate) fn is_due(&self, now: Now) -> bool {
+        self.budgets.iter().any(|(_, budget)| budget.is_due(now))
+    }
+
     pub(crate) fn collect(&mut self, now: Now) {
         for (_, budget) in &mut self.budgets {
             budget.collect(now);

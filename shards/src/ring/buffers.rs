@@ -57,6 +57,7 @@ pub struct RingLease {
 }
 
 impl Lease for RingLease {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         let pointer = self.block.pointer(self.start);
         // SAFETY: `start..start + len` lies in the block (checked when the lease was made, and leases
@@ -65,18 +66,21 @@ impl Lease for RingLease {
         unsafe { slice::from_raw_parts(pointer.as_ptr(), to_usize(self.len)) }
     }
 
+    #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
         let pointer = self.block.pointer(self.start);
         // SAFETY: as in `bytes`, and `&mut self` makes this the only reference to the range.
         unsafe { slice::from_raw_parts_mut(pointer.as_ptr(), to_usize(self.len)) }
     }
 
+    #[inline]
     fn advance(&mut self, count: usize) {
         let count = self.checked(count);
         self.start += count;
         self.len -= count;
     }
 
+    #[inline]
     fn split_to(&mut self, count: usize) -> Self {
         let count = self.checked(count);
         let front = Self {
@@ -89,6 +93,7 @@ impl Lease for RingLease {
         front
     }
 
+    #[inline]
     fn len(&self) -> usize {
         to_usize(self.len)
     }
@@ -96,6 +101,7 @@ impl Lease for RingLease {
 
 impl RingLease {
     /// Returns `count` as a block offset.
+    #[inline]
     fn checked(&self, count: usize) -> u32 {
         assert!(count <= to_usize(self.len), "lease is shorter than asked");
         u32::try_from(count).unwrap_or(self.len)
@@ -424,6 +430,7 @@ struct Block {
 
 impl Block {
     /// Returns the address of byte `start`.
+    #[inline]
     fn pointer(&self, start: u32) -> NonNull<u8> {
         assert!(start <= self.len, "offset beyond the end of its block");
         let offset = to_usize(self.offset) + to_usize(start);

@@ -6,7 +6,7 @@ use ringway_shards::batch::Batch;
 use ringway_shards::core::{Action, Message, Slot};
 use ringway_shards::ring::RingLease;
 
-use super::super::relay::{Relay, Shard};
+use super::super::relay::{Relay, Shard, end_turn};
 use super::payload::{bridged, frames};
 use super::{Meter, Prepared, Work};
 
@@ -76,8 +76,7 @@ fn next_send(relay: &mut Relay, meter: Meter) -> Result<Option<(Slot, Batch<Ring
     let now = relay.now;
     let core = &mut relay.shards[0].core;
     let action = meter.run(|| {
-        core.collect_ports(now);
-        core.flush();
+        end_turn(core, now);
         core.poll_action()
     });
     match action {
