@@ -25,7 +25,8 @@ use crate::shared::{Phase, bump, unbump};
 impl Worker {
     /// Begins sessions in their order, a few at a time.
     pub(super) fn connect_more(&mut self) {
-        while self.connecting < self.plan.concurrency && place(self.begun) < self.standing {
+        let concurrency = self.plan.concurrency.min(SETUP_CONCURRENCY_MAX);
+        while self.connecting < concurrency && place(self.begun) < self.standing {
             let index = place(self.begun);
             self.begun += 1;
             let is_heir = self.plan.scenario == Scenario::Evict && !index.is_multiple_of(2);
@@ -437,6 +438,10 @@ impl Worker {
         unbump(&self.shared.sessions_up);
     }
 }
+
+/// Handshakes of a thread at a time before anything is measured. A storm may have no bound of its own, and
+/// what a relay sheds then would never stand.
+const SETUP_CONCURRENCY_MAX: u32 = 256;
 
 const EADDRINUSE: i32 = 98;
 const EADDRNOTAVAIL: i32 = 99;
