@@ -132,8 +132,8 @@ fn run(core: Option<usize>, identity: &RelayIdentity, shared: &Shared) {
         }
         shared.doorbell.ring();
         // A data thread that became runnable meanwhile does not preempt this one within its slice of 3 ms,
-        // whatever the priorities (EEVDF, `RUN_TO_PARITY`, Linux 6.6 and later): it waits for a job and not for
-        // a slice when this one yields between jobs.
+        // whatever the priorities (EEVDF, `RUN_TO_PARITY`, Linux 6.6 and later). It waits for a job and not
+        // for a slice when this one yields between jobs.
         thread::yield_now();
     }
 }
