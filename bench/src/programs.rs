@@ -153,18 +153,23 @@ impl Programs {
         })
     }
 
-    /// Starts the load generator with `arguments`; the load ends with the value.
+    /// Starts the load generator with `arguments`, at idle priority (sched(7), `SCHED_IDLE`): what it does
+    /// is not measured and gives way to what is. The load ends with the value.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start_load(&self, arguments: &[String]) -> Result<Program, String> {
-        let child = Command::new(self.directory.join("ringway-loadgen"))
+        let child = Command::new("chrt")
+            .args(["--idle", "0"])
+            .arg(self.directory.join("ringway-loadgen"))
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("cannot start the load generator: {error}"))?;
+            .spawn();
+        let child = child.map_err(|error| {
+            format!("cannot start the load generator (chrt, package util-linux): {error}")
+        })?;
         Ok(Program { child })
     }
 
