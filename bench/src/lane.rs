@@ -4,7 +4,7 @@
 //! Here: what such a lane costs, framing included, with plain system calls and epoll(7). Not here: a relay.
 //! It is the experiment that says whether our relay should have such a lane (docs/benchmarks.md).
 //!
-//! Bound: a pipe of [`PIPE_BYTES`] for each direction of a connection.
+//! Bound: a pipe of 1 MiB for each direction of a connection.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
