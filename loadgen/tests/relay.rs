@@ -28,13 +28,22 @@ mod hostile;
 
 /// Starts a relay on a free port of the loopback.
 fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
+    relay_with(shards_count, |_| {})
+}
+
+/// The same with other settings.
+fn relay_with(
+    shards_count: u16,
+    change: impl FnOnce(&mut ShardSetConfig),
+) -> (ShardSet, RelayAddress) {
     let secret = SecretKey::from_seed([7; 32]);
     let identity = Arc::new(RelayIdentity::new(&secret));
-    let set = ShardSet::launch(&ShardSetConfig {
+    let mut config = ShardSetConfig {
         shards_count,
         ..ShardSetConfig::new(identity).with_sockets(1_023)
-    })
-    .expect("a relay on a free port");
+    };
+    change(&mut config);
+    let set = ShardSet::launch(&config).expect("a relay on a free port");
     let address = RelayAddress {
         key: secret.public(),
         socket: set.address(),

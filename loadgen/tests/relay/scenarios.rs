@@ -12,7 +12,7 @@ use ringway_loadgen::report::Verdict;
 use ringway_loadgen::run::run;
 use ringway_loadgen::scenarios::{Played, ScenarioFile, Targets, Told, document, play, table};
 
-use super::{complete, ends_clean, plan, relay};
+use super::{complete, ends_clean, plan, relay, relay_with};
 
 const TWO_PHASES: &str = r#"
 question = "Does it?"
@@ -218,6 +218,25 @@ fn sessions_come_back_after_each_storm() {
     let outcome = complete(&plan);
     assert_eq!(outcome.tally.rounds, 120);
     assert_eq!(outcome.tally.latencies.response.count(), 120);
+    ends_clean(set);
+}
+
+/// All at once are more handshakes than the relay has in progress: it would shed the rest.
+#[test]
+fn a_storm_without_bound_is_set_up_all_the_same() {
+    let (set, address) = relay_with(1, |config| config.admission.handshakes_max = 300);
+    let mut plan = Plan {
+        sessions: 900,
+        concurrency: 900,
+        duration: Duration::from_millis(200),
+        ..plan(Scenario::Storm, address)
+    };
+    // Due again after the end, but for a few: the storm itself is not what is looked at.
+    plan.storm.spread = Duration::from_secs(60);
+    let outcome = run(&plan, &AtomicBool::new(false), &mut |_| {}).expect("a run");
+    let failures: Vec<_> = outcome.tally.failures.iter().collect();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(failures[0].0, "storm: a session was not back at the end");
     ends_clean(set);
 }
 
