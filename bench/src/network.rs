@@ -26,19 +26,23 @@ pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Replaces this process by itself in a private network namespace. Returns only if that failed.
+/// Replaces this process by itself in a private network namespace. Returns only if that failed: why, and
+/// what to do about it.
 #[must_use]
-pub fn enter() -> io::Error {
-    let exe = match std::env::current_exe() {
-        Ok(exe) => exe,
-        Err(error) => return error,
+pub fn enter() -> String {
+    let error = match std::env::current_exe() {
+        Ok(exe) => Command::new("unshare")
+            .args(["-r", "-n", "--"])
+            .arg(exe)
+            .args(std::env::args_os().skip(1))
+            .env(INSIDE, "1")
+            .exec(),
+        Err(error) => error,
     };
-    Command::new("unshare")
-        .args(["-r", "-n", "--"])
-        .arg(exe)
-        .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1")
-        .exec()
+    format!(
+        "cannot enter a private network namespace (unshare -rn, package util-linux): {error}; allow user \
+         namespaces (kernel.unprivileged_userns_clone, user.max_user_namespaces)"
+    )
 }
 
 /// Brings the loopback up and sets `congestion` for every socket; returns what sockets then use.

@@ -2,6 +2,8 @@
 //!
 //! Here: texts. Not here: figures.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
 use crate::contest::{Figure, figures};
@@ -127,9 +129,13 @@ fn table(
     out
 }
 
-/// Median and spread.
 fn cell(results: &Results, figure: &Figure, contender: Contender) -> Option<String> {
-    let samples: &Samples = results.find(figure.name, contender.name())?;
+    median_and_spread(results.find(figure.name, contender.name())?)
+}
+
+/// Returns the median and, in brackets, the smallest and the largest sample; nothing without samples.
+#[must_use]
+pub fn median_and_spread(samples: &Samples) -> Option<String> {
     let (median, (smallest, largest)) = (samples.median()?, samples.spread()?);
     Some(format!(
         "{} [{}-{}]",
@@ -137,6 +143,19 @@ fn cell(results: &Results, figure: &Figure, contender: Contender) -> Option<Stri
         short(smallest),
         short(largest)
     ))
+}
+
+/// Writes `text` to standard output; a reader that has read enough is no error.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print(text: &str) -> Result<(), String> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write to standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Ours divided by that of another.
@@ -150,8 +169,7 @@ fn ratio(results: &Results, figure: &Figure, contender: Contender) -> Option<Str
 }
 
 /// Three digits that matter.
-#[must_use]
-pub fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     if value >= 100.0 {
         format!("{value:.0}")
     } else if value >= 10.0 {

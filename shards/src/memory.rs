@@ -52,7 +52,7 @@ pub const KERNEL_SOCKET_BYTES: u64 = 4_608;
 pub const KERNEL_SLOT_BYTES: u64 = 16;
 
 /// Bytes that a shard costs before the first connection, its receive memory at rest excepted: two
-/// threads with their stacks, the executor's rings, histograms, pools of idle chunks, tables.
+/// threads with their stacks, histograms, pools of idle chunks, tables.
 ///
 /// Measured: relays of one, two and four shards without a connection have 7.7, 8.3 and 10.1 MiB of RSS, 0.6
 /// to 0.9 MiB for each shard; the rest is for the idle pools, which fill with use.

@@ -75,12 +75,7 @@ fn run(flags: &Flags) -> Result<(), String> {
     if !network::is_inside() {
         programs.build()?;
         if !flags.here {
-            let error = network::enter();
-            return Err(format!(
-                "cannot enter a private network namespace (unshare -rn, package util-linux): {error}; \
-                 allow user namespaces (kernel.unprivileged_userns_clone, user.max_user_namespaces) or \
-                 measure here with --here"
-            ));
+            return Err(format!("{}; or measure here with --here", network::enter()));
         }
     }
     let congestion = if flags.here {
@@ -122,12 +117,7 @@ fn run(flags: &Flags) -> Result<(), String> {
         fs::write(path, document + "\n")
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(format!("cannot write to standard output: {error}"))
-        }
-        _ => Ok(()),
-    }
+    report::print(&text)
 }
 
 /// Returns the cores of the list that this process may use.

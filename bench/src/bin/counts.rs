@@ -12,6 +12,7 @@ use ringway_bench::counts::baseline::Baseline;
 use ringway_bench::counts::callgrind::{Callgrind, Tools};
 use ringway_bench::counts::cases::{CASES, Case};
 use ringway_bench::counts::verdict::{Comparison, other_tools};
+use ringway_bench::report;
 
 /// The relay's allocator: what it does belongs to the paths.
 #[global_allocator]
@@ -63,13 +64,13 @@ fn run(flags: &Flags) -> Result<bool, String> {
     if let Some(name) = &flags.perform {
         let performed = named(name)?.perform()?;
         let text = serde_json::to_string(&performed).map_err(|error| error.to_string())?;
-        return print(&text).map(|()| true);
+        return report::print(&format!("{text}\n")).map(|()| true);
     }
     if flags.list {
         let names = CASES
             .iter()
             .map(|case| format!("{:<20}{}", case.name, case.operation));
-        return print(&names.collect::<Vec<_>>().join("\n")).map(|()| true);
+        return report::print(&(names.collect::<Vec<_>>().join("\n") + "\n")).map(|()| true);
     }
     if cfg!(debug_assertions) {
         return Err("this is no release build, whose code is counted: cargo run --release".into());
@@ -89,7 +90,7 @@ fn run(flags: &Flags) -> Result<bool, String> {
     };
     let (counted, tools) = count(&cases)?;
     let comparison = Comparison::new(baseline.as_ref(), &counted, are_all, flags.tolerance);
-    print(comparison.to_string().trim_end())?;
+    report::print(&format!("{}\n", comparison.to_string().trim_end()))?;
     if flags.bless {
         bless(flags, baseline, &counted, tools)?;
         return Ok(true);
@@ -157,15 +158,6 @@ fn percent(text: &str) -> Result<f64, String> {
         Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
         Ok(_) => Err("between 0 and 100".to_owned()),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-fn print(text: &str) -> Result<(), String> {
-    match writeln!(io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(format!("cannot write to standard output: {error}"))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use ringway_bench::growth::{FIGURES, Growth, Standing, find};
 use ringway_bench::programs::Programs;
-use ringway_bench::report::short;
+use ringway_bench::report::{self, median_and_spread};
 use ringway_bench::{figures::Results, network, programs};
 
 /// Measure how the relay's cost grows with the sessions, or the streams, that stand on it.
@@ -68,11 +68,7 @@ fn run(flags: &Flags) -> Result<(), String> {
     let programs = Programs::beside_this()?;
     if !network::is_inside() {
         programs.build()?;
-        let error = network::enter();
-        return Err(format!(
-            "cannot enter a private network namespace (unshare -rn, package util-linux): {error}; allow user \
-             namespaces (kernel.unprivileged_userns_clone, user.max_user_namespaces)"
-        ));
+        return Err(network::enter());
     }
     let congestion = network::prepare(&flags.congestion)?;
     let (standing, mut steps) = if flags.streams.is_empty() {
@@ -107,12 +103,7 @@ fn run(flags: &Flags) -> Result<(), String> {
          the other; congestion control {congestion}.\n",
         flags.rounds, flags.seconds, growth.shards
     ));
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(format!("cannot write to standard output: {error}"))
-        }
-        _ => Ok(()),
-    }
+    report::print(&text)
 }
 
 fn table(growth: &Growth, results: &Results) -> String {
@@ -127,15 +118,7 @@ fn table(growth: &Growth, results: &Results) -> String {
     for (figure, unit) in FIGURES {
         out.push_str(&format!("| {figure} | {unit} |"));
         for step in &growth.steps {
-            let cell = find(results, figure, *step).and_then(|samples| {
-                let (median, (least, most)) = (samples.median()?, samples.spread()?);
-                Some(format!(
-                    "{} [{}-{}]",
-                    short(median),
-                    short(least),
-                    short(most)
-                ))
-            });
+            let cell = find(results, figure, *step).and_then(median_and_spread);
             out.push_str(&format!(" {} |", cell.as_deref().unwrap_or("-")));
         }
         out.push('\n');

@@ -93,21 +93,16 @@ impl Traffic {
 
 /// Frames of 16 streams to one session, in turn.
 pub(super) fn to_one_session(payload: u32) -> Prepared {
-    let (relay, from, streams) = bridged(1, 1, STREAMS)?;
-    let operations = frames_of(payload);
-    Ok(Box::new(Payload {
-        relay,
-        from,
-        target: 0,
-        traffic: Traffic::new(&streams, payload, operations),
-        counts: RECEIVE,
-        operations,
-    }))
+    received(bridged(1, 1, STREAMS)?, payload)
 }
 
 /// Frames to 16 sessions, in turn.
 pub(super) fn to_many_sessions(payload: u32) -> Prepared {
-    let (relay, from, streams) = bridged(1, SESSIONS, 1)?;
+    received(bridged(1, SESSIONS, 1)?, payload)
+}
+
+/// The receive of frames that these streams have in turn.
+fn received((relay, from, streams): Bridged, payload: u32) -> Prepared {
     let operations = frames_of(payload);
     Ok(Box::new(Payload {
         relay,
@@ -172,13 +167,12 @@ pub(super) fn across(payload: u32) -> Prepared {
     }))
 }
 
+/// A relay, the peer that sends, the ids of its streams.
+type Bridged = (Relay, usize, Vec<u32>);
+
 /// Returns a relay with one peer bridged to `peers` others, by `streams` streams each, that take everything;
 /// the peer; the ids of its streams. With two shards the others are on the second.
-pub(super) fn bridged(
-    shards: u16,
-    peers: usize,
-    streams: usize,
-) -> Result<(Relay, usize, Vec<u32>), String> {
+pub(super) fn bridged(shards: u16, peers: usize, streams: usize) -> Result<Bridged, String> {
     let mut relay = Relay::new(shards);
     let from = relay.connect(0)?;
     let mut ids = Vec::new();
