@@ -269,6 +269,11 @@ impl ChunkPool {
         }
     }
 
+    /// Frees the idle chunks.
+    pub fn trim(&mut self) {
+        self.idle = Vec::new();
+    }
+
     /// Returns the chunks that are out in batches.
     #[must_use]
     pub const fn taken_count(&self) -> u32 {

@@ -7,7 +7,7 @@
 //! The methods are of three kinds:
 //! - inputs: [`ShardCore::accepted`], [`ShardCore::received`], [`ShardCore::receive_ended`],
 //!   [`ShardCore::sent`], [`ShardCore::closed`], [`ShardCore::computed`], [`ShardCore::message`],
-//!   [`ShardCore::handle_timeout`], [`ShardCore::relieve`], [`ShardCore::drain`],
+//!   [`ShardCore::handle_timeout`], [`ShardCore::relieve`], [`ShardCore::trim`], [`ShardCore::drain`],
 //!   [`ShardCore::shutdown`], [`ShardCore::kick`], [`ShardCore::dial`], [`ShardCore::hang_up`],
 //!   [`ShardCore::connected`], [`ShardCore::connect_failed`];
 //! - outputs: [`ShardCore::poll_action`], [`ShardCore::next_deadline`], and the views
@@ -36,6 +36,7 @@ mod stats;
 mod stream;
 mod table;
 mod timers;
+mod trim;
 mod waiting;
 
 #[cfg(test)]
@@ -78,6 +79,8 @@ pub struct ShardCore<L: Lease, D: Directory> {
     config: CoreConfig,
     directory: D,
     sessions: Vec<Session<L>>,
+    /// Generation of a slot that is new to `sessions`: no key of a trimmed one has it.
+    sessions_floor: u32,
     streams: Streams<L>,
     /// Connects that are with the driver.
     dials: SlotTable<Dial>,
@@ -147,6 +150,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             config,
             directory,
             sessions: Vec::new(),
+            sessions_floor: 0,
             streams: SlotTable::new(),
             dials: SlotTable::new(),
             wheel: Wheel::new(now),

@@ -12,6 +12,7 @@
 //! 2). Then sleep until the core's next deadline: an idle shard makes no system call.
 
 mod placing;
+mod trimming;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -61,6 +62,8 @@ use crate::snapshot::ShardAudit;
 use crate::snapshot::ShardSnapshot;
 
 pub(crate) use self::placing::Placing;
+
+use self::trimming::Trimming;
 
 /// Why a command did not reach its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -311,6 +314,7 @@ pub(crate) struct DataThread {
     /// Who waits for a dial; as many as the core lets be under way.
     dialers: BTreeMap<DialKey, Dialer>,
     numbers: DataNumbers,
+    trimming: Trimming,
     active_at: Now,
     /// The core wants no connections.
     is_accept_paused: bool,
@@ -328,6 +332,7 @@ impl DataThread {
             completions: Vec::new(),
             dialers: BTreeMap::new(),
             numbers: DataNumbers::default(),
+            trimming: Trimming::default(),
             active_at: Now::ZERO,
             is_accept_paused: false,
             is_draining: false,
@@ -365,6 +370,10 @@ impl DataThread {
             self.parts.core.flush();
             self.carry_out(now);
             self.regulate_accept();
+            let held = self.parts.core.held_count();
+            if self.trimming.is_due(held, now) {
+                self.trim(now);
+            }
             if self.is_over(now) {
                 return self.snapshot();
             }
@@ -591,6 +600,25 @@ impl DataThread {
         service.flush();
     }
 
+    /// Gives back what a load that has gone needed.
+    fn trim(&mut self, now: Now) {
+        let Parts {
+            core,
+            ring,
+            placing,
+            service,
+            ..
+        } = &mut self.parts;
+        core.trim();
+        ring.trim();
+        placing.trim();
+        ring::release_heap();
+        service.trim();
+        self.numbers.trims += 1;
+        let took = self.now().saturating_since(now);
+        tracing::debug!(shard = self.parts.shard.0, ?took, "memory given back");
+    }
+
     /// Accepts when both the core and the service executor can take more, and tells the other shards.
     fn regulate_accept(&mut self) {
         let is_over = self.is_draining || self.ends_at.is_some();
@@ -677,6 +705,9 @@ impl DataThread {
                 // A connection on its way here may yet stay where it was, and nobody says so.
                 deadline = deadline.min(self.now() + LANDING_RETRY);
             }
+        }
+        if let Some(due) = self.trimming.deadline() {
+            deadline = deadline.min(due);
         }
         if let Some(stalls_at) = self.parts.service.stalls_at() {
             deadline = deadline.min(stalls_at);

@@ -90,6 +90,7 @@ pub use self::config::RingConfig;
 pub use self::config::RingError;
 pub use self::config::RingNumbers;
 pub use self::pages::huge_pages_only_where_asked;
+pub(crate) use self::pages::release_heap;
 pub use self::setup::Wait;
 pub use self::socket::ConnectOptions;
 pub use self::socket::ListenError;
@@ -404,6 +405,14 @@ impl Ring {
     #[must_use]
     pub fn is_memory_short(&self) -> bool {
         self.buffers.is_short()
+    }
+
+    /// Gives back memory that only more sockets and more traffic than there are would need. What is in flight,
+    /// lent or leased stays.
+    pub fn trim(&mut self) {
+        self.slots.trim();
+        self.sends.trim();
+        self.buffers.release();
     }
 
     /// Returns the counters and gauges.

@@ -28,6 +28,7 @@ use crate::core::Job;
 use crate::core::JobResult;
 use crate::data::Doorbell;
 use crate::placement;
+use crate::ring;
 
 /// A running service executor.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Service {
 struct Queues {
     jobs: ArrayQueue<Job>,
     results: ArrayQueue<JobResult>,
+    /// The data thread has given memory back; what the executor's heap has free of it may follow.
+    is_trim_wanted: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,7 @@ impl Queues {
         Self {
             jobs: ArrayQueue::new(JOBS_MAX),
             results: ArrayQueue::new(JOBS_MAX),
+            is_trim_wanted: AtomicBool::new(false),
         }
     }
 }
@@ -117,6 +121,10 @@ fn run(core: Option<usize>, identity: &RelayIdentity, shared: &Shared) {
     let queues = &shared.queues;
     while !shared.is_ending.load(Ordering::Acquire) {
         let Some(job) = queues.jobs.pop() else {
+            if queues.is_trim_wanted.swap(false, Ordering::Relaxed) {
+                ring::release_heap();
+                continue;
+            }
             // An unpark since the queue was looked at ends this at once (`std::thread::park`).
             thread::park();
             continue;

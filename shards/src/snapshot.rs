@@ -46,6 +46,8 @@ pub struct DataNumbers {
     pub spins_missed: u64,
     /// Handshake jobs that the data thread computed itself, since the executor got no processor for them.
     pub jobs_stalled: u64,
+    /// Times the shard gave memory back after its load had fallen.
+    pub trims: u64,
     /// Messages sent to other shards.
     pub messages_sent: u64,
     /// Wake-ups sent to other shards.

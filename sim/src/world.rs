@@ -64,6 +64,7 @@ pub struct Counts {
     pub sessions_refused: u64,
     pub accepts_delayed: u64,
     pub reliefs: u64,
+    pub trims: u64,
     pub sends_cancelled: u64,
     pub sends_crossed: u64,
     pub readers_slow: u64,
@@ -91,7 +92,7 @@ impl Counts {
             .collect()
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 38] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 39] {
         [
             ("events", &mut self.events),
             ("opens", &mut self.opens),
@@ -127,6 +128,7 @@ impl Counts {
             ("sessions refused with 203", &mut self.sessions_refused),
             ("connections that waited", &mut self.accepts_delayed),
             ("reliefs of memory", &mut self.reliefs),
+            ("memory given back", &mut self.trims),
             ("sends cancelled", &mut self.sends_cancelled),
             ("sends that crossed it", &mut self.sends_crossed),
             ("peers that read drops", &mut self.readers_slow),

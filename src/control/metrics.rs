@@ -494,6 +494,11 @@ const METRICS: &[Metric] = &[
         read: Read::ShardCounter(|view| view.data.jobs_stalled),
     },
     Metric {
+        name: "ringway_trims_total",
+        help: "Times a shard gave memory back, 10 s after its load had fallen under half of what it was.",
+        read: Read::ShardCounter(|view| view.data.trims),
+    },
+    Metric {
         name: "ringway_wakes_sent_total",
         help: "Wake-ups sent to other shards.",
         read: Read::ShardCounter(|view| view.data.wakes_sent),

@@ -500,7 +500,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     pub(super) fn claim(&mut self, slot: Slot) {
         let index = slot.0 as usize;
         if self.sessions.len() <= index {
-            self.sessions.resize_with(index + 1, Session::free);
+            let floor = self.sessions_floor;
+            self.sessions
+                .resize_with(index + 1, || Session::free(floor));
         }
         assert!(
             matches!(self.sessions[index].phase, Phase::Free),

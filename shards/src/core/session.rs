@@ -142,9 +142,10 @@ pub(super) struct Parser {
 }
 
 impl<L> Session<L> {
-    pub(super) const fn free() -> Self {
+    /// Returns a slot without a socket; `generation` is one that no key of an earlier session here has.
+    pub(super) const fn free(generation: u32) -> Self {
         Self {
-            generation: 0,
+            generation,
             phase: Phase::Free,
             egress: None,
             timer: None,

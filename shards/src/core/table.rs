@@ -13,6 +13,8 @@ pub(crate) struct SlotTable<T> {
     entries: Vec<Entry<T>>,
     free: Vec<u32>,
     live: u32,
+    /// Generation of an entry that is new to the table: no key of a trimmed one has it.
+    floor: u32,
 }
 
 #[derive(Debug)]
@@ -30,6 +32,7 @@ impl<T> SlotTable<T> {
             entries: Vec::new(),
             free: Vec::new(),
             live: 0,
+            floor: 0,
         }
     }
 
@@ -48,15 +51,13 @@ impl<T> SlotTable<T> {
         let Ok(index) = u32::try_from(self.entries.len()) else {
             return Err(value);
         };
+        let generation = self.floor;
         self.entries.push(Entry {
-            generation: 0,
+            generation,
             value: Some(value),
         });
         self.live += 1;
-        Ok(StreamKey {
-            index,
-            generation: 0,
-        })
+        Ok(StreamKey { index, generation })
     }
 
     #[inline]
@@ -93,6 +94,17 @@ impl<T> SlotTable<T> {
 
     pub(crate) const fn len(&self) -> u32 {
         self.live
+    }
+
+    /// Gives back the memory of free entries behind the last one in use. Looks at every free one.
+    pub(crate) fn trim(&mut self) {
+        while let Some(last) = self.entries.pop_if(|entry| entry.value.is_none()) {
+            self.floor = self.floor.max(last.generation);
+        }
+        let len = self.entries.len();
+        self.entries.shrink_to_fit();
+        self.free.retain(|index| (*index as usize) < len);
+        self.free.shrink_to_fit();
     }
 
     /// Returns the keys of all entries.
@@ -256,6 +268,27 @@ mod tests {
         assert_eq!(table.remove(first), None);
         assert_eq!(table.get(second), Some(&'b'));
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn trimmed_table_finds_no_successor_by_an_old_key() {
+        let mut table = SlotTable::new();
+        let keys: Vec<_> = (0..100).map(|n| table.insert(n).unwrap()).collect();
+        for key in keys.iter().filter(|key| key.index != 3) {
+            table.remove(*key);
+        }
+        table.trim();
+        assert_eq!((table.entries.len(), table.entries.capacity()), (4, 4));
+        assert_eq!((table.get(keys[3]), table.len()), (Some(&3), 1));
+        let new: Vec<_> = (0..100).map(|n| table.insert(n).unwrap()).collect();
+        for key in &keys {
+            assert!(!new.contains(key) && (key.index == 3 || table.get(*key).is_none()));
+        }
+        assert!(
+            new.iter()
+                .zip(0..)
+                .all(|(key, n)| table.get(*key) == Some(&n))
+        );
     }
 
     #[test]

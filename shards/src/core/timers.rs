@@ -66,6 +66,8 @@ pub(super) struct Wheel {
     /// The first tick after the time last seen: nothing new fires before it.
     floor: u64,
     len: u32,
+    /// Generation of a node that is new to the table: no key of a trimmed one has it.
+    generation_floor: u32,
 }
 
 const TICK_SHIFT: u32 = 27;
@@ -96,6 +98,7 @@ impl Wheel {
             tick,
             floor: tick,
             len: 0,
+            generation_floor: 0,
         }
     }
 
@@ -110,7 +113,7 @@ impl Wheel {
         let node = Node {
             due_tick,
             timer,
-            generation: 0,
+            generation: self.generation_floor,
             bucket: 0,
             older: NONE,
             newer: NONE,
@@ -248,6 +251,22 @@ impl Wheel {
             self.nodes = Vec::new();
             self.idle = Vec::new();
         }
+    }
+
+    /// Gives back the memory of idle nodes behind the last one in use.
+    pub(super) fn trim(&mut self) {
+        let mut is_idle = vec![false; self.nodes.len()];
+        for index in &self.idle {
+            is_idle[place_of(*index)] = true;
+        }
+        let in_use = is_idle.iter().rposition(|is_idle| !is_idle);
+        let len = in_use.map_or(0, |last| last + 1);
+        for node in self.nodes.drain(len..) {
+            self.generation_floor = self.generation_floor.max(node.generation);
+        }
+        self.nodes.shrink_to_fit();
+        self.idle.retain(|index| place_of(*index) < len);
+        self.idle.shrink_to_fit();
     }
 }
 
@@ -392,6 +411,36 @@ mod tests {
             wheel.cancel(key);
         }
         assert_eq!((wheel.len(), wheel.nodes.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn trimmed_wheel_keeps_the_timers_that_stand() {
+        let mut wheel = Wheel::new(Now::default());
+        let mut keys: Vec<Option<TimerKey>> = (0..900).map(|_| None).collect();
+        for (key, place) in keys.iter_mut().zip(0..) {
+            wheel.set(key, at_ms(100), timer(place));
+        }
+        for key in keys
+            .iter_mut()
+            .filter(|key| key.as_ref().unwrap().index != 40)
+        {
+            wheel.cancel(key);
+        }
+        wheel.trim();
+        assert_eq!((wheel.len(), wheel.nodes.capacity()), (1, 41));
+        // New nodes take the places of old ones, and nobody is confused.
+        let mut new: Vec<Option<TimerKey>> = (0..900).map(|_| None).collect();
+        for (key, place) in new.iter_mut().zip(1_000..) {
+            wheel.set(key, at_ms(200), timer(place));
+        }
+        let mut fired: Vec<_> = std::iter::from_fn(|| wheel.pop_due(at_ms(1_000)))
+            .map(number)
+            .collect();
+        fired.sort_unstable();
+        let expected: Vec<_> = std::iter::once(40).chain(1_000..1_900).collect();
+        assert_eq!(fired, expected);
+        wheel.trim();
+        assert_eq!((wheel.nodes.capacity(), wheel.idle.capacity()), (0, 0));
     }
 
     #[test]

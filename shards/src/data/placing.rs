@@ -74,6 +74,12 @@ impl Placing {
         drop(self.take(slot));
     }
 
+    /// Gives back the memory of places behind the last connection.
+    pub(crate) fn trim(&mut self) {
+        while self.permits.pop_if(|permit| permit.is_none()).is_some() {}
+        self.permits.shrink_to_fit();
+    }
+
     /// Counts a connection that has no slot yet.
     pub(crate) fn permit(&self) -> LoadPermit {
         self.loads.enter(self.own)

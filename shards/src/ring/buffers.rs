@@ -312,6 +312,21 @@ impl Buffers {
         self.provided > 0
     }
 
+    /// Gives the pages of blocks without leases back to the host. The blocks stay lent to the kernel: a receive
+    /// into one gets fresh pages.
+    ///
+    /// That includes the block that is half filled: a single page in use would have `khugepaged` make a huge
+    /// page of what lies around it again (`max_ptes_none`).
+    pub(super) fn release(&mut self) {
+        for id in 0..u16::try_from(self.blocks.len()).unwrap_or(u16::MAX) {
+            if self.is_unused(id)
+                && let Some(block) = &self.blocks[usize::from(id)].block
+            {
+                block.release();
+            }
+        }
+    }
+
     /// Takes the memory away from the kernel.
     pub(super) fn unregister(&self, kernel: &Kernel) {
         if let Err(error) = kernel.submitter().unregister_buf_ring(GROUP) {
@@ -437,6 +452,18 @@ impl Block {
         // SAFETY: a block lies within its mapping (`Buffers::new`, `Buffers::allocate`, `LooseBlock::new`)
         // and `start` within the block, so the result points into the mapping or one past its end.
         unsafe { self.memory.base.add(offset) }
+    }
+
+    /// Gives the block's pages back to the host, with what is in them. Only for a block without leases.
+    fn release(&self) {
+        let pointer = self.pointer(0).as_ptr().cast();
+        // SAFETY: the block lies within its mapping, private and anonymous. No lease refers to its bytes
+        // (`Buffers::release`), and the kernel writes them only within a turn of this thread.
+        let released =
+            unsafe { rustix::mm::madvise(pointer, to_usize(self.len), Advice::LinuxDontNeed) };
+        if let Err(error) = released {
+            tracing::debug!(%error, "receive memory stays with the process");
+        }
     }
 }
 

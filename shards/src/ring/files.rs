@@ -154,6 +154,8 @@ pub(super) struct Slots {
     closed: u64,
     /// Slots whose phase is not [`Phase::Free`].
     used: u32,
+    /// Generation of a slot that is new to `table`: as high as that of any trimmed one.
+    floor: u32,
 }
 
 impl Slots {
@@ -167,6 +169,7 @@ impl Slots {
             opened: 0,
             closed: 0,
             used: 0,
+            floor: 0,
         }
     }
 
@@ -182,9 +185,22 @@ impl Slots {
             return false;
         };
         if self.table.len() <= index {
-            self.table.resize(index + 1, SlotState::FREE);
+            let generation = self.floor;
+            let free = SlotState {
+                generation,
+                ..SlotState::FREE
+            };
+            self.table.resize(index + 1, free);
         }
         true
+    }
+
+    /// Gives back the memory of free slots behind the last one in use.
+    pub(super) fn trim(&mut self) {
+        while let Some(last) = self.table.pop_if(|state| state.phase == Phase::Free) {
+            self.floor = self.floor.max(last.generation);
+        }
+        self.table.shrink_to_fit();
     }
 
     /// Moves a socket into a free slot.
@@ -307,6 +323,24 @@ mod tests {
         slots.vacate(0);
         slots.vacate(0);
         assert_eq!((slots.opened(), slots.closed(), slots.used()), (1, 2, 0));
+    }
+
+    #[test]
+    fn slot_that_was_trimmed_goes_on_with_its_generations() {
+        let mut slots = Slots::new(64);
+        for _ in 0..5 {
+            assert!(slots.reach(40));
+            slots.occupy(40);
+            slots.vacate(40);
+        }
+        assert!(slots.reach(2));
+        slots.occupy(2);
+        slots.trim();
+        assert_eq!(slots.table.capacity(), 3);
+        assert!(slots.reach(40));
+        slots.occupy(40);
+        assert_eq!(slots.of(40).unwrap().generation, 6);
+        assert_eq!(books(&slots), (true, 2));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Which memory of the process takes huge pages.
+//! Memory of the process as a whole: which of it takes huge pages, and free heap given back to the host.
 //!
-//! Here: the one call that leaves them to memory that asks for them. Not here: the asking (`buffers`).
+//! Here: the calls that concern all of it. Not here: receive memory, which asks for huge pages (`buffers`).
 //!
 //! Where the host gives huge pages to everybody (`transparent_hugepage/enabled` is `always`), each heap that
 //! a thread touches begins with 2 MiB: a relay at rest has 25.0 MiB of RSS instead of 8.1, and a socket that
@@ -10,7 +10,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "a system call without a safe wrapper; docs/internals/unsafe.md"
+    reason = "calls without a safe wrapper; docs/internals/unsafe.md"
 )]
 
 use std::io;
@@ -31,6 +31,17 @@ pub fn huge_pages_only_where_asked() -> io::Result<()> {
     }
 }
 
+/// Gives free memory of the calling thread's heap back to the host, if mimalloc is the allocator; with another
+/// one it does nothing.
+///
+/// Without it the pages of 20,000 sessions that have left stay with the process: the allocator looks at what
+/// is free when it is asked for memory, and a relay that has become idle asks for none.
+/// Measured: docs/benchmarks.md, "Many sessions".
+pub(crate) fn release_heap() {
+    // SAFETY: the call takes no memory of ours and may be made at any time from any thread.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
 /// Source: `linux/prctl.h`.
 const PR_SET_THP_DISABLE: i32 = 41;
 const ON: libc::c_ulong = 1;
@@ -43,6 +54,17 @@ mod tests {
     use super::*;
 
     const PR_GET_THP_DISABLE: i32 = 42;
+
+    #[test]
+    fn heap_in_use_stays() {
+        let kept: Vec<Vec<u8>> = (0..100).map(|byte| vec![byte; 10_000]).collect();
+        release_heap();
+        assert!(
+            kept.iter()
+                .zip(0..)
+                .all(|(bytes, byte)| bytes[..] == vec![byte; 10_000])
+        );
+    }
 
     #[test]
     fn kernel_takes_the_setting_or_does_not_know_it() {

@@ -128,6 +128,15 @@ impl Sends {
         Some((op.slot, batch))
     }
 
+    /// Frees idle operations behind the last one in flight.
+    pub(super) fn trim(&mut self) {
+        while self.table.pop_if(|op| !op.is_in_flight).is_some() {}
+        let len = self.table.len();
+        self.table.shrink_to_fit();
+        self.idle.retain(|index| place_of(*index) < len);
+        self.idle.shrink_to_fit();
+    }
+
     /// Returns the operations in flight.
     pub(super) fn count(&self) -> usize {
         self.table.len() - self.idle.len()

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -80,6 +81,13 @@ impl ServicePort {
         if std::mem::take(&mut self.is_dirty) {
             self.executor.unpark();
         }
+    }
+
+    /// Has the executor give its free heap back: sessions that it made and others dropped.
+    pub(crate) fn trim(&mut self) {
+        self.backlog.shrink_to_fit();
+        self.queues.is_trim_wanted.store(true, Ordering::Relaxed);
+        self.executor.unpark();
     }
 
     /// Returns the next result.
