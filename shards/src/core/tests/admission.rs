@@ -8,7 +8,7 @@ use ringway_proto::peer::PeerEvent;
 use ringway_proto::reason::Reason;
 
 use super::harness::{Harness, secret};
-use crate::core::Action;
+use crate::core::{Action, Job, RecvEnd};
 
 fn failed(harness: &Harness, reason: Reason) -> u64 {
     harness.cores[0].stats().handshakes_failed.of(reason)
@@ -123,6 +123,39 @@ fn accept_pauses_while_the_executor_has_its_fill() {
     harness.compute(0, jobs);
     harness.run();
     assert!(harness.is_accepting[0]);
+    harness.assert_clean();
+}
+
+/// Takes what the core wants computed; all else it wants is forgotten.
+fn jobs(harness: &mut Harness) -> Vec<Job> {
+    let actions = std::iter::from_fn(|| harness.cores[0].poll_action());
+    let job = |action| match action {
+        Action::Compute(job) => Some(job),
+        _ => None,
+    };
+    actions.filter_map(job).collect()
+}
+
+#[test]
+fn result_for_a_peer_that_left_before_a_trim_reaches_nobody() {
+    let mut harness = Harness::new(1);
+    let first = harness.connect_raw(0);
+    harness.inject(first, &message_1(1));
+    let late = jobs(&mut harness);
+    harness.end(first, RecvEnd::Eof);
+    harness.cores[0].trim();
+    harness.use_slots_again();
+    let second = harness.connect_raw(0);
+    harness.inject(second, &message_1(2));
+    let own = jobs(&mut harness);
+    assert_eq!((late.len(), own.len()), (1, 1));
+    harness.compute(0, late);
+    harness.run();
+    assert_eq!(harness.wires[second].raw, [], "an answer to somebody else");
+    harness.compute(0, own);
+    harness.run();
+    assert!(!harness.wires[second].raw.is_empty() && !harness.wires[second].is_closed);
+    harness.pass(Duration::from_secs(6));
     harness.assert_clean();
 }
 

@@ -221,6 +221,13 @@ impl Harness {
         self.connect_from(shard, [192, 0, 2, 1])
     }
 
+    /// Forgets wires that are all closed, so that the next one gets the first slot again.
+    pub(super) fn use_slots_again(&mut self) {
+        assert!(self.wires.iter().all(|wire| wire.is_closed));
+        self.wires.clear();
+        self.next_slot.fill(0);
+    }
+
     /// Connects a socket from an address.
     pub(super) fn connect_from(&mut self, shard: usize, address: [u8; 4]) -> usize {
         let slot = Slot(self.next_slot[shard]);
