@@ -78,6 +78,10 @@ pub(crate) struct Config {
     pub(crate) dials_max: u32,
     /// How long a data thread looks for work before it blocks.
     pub(crate) spin: Duration,
+    /// How long a sleeping data thread polls the queues of network cards first.
+    pub(crate) napi: Option<Duration>,
+    /// Sends of at least so many bytes go without a copy.
+    pub(crate) zero_copy_min: Option<u32>,
     /// How long a drain may take.
     pub(crate) drain_timeout: Duration,
     /// How log lines look.
@@ -132,6 +136,8 @@ impl Default for Config {
             port_quarantine: limits::PORT_QUARANTINE_LOCAL,
             dials_max: limits::DIALS_MAX,
             spin: ringway_shards::set::SPIN_DEFAULT,
+            napi: None,
+            zero_copy_min: None,
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,
             log_format: LogFormat::Text,
             log_level: "warn".to_owned(),

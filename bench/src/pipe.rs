@@ -143,6 +143,7 @@ impl Pipe {
             | Completion::HandOverFailed { .. }
             | Completion::AcceptFailed { .. }
             | Completion::Closed { .. }
+            | Completion::Released { .. }
             | Completion::Woken => {}
         }
     }

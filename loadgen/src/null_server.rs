@@ -221,6 +221,7 @@ impl Server {
             | Completion::Closed { .. }
             | Completion::Connected { .. }
             | Completion::ConnectFailed { .. }
+            | Completion::Released { .. }
             | Completion::Woken => {}
         }
     }

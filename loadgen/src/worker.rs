@@ -254,11 +254,12 @@ impl Worker {
                 self.tally.failures.count_errno("accept", errno);
                 self.note_failure();
             }
-            // Its ring keeps what it accepts.
+            // Its ring keeps what it accepts, and copies what it sends.
             Completion::Arrived { .. }
             | Completion::HandedIn { .. }
             | Completion::HandedOver { .. }
             | Completion::HandOverFailed { .. }
+            | Completion::Released { .. }
             | Completion::Woken => {}
         }
     }

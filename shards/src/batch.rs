@@ -211,6 +211,21 @@ impl<L: Lease> Batch<L> {
         }
     }
 
+    /// Returns what goes to the owner of this batch in its place while the kernel still reads it, after it has
+    /// sent `sent` bytes: as many bytes under the same mark, of which those not sent are a copy.
+    #[must_use]
+    pub fn stand_in(&self, sent: usize) -> Self {
+        let mut stand_in = Self::new();
+        stand_in.tag = self.tag;
+        if sent < self.bytes {
+            let mut bytes = Vec::with_capacity(self.bytes);
+            self.for_each_slice(|slice| bytes.extend_from_slice(slice));
+            stand_in.push_owned(bytes);
+        }
+        stand_in.bytes = self.bytes;
+        stand_in
+    }
+
     /// Copies what it holds by reference, so that the receive memory is free for others.
     pub fn copy_out(&mut self) {
         for segment in &mut self.segments {

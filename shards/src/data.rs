@@ -460,6 +460,7 @@ impl DataThread {
             Completion::ConnectFailed { token, errno } => {
                 core.connect_failed(DialKey::from_token(token), connect_fault(errno), now);
             }
+            Completion::Released { batch } => core.released(batch),
             // It has done its work by ending the wait.
             Completion::Woken => {}
         }

@@ -113,7 +113,7 @@ pub fn features() -> Vec<Feature> {
 }
 
 /// Tries what the relay can do without.
-fn optional_features(is_on: bool) -> [Feature; 3] {
+fn optional_features(is_on: bool) -> [Feature; 5] {
     let optional = |name, since, without, is_present| Feature {
         name,
         since,
@@ -142,7 +142,30 @@ fn optional_features(is_on: bool) -> [Feature; 3] {
             "placement = \"balanced\" does as \"reuseport\"",
             is_on && can_hand_over(),
         ),
+        optional(
+            "SENDMSG_ZC: gather send without a copy",
+            "6.1",
+            "tcp.zero_copy cannot be switched on",
+            starts_with(RingConfig {
+                zero_copy_min: Some(0),
+                ..small()
+            }),
+        ),
+        optional(
+            "IORING_REGISTER_NAPI: polling of network cards",
+            "6.9",
+            "poll.napi cannot be switched on",
+            starts_with(RingConfig {
+                napi: Some(Duration::from_micros(1)),
+                ..small()
+            }),
+        ),
     ]
+}
+
+/// Returns whether the kernel makes such a ring.
+fn starts_with(config: RingConfig) -> bool {
+    Ring::new(&config).is_ok()
 }
 
 /// Returns whether a connection of one ring can be handed over to another: tries it.
@@ -226,6 +249,8 @@ const fn small() -> RingConfig {
         block_bytes: 4_096,
         block_bytes_plain: 4_096,
         incremental: true,
+        zero_copy_min: None,
+        napi: None,
     }
 }
 

@@ -74,6 +74,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use io_uring::opcode;
 use ringway_proto::limits::TURN_QUANTUM;
 use rustix::io::Errno;
 use rustix::process::Resource;
@@ -115,6 +116,7 @@ use self::op::Kind;
 use self::op::Plain;
 use self::op::Tag;
 use self::sends::Sends;
+use self::sends::Told;
 use self::setup::Cqe;
 use self::setup::Kernel;
 use self::setup::REAP_MAX;
@@ -166,6 +168,15 @@ impl Ring {
             return Err(RingError::FileLimit { want, have: limit });
         }
         let kernel = Kernel::new(config.entries)?;
+        if let Some(time) = config.napi {
+            kernel.poll_cards(time)?;
+        }
+        if config.zero_copy_min.is_some() && !kernel.has(opcode::SendMsgZc::CODE) {
+            return Err(RingError::Unsupported {
+                feature: "IORING_OP_SENDMSG_ZC, which tcp.zero_copy asks for",
+                since: "6.1",
+            });
+        }
         kernel
             .submitter()
             .register_files_sparse(config.sockets_max)
@@ -189,7 +200,7 @@ impl Ring {
         Ok(Self {
             kernel,
             buffers,
-            sends: Sends::new(),
+            sends: Sends::new(config.zero_copy_min),
             connects: Connects::new(),
             names: Names::new(),
             slots: Slots::new(config.sockets_max),
@@ -427,6 +438,8 @@ impl Ring {
             hand_overs_current: u64::from(self.handing),
             completions_overflowed: u64::from(self.kernel.overflows_count()),
             starved_current: count(self.starved.len()),
+            zero_copy_sends: self.sends.zero_copy_sends(),
+            zero_copy_bytes_current: self.sends.zero_copy_bytes(),
             buffers: self.buffers.numbers(),
             ..self.numbers
         }
@@ -609,8 +622,14 @@ impl Ring {
     }
 
     fn on_send(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
-        let Some((slot, batch)) = self.sends.finish(tag.index) else {
-            return;
+        let (slot, batch) = match self.sends.finish(tag.index, cqe) {
+            None => return,
+            Some(Told::Released { batch, is_copied }) => {
+                self.numbers.zero_copy_copied += u64::from(is_copied);
+                completions.push(Completion::Released { batch });
+                return;
+            }
+            Some(Told::Sent { slot, batch }) => (slot, batch),
         };
         if let Some(state) = self.slots.of_mut(slot) {
             state.send = None;

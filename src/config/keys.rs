@@ -268,6 +268,19 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
+        path: "tcp.zero_copy",
+        accepts: "\"off\" or a size from \"4KiB\" to \"256KiB\"",
+        default: "\"off\"",
+        apply: |config, value| {
+            config.zero_copy_min = match is_off(value) {
+                true => None,
+                // A send holds no more than a batch does.
+                false => Some(size_u32(value, 4 << 10, 256 << 10)?),
+            };
+            Ok(())
+        },
+    },
+    Key {
         path: "tcp.backlog",
         accepts: "1 to 65535",
         default: "4096",
@@ -321,6 +334,21 @@ pub(crate) const KEYS: &[Key] = &[
         default: "\"20us\"",
         apply: |config, value| {
             config.spin = duration(value, Duration::ZERO, Duration::from_millis(10))?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "poll.napi",
+        accepts: "\"off\" or a duration from \"1us\" to \"10ms\"",
+        default: "\"off\"",
+        apply: |config, value| {
+            config.napi = match is_off(value) {
+                true => None,
+                false => {
+                    let longest = Duration::from_millis(10);
+                    Some(duration(value, Duration::from_micros(1), longest)?)
+                }
+            };
             Ok(())
         },
     },
@@ -404,6 +432,10 @@ fn small<T: TryFrom<u32>>(value: &Value, min: u32, max: u32) -> Result<T, String
     T::try_from(count(value, min, max)?).map_err(|_| format!("{value} is too large"))
 }
 
+fn is_off(value: &Value) -> bool {
+    value.as_str() == Some("off")
+}
+
 fn duration(value: &Value, min: Duration, max: Duration) -> Result<Duration, String> {
     if let Value::Integer(number) = value {
         return Err(format!(
@@ -418,6 +450,11 @@ fn duration(value: &Value, min: Duration, max: Duration) -> Result<Duration, Str
     } else {
         Ok(duration)
     }
+}
+
+fn size_u32(value: &Value, min: u64, max: u64) -> Result<u32, String> {
+    let bytes = size(value, min, max)?;
+    u32::try_from(bytes).map_err(|_| format!("{value} is too large"))
 }
 
 fn size(value: &Value, min: u64, max: u64) -> Result<u64, String> {
@@ -616,6 +653,11 @@ mod tests {
             ("drain.timeout", "30", "no unit"),
             ("drain.timeout", "\"2h\"", "too long"),
             ("poll.spin", "\"1s\"", "too long"),
+            ("poll.napi", "\"11ms\"", "too long"),
+            ("poll.napi", "20", "no unit"),
+            ("tcp.zero_copy", "\"1KiB\"", "too small"),
+            ("tcp.zero_copy", "\"1MiB\"", "too large"),
+            ("tcp.zero_copy", "16384", "no unit"),
             ("limits.keepalive", "\"1500ms\"", "whole number of seconds"),
             ("limits.keepalive", "\"0s\"", "too short"),
             ("limits.handshakes_source_max", "0", "too small"),
@@ -690,5 +732,11 @@ mod tests {
         assert_eq!(receive.receive_bytes_max, 8 << 20);
         let spin = apply("poll.spin", "\"0us\"").unwrap().spin;
         assert_eq!(spin, Duration::ZERO);
+        let zero_copy = |text| apply("tcp.zero_copy", text).unwrap().zero_copy_min;
+        assert_eq!(zero_copy("\"16KiB\""), Some(16_384));
+        assert_eq!(zero_copy("\"off\""), None);
+        let napi = |text| apply("poll.napi", text).unwrap().napi;
+        assert_eq!(napi("\"50us\""), Some(Duration::from_micros(50)));
+        assert_eq!(napi("\"off\""), None);
     }
 }

@@ -398,6 +398,22 @@ const METRICS: &[Metric] = &[
         read: Read::ShardCounter(|view| view.ring.hand_overs),
     },
     Metric {
+        name: "ringway_zero_copy_sends_total",
+        help: "Sends that went to the kernel without a copy of the relay's (`tcp.zero_copy`).",
+        read: Read::ShardCounter(|view| view.ring.zero_copy_sends),
+    },
+    Metric {
+        name: "ringway_zero_copy_copied_total",
+        help: "Of these, sends that the kernel copied itself, since the way there cannot do without: when it is most of \
+               them, switch it off.",
+        read: Read::ShardCounter(|view| view.ring.zero_copy_copied),
+    },
+    Metric {
+        name: "ringway_zero_copy_bytes_current",
+        help: "Bytes of such sends that the kernel holds until they are acknowledged.",
+        read: Read::ShardGauge(|view| view.ring.zero_copy_bytes_current),
+    },
+    Metric {
         name: "ringway_handovers_failed_total",
         help: "Connections that the other shard did not take; they stayed.",
         read: Read::ShardCounter(|view| view.ring.hand_overs_failed),

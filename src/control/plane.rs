@@ -150,6 +150,8 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
         ring: RingConfig {
             sockets_max: capacity.sockets_max.saturating_add(SPARE_SLOTS),
             blocks_max: blocks_max(config.receive_bytes_max, &ring),
+            zero_copy_min: config.zero_copy_min,
+            napi: config.napi,
             ..ring
         },
     }

@@ -450,6 +450,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
+    /// Takes the memory of a batch back that was sent without a copy, and reported sent before.
+    pub fn released(&mut self, mut batch: Batch<L>) {
+        batch.clear(&mut self.common.chunks);
+        if self.common.batches_idle.len() < IDLE_EGRESS_MAX {
+            self.common.batches_idle.push(batch);
+        }
+    }
+
     /// Brings the books of a session up to date with a send; `batch` is what is left of it.
     fn after_send(
         &mut self,

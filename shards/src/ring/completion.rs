@@ -83,7 +83,13 @@ pub enum Completion {
         /// Why.
         end: ReceiveEnd,
     },
-    /// A send ended; the batch comes back as it was given.
+    /// The kernel has let go of a batch that it sent without a copy; its `Sent` came before.
+    Released {
+        /// What was sent.
+        batch: Batch<RingLease>,
+    },
+    /// A send ended; the batch comes back as it was given, or its
+    /// [`stand_in`](Batch::stand_in) while the kernel still reads it: `Released` follows then.
     Sent {
         /// The socket.
         slot: Slot,

@@ -4,6 +4,7 @@
 //! ring.
 
 use std::io;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -26,6 +27,13 @@ pub struct RingConfig {
     pub block_bytes_plain: u32,
     /// Whether to use the newer kind of blocks if the kernel has them.
     pub incremental: bool,
+    /// Sends of at least so many bytes go without a copy (`IORING_OP_SENDMSG_ZC`, 6.1); `None`: never. The
+    /// kernel then holds the memory until the peer's host has acknowledged it, and copies all the same where
+    /// the way is not through a network card that can gather, as over loopback.
+    pub zero_copy_min: Option<u32>,
+    /// How long a turn that waits polls the network card's queues before it sleeps
+    /// (`IORING_REGISTER_NAPI`, 6.9); `None`: not at all. In whole microseconds.
+    pub napi: Option<Duration>,
 }
 
 impl Default for RingConfig {
@@ -40,6 +48,8 @@ impl Default for RingConfig {
             block_bytes: 262_144,
             block_bytes_plain: 65_536,
             incremental: true,
+            zero_copy_min: None,
+            napi: None,
         }
     }
 }
@@ -104,6 +114,16 @@ impl RingError {
         }
     }
 
+    pub(super) fn from_napi(source: io::Error) -> Self {
+        match Errno::from_io_error(&source) {
+            Some(Errno::INVAL | Errno::OPNOTSUPP) => Self::Unsupported {
+                feature: "IORING_REGISTER_NAPI, which poll.napi asks for",
+                since: "6.9",
+            },
+            _ => Self::local("registering the polling of network cards", source),
+        }
+    }
+
     pub(super) fn from_buffer_ring(source: io::Error) -> Self {
         match Errno::from_io_error(&source) {
             Some(Errno::INVAL) => Self::Unsupported {
@@ -128,6 +148,12 @@ pub struct RingNumbers {
     pub sockets_current: u64,
     /// Sends in flight.
     pub sends_current: u64,
+    /// Sends that went without a copy of ours.
+    pub zero_copy_sends: u64,
+    /// Of these, sends that the kernel had to copy itself: the way there cannot do without.
+    pub zero_copy_copied: u64,
+    /// Bytes that the kernel reads, or may still read again, of such sends.
+    pub zero_copy_bytes_current: u64,
     /// Outbound connections asked for: each is a socket and some system calls.
     pub connects_started: u64,
     /// Outbound connections being made.

@@ -2,8 +2,13 @@
 //!
 //! Here: the table of sends in flight. Not here: what goes into a batch (`core::egress`).
 //!
-//! Invariant: batch, slices and header of a send are owned by its boxed table entry from submission to
-//! completion; growing the table moves no memory the kernel knows.
+//! Invariant: batch, slices and header of a send are owned by its boxed table entry from submission to the
+//! last completion; growing the table moves no memory the kernel knows.
+//!
+//! A send without a copy has two completions: it is sent (the owner gets a stand-in for the batch and may
+//! send the next one), and the kernel has let go of its memory, which is when the peer's host has
+//! acknowledged the last byte. Bound: [`ZERO_COPY_BYTES_MAX`] held that way; beyond it sends are copied.
+//! Source: `io_uring_enter(2)`, `IORING_OP_SEND_ZC`.
 
 #![expect(
     unsafe_code,
@@ -14,6 +19,7 @@ use std::fmt;
 use std::io::IoSlice;
 use std::slice;
 
+use io_uring::cqueue;
 use io_uring::opcode;
 use io_uring::types::Fixed;
 use rustix::net::RecvFlags;
@@ -25,14 +31,16 @@ use super::op::Kind;
 use super::op::Tag;
 use super::op::index_of;
 use super::op::place_of;
+use super::setup::Cqe;
 use super::setup::Kernel;
 use crate::batch::Batch;
 
 /// A gather send in flight.
 struct Send {
     slot: u32,
-    /// From `start` to `finish`.
-    is_in_flight: bool,
+    state: State,
+    /// Bytes that the kernel gets by reference; none of an ordinary send.
+    zero_copy_bytes: u64,
     batch: Batch<RingLease>,
     /// The slices of `batch`.
     slices: Vec<IoSlice<'static>>,
@@ -40,7 +48,30 @@ struct Send {
     header: MsgHdr<'static, 'static, 'static>,
 }
 
-/// The gather sends in flight; at most one a slot.
+/// Where a send is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nobody's.
+    Idle,
+    /// Submitted; no completion yet.
+    InFlight,
+    /// Sent, and the kernel may read its memory again.
+    Held,
+}
+
+/// What a completion says of a send.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// The kernel has let go of a batch; whether it had to copy it.
+    Released {
+        batch: Batch<RingLease>,
+        is_copied: bool,
+    },
+    /// The send has ended.
+    Sent { slot: u32, batch: Batch<RingLease> },
+}
+
+/// The gather sends in flight, at most one a slot, and those whose memory the kernel holds.
 pub(super) struct Sends {
     #[expect(
         clippy::vec_box,
@@ -48,6 +79,9 @@ pub(super) struct Sends {
     )]
     table: Vec<Box<Send>>,
     idle: Vec<u32>,
+    zero_copy_min: Option<usize>,
+    zero_copy_bytes: u64,
+    zero_copy_sends: u64,
 }
 
 impl Sends {
@@ -58,16 +92,21 @@ impl Sends {
         + size_of::<Box<Send>>()
         + size_of::<u32>();
 
-    pub(super) const fn new() -> Self {
+    /// Returns an empty table. Sends of at least `zero_copy_min` bytes go without a copy.
+    pub(super) fn new(zero_copy_min: Option<u32>) -> Self {
         Self {
             table: Vec::new(),
             idle: Vec::new(),
+            zero_copy_min: zero_copy_min.map(|min| usize::try_from(min).unwrap_or(usize::MAX)),
+            zero_copy_bytes: 0,
+            zero_copy_sends: 0,
         }
     }
 
     /// Takes the batch and submits it on `slot`; returns the tag of the operation.
     ///
-    /// The kernel reports once, when all is sent or sending has failed (`MSG_WAITALL`).
+    /// The kernel reports when all is sent or sending has failed (`MSG_WAITALL`), and once more when it has let
+    /// go of memory that it did not copy.
     pub(super) fn start(
         &mut self,
         kernel: &mut Kernel,
@@ -79,7 +118,8 @@ impl Sends {
             let slices = Vec::with_capacity(SLICES_TYPICAL);
             let op = Send {
                 slot,
-                is_in_flight: false,
+                state: State::Idle,
+                zero_copy_bytes: 0,
                 batch: Batch::new(),
                 slices,
                 header: MsgHdr::new(),
@@ -87,9 +127,12 @@ impl Sends {
             self.table.push(Box::new(op));
             index_of(self.table.len() - 1)
         });
+        let zero_copy_bytes = self.zero_copy_bytes_of(&batch);
+        self.zero_copy_bytes += zero_copy_bytes;
         let op = &mut self.table[place_of(index)];
         op.slot = slot;
-        op.is_in_flight = true;
+        op.state = State::InFlight;
+        op.zero_copy_bytes = zero_copy_bytes;
         op.batch = batch;
         op.slices.clear();
         let slices = &mut op.slices;
@@ -102,22 +145,63 @@ impl Sends {
         // `MsgHdr` is a transparent wrapper of `msghdr`.
         let header = &raw const op.header;
         let tag = Tag::new(Kind::Send, generation, index);
-        let entry = opcode::SendMsg::new(Fixed(slot), header.cast())
-            .flags(SEND_FLAGS)
-            .build()
-            .user_data(tag.encode());
+        let entry = if zero_copy_bytes > 0 {
+            self.zero_copy_sends += 1;
+            opcode::SendMsgZc::new(Fixed(slot), header.cast())
+                .ioprio(REPORT_USAGE)
+                .flags(SEND_FLAGS)
+                .build()
+        } else {
+            opcode::SendMsg::new(Fixed(slot), header.cast())
+                .flags(SEND_FLAGS)
+                .build()
+        };
+        let entry = entry.user_data(tag.encode());
         // SAFETY: the boxed operation owns header, slices and batch; nothing changes them before
-        // `finish` takes the operation back on its completion, and `Ring::drop` leaks what has none.
+        // `finish` takes the operation back on its last completion, and `Ring::drop` leaks what has none.
         unsafe { kernel.push_entry(entry) };
         tag
     }
 
-    /// Ends an operation; returns its slot and its batch.
-    pub(super) fn finish(&mut self, index: u32) -> Option<(u32, Batch<RingLease>)> {
+    /// Returns the bytes of a batch if it is to be sent without a copy.
+    fn zero_copy_bytes_of(&self, batch: &Batch<RingLease>) -> u64 {
+        let bytes = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let is_worth_it = self.zero_copy_min.is_some_and(|min| batch.len() >= min);
+        let has_room = self.zero_copy_bytes.saturating_add(bytes) <= ZERO_COPY_BYTES_MAX;
+        if is_worth_it && has_room { bytes } else { 0 }
+    }
+
+    /// Takes a completion of an operation. The last one ends it.
+    pub(super) fn finish(&mut self, index: u32, cqe: Cqe) -> Option<Told> {
         let op = self.table.get_mut(place_of(index))?;
-        if !std::mem::take(&mut op.is_in_flight) {
-            return None;
+        match op.state {
+            State::Idle => None,
+            State::InFlight if cqueue::more(cqe.flags) => {
+                op.state = State::Held;
+                let sent = usize::try_from(cqe.result).unwrap_or(0);
+                Some(Told::Sent {
+                    slot: op.slot,
+                    batch: op.batch.stand_in(sent),
+                })
+            }
+            State::InFlight => {
+                let slot = op.slot;
+                let batch = self.end(index)?;
+                Some(Told::Sent { slot, batch })
+            }
+            State::Held => {
+                let is_copied = cqe.result.cast_unsigned() & USAGE_COPIED != 0;
+                let batch = self.end(index)?;
+                Some(Told::Released { batch, is_copied })
+            }
         }
+    }
+
+    /// Makes an operation nobody's; returns its batch.
+    fn end(&mut self, index: u32) -> Option<Batch<RingLease>> {
+        let op = self.table.get_mut(place_of(index))?;
+        op.state = State::Idle;
+        self.zero_copy_bytes -= std::mem::take(&mut op.zero_copy_bytes);
         let batch = std::mem::take(&mut op.batch);
         op.slices.clear();
         op.header = MsgHdr::new();
@@ -125,19 +209,29 @@ impl Sends {
             op.slices = Vec::new();
         }
         self.idle.push(index);
-        Some((op.slot, batch))
+        Some(batch)
     }
 
     /// Frees idle operations behind the last one in flight.
     pub(super) fn trim(&mut self) {
-        while self.table.pop_if(|op| !op.is_in_flight).is_some() {}
+        while self.table.pop_if(|op| op.state == State::Idle).is_some() {}
         let len = self.table.len();
         self.table.shrink_to_fit();
         self.idle.retain(|index| place_of(*index) < len);
         self.idle.shrink_to_fit();
     }
 
-    /// Returns the operations in flight.
+    /// Returns how many sends went without a copy.
+    pub(super) const fn zero_copy_sends(&self) -> u64 {
+        self.zero_copy_sends
+    }
+
+    /// Returns the bytes that the kernel has of such sends.
+    pub(super) const fn zero_copy_bytes(&self) -> u64 {
+        self.zero_copy_bytes
+    }
+
+    /// Returns the operations in flight, those included whose memory the kernel holds.
     pub(super) fn count(&self) -> usize {
         self.table.len() - self.idle.len()
     }
@@ -170,6 +264,16 @@ fn unbound<T>(slice: &[T]) -> &'static [T] {
 /// `MSG_WAITALL`: the kernel goes on with a short send by itself. `MSG_NOSIGNAL`: a closed peer is an
 /// error, not a signal. Source: `io_uring_enter(2)`, `IORING_OP_SENDMSG` (5.18 for `MSG_WAITALL`).
 const SEND_FLAGS: u32 = SendFlags::NOSIGNAL.bits() | RecvFlags::WAITALL.bits();
+
+/// `IORING_SEND_ZC_REPORT_USAGE` (6.2): the second completion says whether the kernel had to copy.
+const REPORT_USAGE: u16 = 1 << 3;
+
+/// `IORING_NOTIF_USAGE_ZC_COPIED`.
+const USAGE_COPIED: u32 = 1 << 31;
+
+/// Most bytes that the kernel may hold of sends without a copy: a quarter of the receive memory that a ring has
+/// by default, where most of them lie.
+const ZERO_COPY_BYTES_MAX: u64 = 64 << 20;
 
 /// `UIO_MAXIOV`: the kernel refuses more.
 const SLICES_MAX: usize = 1_024;

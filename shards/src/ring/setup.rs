@@ -23,11 +23,14 @@ use std::time::Duration;
 
 use io_uring::CompletionQueue;
 use io_uring::IoUring;
+use io_uring::Probe;
 use io_uring::SubmissionQueue;
 use io_uring::Submitter;
 use io_uring::squeue::Entry;
 use io_uring::squeue::Flags;
 use io_uring::types::CancelBuilder;
+use io_uring::types::Napi;
+use io_uring::types::NapiTracking;
 use io_uring::types::SubmitArgs;
 use io_uring::types::Timespec;
 use rustix::io::Errno;
@@ -104,6 +107,25 @@ impl Kernel {
             tracing::debug!(%error, "ring descriptor not registered");
         }
         Ok(kernel)
+    }
+
+    /// Has turns that wait poll the queues of network cards for `time` before they sleep.
+    pub(super) fn poll_cards(&self, time: Duration) -> Result<(), RingError> {
+        let us = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let mut settings = Napi::new()
+            .set_busy_poll_timeout(us)
+            .set_prefer_busy_poll(true)
+            .set_tracking(NapiTracking::Dynamic);
+        self.submitter
+            .register_napi(&mut settings)
+            .map_err(RingError::from_napi)
+    }
+
+    /// Returns whether the kernel knows an operation.
+    pub(super) fn has(&self, operation: u8) -> bool {
+        let mut probe = Probe::new();
+        let asked = self.submitter.register_probe(&mut probe);
+        asked.is_ok() && probe.is_supported(operation)
     }
 
     /// Queues an entry without pointers.

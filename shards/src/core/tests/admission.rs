@@ -95,7 +95,7 @@ fn accept_pauses_before_the_table_is_full() {
     let wires: Vec<usize> = (0..5).map(|_| harness.connect_raw(0)).collect();
     harness.run();
     assert!(!harness.is_accepting[0]);
-    harness.end(wires[0], crate::core::RecvEnd::Eof);
+    harness.end(wires[0], RecvEnd::Eof);
     assert!(harness.is_accepting[0]);
     harness.assert_clean();
 }

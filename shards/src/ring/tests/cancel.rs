@@ -9,7 +9,18 @@ const MUCH: usize = 16 << 20;
 
 #[test]
 fn cancelled_send_tells_how_far_it_came_and_can_go_on() {
-    let (mut host, address) = Host::listening(&small());
+    cancel_until_sent(&small());
+}
+
+/// What the kernel still reads of it stays as it was, while its owner has a copy of the rest.
+#[test]
+fn cancelled_send_without_a_copy_can_go_on_as_well() {
+    cancel_until_sent(&zero_copying());
+}
+
+/// Cancels a send again and again until all has arrived.
+fn cancel_until_sent(config: &RingConfig) {
+    let (mut host, address) = Host::listening(config);
     let mut peer = peer(address);
     let slot = host.accept();
     let bytes = flow(3, MUCH);

@@ -8,6 +8,8 @@ struct Echo {
     /// Ranges each socket still has to return.
     queues: Vec<VecDeque<RingLease>>,
     is_sending: Vec<bool>,
+    /// Bytes of batches that the kernel has let go of.
+    released: usize,
 }
 
 impl Echo {
@@ -25,6 +27,7 @@ impl Echo {
                     self.queues[place(slot)].clear();
                     self.is_sending[place(slot)] = false;
                 }
+                Completion::Released { batch } => self.released += batch.len(),
                 other => assert!(matches!(other, Completion::Woken), "{other:?}"),
             }
         }
@@ -43,14 +46,28 @@ impl Echo {
 
     /// Waits until every client has gone.
     fn finish(self, sockets: u64) {
-        let mut host = self.host;
-        drop(self.queues);
+        let Self {
+            mut host,
+            mut released,
+            queues,
+            ..
+        } = self;
+        drop(queues);
         host.until(|ring, completion| {
-            if let Some(Completion::ReceiveEnded { slot, .. }) = completion {
-                ring.close(slot);
+            match completion {
+                Some(Completion::ReceiveEnded { slot, .. }) => ring.close(slot),
+                Some(Completion::Released { batch }) => released += batch.len(),
+                _ => {}
             }
-            ring.numbers().sockets_closed == sockets
+            let numbers = ring.numbers();
+            numbers.sockets_closed == sockets && numbers.zero_copy_bytes_current == 0
         });
+        let numbers = host.ring.numbers();
+        assert_eq!(numbers.zero_copy_sends > 0, released > 0);
+        assert!(
+            numbers.zero_copy_copied <= numbers.zero_copy_sends,
+            "{numbers:?}"
+        );
         let buffers = host.ring.numbers().buffers;
         assert_eq!(
             buffers.provided + buffers.pinned + buffers.idle,
@@ -69,6 +86,7 @@ fn echo(config: &RingConfig, sockets: u64, len: usize) {
         host,
         queues,
         is_sending: vec![false; slots],
+        released: 0,
     };
     let mut client = Host::new(config);
     for token in 0..sockets {
@@ -119,6 +137,7 @@ fn echo(config: &RingConfig, sockets: u64, len: usize) {
                     assert_eq!(result, Ok(u32::try_from(len).unwrap()));
                 }
                 Completion::Closed { .. } => finished += 1,
+                Completion::Released { .. } => {}
                 other => assert!(matches!(other, Completion::Woken), "{other:?}"),
             }
         }
@@ -148,6 +167,32 @@ fn bulk_is_echoed_by_reference_in_both_kinds_of_blocks() {
             8,
             4_000_000,
         );
+    }
+}
+
+#[test]
+fn sends_without_a_copy_carry_the_same_bytes() {
+    echo(&zero_copying(), 8, 4_000_000);
+    let tiny = RingConfig {
+        entries: 4,
+        blocks: 4,
+        blocks_max: 64,
+        block_bytes: 4_096,
+        ..zero_copying()
+    };
+    echo(&tiny, 50, 40_000);
+}
+
+#[test]
+fn ring_that_polls_network_cards_carries_the_same_bytes() {
+    let config = RingConfig {
+        napi: Some(Duration::from_micros(10)),
+        ..small()
+    };
+    match Ring::new(&config) {
+        Ok(_) => echo(&config, 8, 1_000_000),
+        Err(RingError::Unsupported { since, .. }) => assert_eq!(since, "6.9"),
+        Err(error) => panic!("{error}"),
     }
 }
 
