@@ -211,8 +211,8 @@ impl<L: Lease> Batch<L> {
         }
     }
 
-    /// Returns what goes to the owner of this batch in its place while the kernel still reads it, after it has
-    /// sent `sent` bytes: as many bytes under the same mark, of which those not sent are a copy.
+    /// Returns what goes to the owner of this batch in its place while the kernel still reads it, after it
+    /// has sent `sent` bytes: as many bytes under the same mark, of which those not sent are a copy.
     #[must_use]
     pub fn stand_in(&self, sent: usize) -> Self {
         let mut stand_in = Self::new();

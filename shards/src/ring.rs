@@ -418,8 +418,8 @@ impl Ring {
         self.buffers.is_short()
     }
 
-    /// Gives back memory that only more sockets and more traffic than there are would need. What is in flight,
-    /// lent or leased stays.
+    /// Gives back memory that only more sockets and more traffic than there are would need. What is in
+    /// flight, lent or leased stays.
     pub fn trim(&mut self) {
         self.slots.trim();
         self.sends.trim();

@@ -312,8 +312,8 @@ impl Buffers {
         self.provided > 0
     }
 
-    /// Gives the pages of blocks without leases back to the host. The blocks stay lent to the kernel: a receive
-    /// into one gets fresh pages.
+    /// Gives the pages of blocks without leases back to the host. The blocks stay lent to the kernel: a
+    /// receive into one gets fresh pages.
     ///
     /// That includes the block that is half filled: a single page in use would have `khugepaged` make a huge
     /// page of what lies around it again (`max_ptes_none`).

@@ -31,8 +31,8 @@ pub fn huge_pages_only_where_asked() -> io::Result<()> {
     }
 }
 
-/// Gives free memory of the calling thread's heap back to the host, if mimalloc is the allocator; with another
-/// one it does nothing.
+/// Gives free memory of the calling thread's heap back to the host, if mimalloc is the allocator; with
+/// another one it does nothing.
 ///
 /// Without it the pages of 20,000 sessions that have left stay with the process: the allocator looks at what
 /// is free when it is asked for memory, and a relay that has become idle asks for none.

@@ -105,8 +105,8 @@ impl Sends {
 
     /// Takes the batch and submits it on `slot`; returns the tag of the operation.
     ///
-    /// The kernel reports when all is sent or sending has failed (`MSG_WAITALL`), and once more when it has let
-    /// go of memory that it did not copy.
+    /// The kernel reports when all is sent or sending has failed (`MSG_WAITALL`), and once more when it has
+    /// let go of memory that it did not copy.
     pub(super) fn start(
         &mut self,
         kernel: &mut Kernel,
@@ -271,8 +271,8 @@ const REPORT_USAGE: u16 = 1 << 3;
 /// `IORING_NOTIF_USAGE_ZC_COPIED`.
 const USAGE_COPIED: u32 = 1 << 31;
 
-/// Most bytes that the kernel may hold of sends without a copy: a quarter of the receive memory that a ring has
-/// by default, where most of them lie.
+/// Most bytes that the kernel may hold of sends without a copy: a quarter of the receive memory that a ring
+/// has by default, where most of them lie.
 const ZERO_COPY_BYTES_MAX: u64 = 64 << 20;
 
 /// `UIO_MAXIOV`: the kernel refuses more.
