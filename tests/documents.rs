@@ -70,6 +70,8 @@ fn limit_values() -> Vec<(&'static str, String)> {
         VERDICT_LEN
         SEALED_OVERHEAD
         SEALED_PLAIN_MAX
+        PEER_SET_FIXED
+        PEER_SET_KEYS_MAX
         SEALED_OBJECT_MAX
         NONCE_WINDOW_BITS
         RECORD_MAX

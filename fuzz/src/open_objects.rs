@@ -1,5 +1,5 @@
-//! Open requests, open responses and verdicts: what decodes encodes to the same bytes, what its maker
-//! signed verifies, and no change of it does.
+//! Open requests, open responses, verdicts and peer sets: what decodes encodes to the same bytes, what its
+//! maker signed verifies, and no change of it does.
 //!
 //! Here: the input twice, once as the bytes of an object and once as the fields of an honest one and a
 //! change of it. Not here: how they travel (`sealed`), what a relay does with them (`shard_core`).
@@ -8,9 +8,10 @@
 
 use arbitrary::Arbitrary;
 use ringway_proto::dialect::{Dialect, RequestHash};
-use ringway_proto::key::{Address, SIGNATURE_LEN, SecretKey};
-use ringway_proto::limits::OPEN_NOISE_MAX;
+use ringway_proto::key::{Address, NATIVE_KEY_LEN, SIGNATURE_LEN, SecretKey};
+use ringway_proto::limits::{OPEN_NOISE_MAX, PEER_SET_FIXED, PEER_SET_KEYS_MAX};
 use ringway_proto::open::{OpenRequest, OpenResponse};
+use ringway_proto::peer_set::PeerSet;
 use ringway_proto::reason::Reason;
 use ringway_proto::verdict::Verdict;
 
@@ -42,6 +43,12 @@ pub fn run(bytes: &[u8]) {
         assert_eq!(verdict.encode()[..], *bytes);
         assert_eq!(verdict.is_accepted(), verdict.reason == Reason::Accepted);
         assert_eq!(verdict.retry_after().is_some(), verdict.retry_after_ms > 0);
+    }
+    if let Ok(set) = PeerSet::decode(bytes) {
+        assert_eq!(set.encode()[..], *bytes);
+        let keys = set.appeared().count() + set.gone().count();
+        assert_eq!(bytes.len(), PEER_SET_FIXED + keys * NATIVE_KEY_LEN);
+        assert!(keys <= PEER_SET_KEYS_MAX);
     }
     if let Some(honest) = structured::<Honest>(bytes) {
         signed_request(&honest, &secret);

@@ -232,11 +232,37 @@ impl Initiator {
         extensions: &[Extension],
         random: [u8; 32],
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
-        let introduction = payload::encode_introduction(role, &secret.public(), extensions)?;
+        let own = RelayIdentity::new(secret);
+        Self::of(&own, relay, role, extensions, random)
+    }
+
+    /// Begins the handshake of a link: `own` relay with another `relay`. As [`Initiator::new`], without
+    /// computing what a relay knows of its own keys already.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Initiator::new`].
+    pub fn of_relay(
+        own: &RelayIdentity,
+        relay: &PublicKey,
+        extensions: &[Extension],
+        random: [u8; 32],
+    ) -> Result<(Self, Vec<u8>), HandshakeError> {
+        Self::of(own, relay, Role::Relay, extensions, random)
+    }
+
+    fn of(
+        own: &RelayIdentity,
+        relay: &PublicKey,
+        role: Role,
+        extensions: &[Extension],
+        random: [u8; 32],
+    ) -> Result<(Self, Vec<u8>), HandshakeError> {
+        let introduction = payload::encode_introduction(role, &own.public, extensions)?;
         let setup = Setup {
             pattern: XK,
             prologue: PROLOGUE,
-            secret: &Arc::new(Secret::new(&secret.x25519())),
+            secret: &own.secret,
             remote: Some(&relay.to_x25519()?),
             random,
         };

@@ -23,6 +23,7 @@ pub mod limits;
 pub mod nonce;
 pub mod open;
 pub mod peer;
+pub mod peer_set;
 pub mod ports;
 pub mod reason;
 pub mod record;

@@ -198,6 +198,12 @@ pub const SEALED_OVERHEAD: usize = 2 + 8 + 16;
 /// Longest plain object that is sealed.
 pub const SEALED_PLAIN_MAX: usize = max(max(OPEN_REQUEST_MAX, OPEN_RESPONSE_MAX), VERDICT_LEN);
 
+/// Bytes of a peer set without its keys: kind, version, flags, sequence and two counts.
+pub const PEER_SET_FIXED: usize = 4 + 8 + 2 + 2;
+
+/// Most keys in one peer set: as many as fit in the longest object that is sealed anyway.
+pub const PEER_SET_KEYS_MAX: usize = (SEALED_PLAIN_MAX - PEER_SET_FIXED) / NATIVE_KEY_LEN;
+
 /// Longest sealed object on the wire, its length prefix included.
 ///
 /// A stream that is being opened holds at most this much.

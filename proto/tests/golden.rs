@@ -18,6 +18,7 @@ use ringway_proto::handshake::{
 use ringway_proto::key::{Address, SecretKey};
 use ringway_proto::kk::{KkInitiator, kk_respond};
 use ringway_proto::open::{OpenRequest, OpenResponse};
+use ringway_proto::peer_set::PeerSet;
 use ringway_proto::reason::Reason;
 use ringway_proto::record::{RecordOpener, RecordSealer, SoftAead};
 use ringway_proto::sealed::{Opener, Sealer};
@@ -102,6 +103,35 @@ fn verdict() {
             .hex(&verdict.encode());
     }
     file.compare("verdict.hex");
+}
+
+#[test]
+fn peer_set() {
+    let layout = "peer set, plain; offsets in docs/protocol.md section 6";
+    let mut file = Golden::new(layout);
+    let keys = [PEER, OTHER].map(|secret| *secret.public().as_bytes().first_chunk().unwrap());
+    for (name, is_anew, sequence, appeared, gone) in [
+        (
+            "the set begins, nobody is there",
+            true,
+            0,
+            &keys[..0],
+            &keys[..0],
+        ),
+        ("the set begins", true, 0, &keys, &[]),
+        ("one came, one went", false, 1, &keys[..1], &keys[1..]),
+        ("one went", false, u64::MAX, &[], &keys[1..]),
+    ] {
+        let set = PeerSet::new(is_anew, sequence, appeared, gone).unwrap();
+        assert_eq!(PeerSet::decode(&set.encode()), Ok(set));
+        file.case(name)
+            .field("anew", is_anew)
+            .field("sequence", sequence)
+            .field("appeared", appeared.len())
+            .field("gone", gone.len())
+            .hex(&set.encode());
+    }
+    file.compare("peer_set.hex");
 }
 
 #[test]

@@ -65,6 +65,22 @@ fn both_sides_agree_on_keys_and_on_who_they_are() {
 }
 
 #[test]
+fn relay_introduces_itself_as_one() {
+    let own = RelayIdentity::new(&PEER);
+    let (initiator, first) =
+        Initiator::of_relay(&own, &RELAY.public(), &[announcement(6)], [4; 32]).unwrap();
+    let mut responder = responder();
+    let second = responder.message_1(&first[2..]).unwrap();
+    let (third, mut link) = initiator.message_2(&second[2..]).unwrap();
+    let mut relay = responder.message_3(&third[2..]).unwrap();
+    assert_eq!((relay.key, relay.role), (PEER.public(), Role::Relay));
+    assert_eq!(relay.extensions, [announcement(6)]);
+    let mut up = Vec::new();
+    link.sealer.seal(b"up", &mut up).unwrap();
+    assert_eq!(relay.opener.open(&mut up[2..]), Ok(&b"up"[..]));
+}
+
+#[test]
 fn folded_responder_goes_on_where_it_stopped() {
     let (initiator, first) = initiator(&[]);
     let mut responder = responder();
