@@ -182,6 +182,71 @@ async fn one_gibibyte_each_way_across_two_shards() {
     transfers(2, 0, 1, &[GIB]).await;
 }
 
+/// Bytes one way by the lane: what of it went so, and what came.
+async fn one_way(relay: &Relay, a: &Client, b: &Client, listener: &Listener, count: u64) -> u64 {
+    let before = lane_bytes(relay);
+    let (mut from, mut to) = bridge(a, b, listener).await;
+    tokio::join!(
+        send_pattern(&mut from, count, 0x33),
+        check_pattern(&mut to, count, 0x33)
+    );
+    lane_bytes(relay) - before
+}
+
+fn lane_bytes(relay: &Relay) -> u64 {
+    let snapshots = relay.set.snapshots(Duration::from_secs(5));
+    snapshots.iter().map(|shard| shard.stats.lane_bytes).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_frames_go_by_a_lane_which_short_ones_end() {
+    let relay = Relay::start(1);
+    let (a, b, listener) = pair(&relay, 0, 0).await;
+    let by_lane = one_way(&relay, &a, &b, &listener, 256 << 20).await;
+    // How many depends on how long the frames of the client are, which is not its choice alone.
+    assert!(by_lane <= 256 << 20, "{by_lane} bytes went by the lane");
+    // The same sessions with short frames, and with a pause of the sender inside the stream.
+    for size in [1, 20_000, 1 << 20] {
+        one_way(&relay, &a, &b, &listener, size).await;
+        let (from, to) = bridge(&a, &b, &listener).await;
+        exchange(from, to, size).await;
+    }
+    a.close().await;
+    b.close().await;
+    relay.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_die_in_their_lane_leave_nothing() {
+    let relay = Relay::start(1);
+    for round in 0..6 {
+        let (a, b, listener) = pair(&relay, 0, 0).await;
+        let (mut from, mut to) = bridge(&a, &b, &listener).await;
+        let before = lane_bytes(&relay);
+        let sending = tokio::spawn(async move {
+            let bytes = vec![7; 65_536];
+            while from.write_all(&bytes).await.is_ok() {}
+        });
+        let mut bytes = vec![0; 65_536];
+        let mut have = 0;
+        while have < 64 << 20 {
+            have += to.read(&mut bytes).await.unwrap();
+        }
+        assert!(lane_bytes(&relay) > before, "nothing goes by the lane");
+        match round % 3 {
+            0 => drop(a),
+            1 => drop(b),
+            _ => {
+                let kicked = relay.set.handles()[0].kick(a.key()).unwrap();
+                assert_eq!(kicked.recv_timeout(Duration::from_secs(5)), Ok(true));
+            }
+        }
+        drop(to);
+        sending.await.unwrap();
+    }
+    relay.end();
+}
+
 /// As many streams as a session may have, all open at once, each with bytes both ways.
 async fn many_streams(shards_count: u16, second: u16) {
     const STREAMS: usize = 2_000;

@@ -35,6 +35,7 @@ mod driver;
 mod event;
 mod honest;
 mod keys;
+mod lanes;
 mod lease;
 mod limits;
 mod network;

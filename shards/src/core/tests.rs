@@ -3,6 +3,7 @@
 mod admission;
 mod dials;
 mod harness;
+mod lanes;
 mod queues;
 mod reapers;
 mod simulated;
