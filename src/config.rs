@@ -40,8 +40,6 @@ pub(crate) struct Config {
     pub(crate) cores: Option<Vec<u16>>,
     /// How new connections are shared out among the shards.
     pub(crate) placement: Placement,
-    /// Whether sessions that send long frames get a lane, where the kernel has what it takes.
-    pub(crate) lane: bool,
     /// The relay's key file; `None` is `relay.key` in the state directory.
     pub(crate) key_file: Option<PathBuf>,
     /// Where the admin endpoint listens; `None` is off.
@@ -115,7 +113,6 @@ impl Default for Config {
             shards: None,
             cores: None,
             placement: Placement::default(),
-            lane: true,
             key_file: None,
             admin_listen: Some(ADMIN_DEFAULT),
             sessions_max: None,

@@ -4,7 +4,7 @@
 //! bookkeeping of partial sends. Not here: choosing what goes into a batch (`core::egress`) and the
 //! system call (`ring`).
 //!
-//! Invariant: `bytes` is the sum of the segments' lengths not yet sent and of what lies in a pipe, `leased_bytes` that of the leased
+//! Invariant: `bytes` is the sum of the segments' lengths not yet sent, `leased_bytes` that of the leased
 //! ones. A chunk never reallocates, so its bytes keep their address while the batch moves between core and
 //! ring.
 //! Units: bytes.
@@ -38,9 +38,6 @@ pub struct Batch<L> {
     bytes: usize,
     leased_bytes: usize,
     tag: u64,
-    /// Bytes behind the segments that lie in a pipe of the kernel, and whose.
-    piped: u32,
-    pipe: u32,
 }
 
 impl<L: Lease> Batch<L> {
@@ -53,8 +50,6 @@ impl<L: Lease> Batch<L> {
             bytes: 0,
             leased_bytes: 0,
             tag: 0,
-            piped: 0,
-            pipe: 0,
         }
     }
 
@@ -160,25 +155,7 @@ impl<L: Lease> Batch<L> {
         }
     }
 
-    /// Appends `count` bytes that lie in pipe number `pipe` of the driver; nothing may follow them.
-    pub fn push_piped(&mut self, count: u32, pipe: u32) {
-        self.bytes += count as usize;
-        self.piped = count;
-        self.pipe = pipe;
-    }
-
-    /// Returns the bytes at its end that lie in a pipe, and the pipe's number.
-    #[inline]
-    #[must_use]
-    pub const fn piped(&self) -> Option<(u32, u32)> {
-        if self.piped > 0 {
-            Some((self.piped, self.pipe))
-        } else {
-            None
-        }
-    }
-
-    /// Calls `visit` with each contiguous slice still to be sent, in order. What lies in a pipe is no slice.
+    /// Calls `visit` with each contiguous slice still to be sent, in order.
     ///
     /// At most [`BATCH_SEGMENTS_MAX`] plus the few that a copy split over chunks adds. The slices keep
     /// their addresses until the batch is changed or dropped, also when it is moved.
@@ -209,13 +186,10 @@ impl<L: Lease> Batch<L> {
             // Nearly every send ends like this.
             self.segments.clear();
             self.leased_bytes = 0;
-            self.piped = 0;
             return;
         }
         while count > 0 {
             let Some(front) = self.segments.front_mut() else {
-                // As many as `bytes` said.
-                self.piped -= u32::try_from(count).unwrap_or(self.piped);
                 return;
             };
             let (len, leased) = match front {
@@ -253,7 +227,6 @@ impl<L: Lease> Batch<L> {
         self.segments.clear();
         self.bytes = 0;
         self.leased_bytes = 0;
-        self.piped = 0;
         for chunk in self.chunks.drain(..) {
             pool.give_back(chunk);
         }

@@ -9,9 +9,7 @@
 //!   [`ShardCore::sent`], [`ShardCore::closed`], [`ShardCore::computed`], [`ShardCore::message`],
 //!   [`ShardCore::handle_timeout`], [`ShardCore::relieve`], [`ShardCore::drain`],
 //!   [`ShardCore::shutdown`], [`ShardCore::kick`], [`ShardCore::dial`], [`ShardCore::hang_up`],
-//!   [`ShardCore::connected`], [`ShardCore::connect_failed`]; of a session in the lane
-//!   [`ShardCore::lane_next`], [`ShardCore::lane_heard`], [`ShardCore::lane_header`],
-//!   [`ShardCore::lane_collected`], [`ShardCore::lane_read`], [`ShardCore::lane_left`];
+//!   [`ShardCore::connected`], [`ShardCore::connect_failed`];
 //! - outputs: [`ShardCore::poll_action`], [`ShardCore::next_deadline`], and the views
 //!   [`ShardCore::audit`], [`ShardCore::stats`].
 //!
@@ -29,7 +27,6 @@ mod egress;
 mod ending;
 mod event;
 mod gate;
-mod lane;
 mod open;
 mod recorder;
 mod session;
@@ -49,14 +46,12 @@ use std::collections::VecDeque;
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
-pub use self::config::{AdmissionLimits, CoreConfig, LaneLimits, QueueLimits, Timeouts};
+pub use self::config::{AdmissionLimits, CoreConfig, QueueLimits, Timeouts};
 pub use self::dial::{ConnectFault, DialError, DialKey, Dialed};
 pub use self::event::{
     Action, Directory, Job, JobResult, Message, OpenMessage, Outdated, Place, RecvEnd,
     Registration, SessionKey, ShardId, Slot, StreamKey,
 };
-pub(crate) use self::lane::LANES_MAX;
-pub use self::lane::{LaneStep, LaneVerdict};
 pub use self::recorder::Recorder;
 pub(crate) use self::sizes::CoreSizes;
 pub use self::source::Source;
@@ -219,7 +214,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             queued_bytes: self.common.queued_bytes,
             batches_in_flight: self.common.batches_in_flight,
             chunks: u64::from(self.common.chunks.taken_count()),
-            lanes: self.common.stats.lanes_current,
             dials: u64::from(self.dials.len()),
             local_ports: u64::from(self.common.stats.local_ports.in_use),
             virtual_ports: u64::from(self.common.stats.virtual_ports.in_use),

@@ -11,7 +11,6 @@
 //! sleeping costs more than relaying (75 us a round trip against 21 us; docs/internals/uring.md, finding
 //! 2). Then sleep until the core's next deadline: an idle shard makes no system call.
 
-mod lanes;
 mod placing;
 
 use std::collections::BTreeMap;
@@ -62,8 +61,6 @@ use crate::snapshot::ShardAudit;
 use crate::snapshot::ShardSnapshot;
 
 pub(crate) use self::placing::Placing;
-
-use self::lanes::Lanes;
 
 /// Why a command did not reach its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -311,7 +308,6 @@ pub(crate) struct DataThread {
     /// The flag says asleep, unless somebody has woken this shard.
     is_lying: bool,
     completions: Vec<Completion>,
-    lanes: Lanes,
     /// Who waits for a dial; as many as the core lets be under way.
     dialers: BTreeMap<DialKey, Dialer>,
     numbers: DataNumbers,
@@ -330,7 +326,6 @@ impl DataThread {
             is_lying: false,
             parts,
             completions: Vec::new(),
-            lanes: Lanes::default(),
             dialers: BTreeMap::new(),
             numbers: DataNumbers::default(),
             active_at: Now::ZERO,
@@ -406,9 +401,6 @@ impl DataThread {
             core.computed(result, now);
         }
         self.obey(now);
-        if !self.lanes.is_empty() {
-            count += usize::from(self.lanes.pump(&mut self.parts, now));
-        }
         count > 0
     }
 
@@ -436,21 +428,13 @@ impl DataThread {
                 placing.left(slot);
                 core.closed(Slot(slot.0));
             }
-            Completion::LaneEntered { slot } => {
-                self.lanes.go_on(Slot(slot.0), &mut self.parts, now);
-            }
-            Completion::LaneRefused { slot } => {
-                self.lanes.refused(Slot(slot.0), &mut self.parts, now);
-            }
-            Completion::Received { slot, lease } => {
-                core.received(Slot(slot.0), lease, now);
-                if !self.lanes.is_empty() {
-                    self.lanes.go_on(Slot(slot.0), &mut self.parts, now);
-                }
-            }
+            Completion::Received { slot, lease } => core.received(Slot(slot.0), lease, now),
             Completion::ReceiveEnded { slot, end } => {
-                self.lanes.forget(Slot(slot.0));
-                core.receive_ended(Slot(slot.0), receive_end(end), now);
+                let end = match end {
+                    ReceiveEnd::Eof => RecvEnd::Eof,
+                    ReceiveEnd::Error(errno) => RecvEnd::Error(errno),
+                };
+                core.receive_ended(Slot(slot.0), end, now);
             }
             Completion::Sent {
                 slot,
@@ -467,7 +451,6 @@ impl DataThread {
             Completion::ConnectFailed { token, errno } => {
                 core.connect_failed(DialKey::from_token(token), connect_fault(errno), now);
             }
-            Completion::LaneReady { slot } => core.lane_heard(Slot(slot.0), now),
             // It has done its work by ending the wait.
             Completion::Woken => {}
         }
@@ -588,14 +571,7 @@ impl DataThread {
                         .is_some_and(|(answer, _permit)| answer.send(outcome));
                     tracing::trace!(is_heard, "dial answered");
                 }
-                Action::Close { slot } => {
-                    self.lanes.forget(slot);
-                    ring.close(ring::Slot(slot.0));
-                }
-                Action::EnterLane { slot } => {
-                    self.lanes.enter(slot);
-                    ring.enter_lane(ring::Slot(slot.0));
-                }
+                Action::Close { slot } => ring.close(ring::Slot(slot.0)),
                 Action::Compute(job) => service.submit(job, now),
                 Action::Message { target, message } => {
                     self.numbers.messages_sent += 1;
@@ -684,7 +660,6 @@ impl DataThread {
     /// Returns whether a turn would find something. Costs no system call.
     fn has_input(&mut self) -> bool {
         self.parts.ring.is_ready()
-            || self.lanes.has_more()
             || self.parts.mailboxes.has_mail()
             || self.parts.service.has_result()
             || !self.parts.inbox.commands.is_empty()
@@ -705,9 +680,6 @@ impl DataThread {
         }
         if let Some(stalls_at) = self.parts.service.stalls_at() {
             deadline = deadline.min(stalls_at);
-        }
-        if !self.lanes.is_empty() && self.lanes.is_waiting(&self.parts) {
-            deadline = deadline.min(self.now() + lanes::LOOK_AGAIN);
         }
         if self.parts.mailboxes.outbox_len() > 0 {
             // The target does not say when there is room.
@@ -770,13 +742,6 @@ impl DataThread {
 /// Returns the time since `epoch`, which all shards share.
 pub(crate) fn since(epoch: Instant) -> Now {
     Now::ZERO + epoch.elapsed()
-}
-
-fn receive_end(end: ReceiveEnd) -> RecvEnd {
-    match end {
-        ReceiveEnd::Eof => RecvEnd::Eof,
-        ReceiveEnd::Error(errno) => RecvEnd::Error(errno),
-    }
 }
 
 /// Returns whose fault a failed connect is.

@@ -51,9 +51,6 @@ pub const KERNEL_SOCKET_BYTES: u64 = 4_608;
 /// Source: docs/config.md, `limits.sessions_max`; `io_uring_register(2)`, `IORING_REGISTER_FILES2`.
 pub const KERNEL_SLOT_BYTES: u64 = 16;
 
-/// What the pipe of a lane holds at most (`ring::lane`).
-const KERNEL_PIPE_BYTES: u64 = 262_144;
-
 /// Bytes that a shard costs before the first connection, its receive memory at rest excepted: two
 /// threads with their stacks, histograms, pools of idle chunks, tables.
 ///
@@ -300,7 +297,7 @@ pub const fn process(bounds: &Bounds) -> [Term; 1] {
 
 /// What the relay's connections may cost the kernel.
 #[must_use]
-pub const fn kernel(bounds: &Bounds) -> [Term; 3] {
+pub const fn kernel(bounds: &Bounds) -> [Term; 2] {
     let sockets = bounds.shards.saturating_mul(bounds.sessions_max);
     [
         Term::new(
@@ -314,12 +311,6 @@ pub const fn kernel(bounds: &Bounds) -> [Term; 3] {
             "the kernel",
             sockets.saturating_add(bounds.shards),
             KERNEL_SLOT_BYTES,
-        ),
-        Term::new(
-            "pipes of lanes",
-            "the kernel",
-            bounds.shards.saturating_mul(crate::core::LANES_MAX),
-            KERNEL_PIPE_BYTES,
         ),
     ]
 }

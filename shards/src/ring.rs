@@ -58,7 +58,6 @@ mod completion;
 mod config;
 mod connects;
 mod files;
-mod lane;
 mod names;
 mod op;
 mod pages;
@@ -90,7 +89,6 @@ pub use self::completion::Slot;
 pub use self::config::RingConfig;
 pub use self::config::RingError;
 pub use self::config::RingNumbers;
-pub use self::lane::LaneProgress;
 pub use self::pages::huge_pages_only_where_asked;
 pub use self::setup::Wait;
 pub use self::socket::ConnectOptions;
@@ -111,7 +109,6 @@ use self::files::SlotState;
 use self::files::Slots;
 use self::files::Standing;
 use self::files::Vacated;
-use self::lane::Lanes;
 use self::names::Names;
 use self::op::Kind;
 use self::op::Plain;
@@ -130,9 +127,6 @@ pub struct Ring {
     connects: Connects,
     names: Names,
     slots: Slots,
-    lanes: Lanes,
-    /// The kernel makes plain descriptors of sockets.
-    has_lanes: bool,
     accepting: Accepting,
     waker: Waker,
     handle: RingHandle,
@@ -188,7 +182,6 @@ impl Ring {
             config.incremental,
         )?;
         let waker = Waker::new().map_err(|error| RingError::local("eventfd", error))?;
-        let has_lanes = kernel.has_lifts();
         let handle = kernel
             .duplicate()
             .map_err(|error| RingError::local("dup", error))?;
@@ -199,8 +192,6 @@ impl Ring {
             connects: Connects::new(),
             names: Names::new(),
             slots: Slots::new(config.sockets_max),
-            lanes: Lanes::default(),
-            has_lanes,
             accepting: Accepting::default(),
             waker,
             handle: RingHandle::new(handle),
@@ -242,23 +233,10 @@ impl Ring {
             return;
         }
         state.receive = Receive::Armed;
-        state.receive_max = 0;
-        self.kernel.push(state.receive_request(slot.0));
-    }
-
-    /// Receives `count` bytes at most, once, from a socket that is not received from: `Received` follows, or
-    /// `ReceiveEnded`.
-    pub fn receive_once(&mut self, slot: Slot, count: u32) {
-        let Some(state) = self.slots.of_mut(slot.0) else {
-            return;
-        };
-        let is_resting = matches!(state.receive, Receive::Idle | Receive::Ended);
-        if state.phase != Phase::Open || !is_resting || count == 0 {
-            return;
-        }
-        state.receive = Receive::Armed;
-        state.receive_max = count;
-        self.kernel.push(state.receive_request(slot.0));
+        self.kernel.push(Plain::Receive {
+            slot: slot.0,
+            generation: state.generation,
+        });
     }
 
     /// Stops receiving: `ReceiveEnded` with `ECANCELED` follows, unless the receive ended by itself
@@ -281,15 +259,9 @@ impl Ring {
             state.phase == Phase::Open && state.standing == Standing::Known
         };
         let Some(state) = state.filter(is_usable) else {
-            if let Some((_, pipe)) = batch.piped() {
-                self.lane_discard(Slot(pipe));
-            }
             self.refused.push((slot, batch));
             return;
         };
-        if let Some((_, pipe)) = batch.piped() {
-            return self.send_piped(slot, batch, pipe);
-        }
         assert!(state.send.is_none(), "one send at a time on a socket");
         let tag = self
             .sends
@@ -308,8 +280,6 @@ impl Ring {
         {
             let tag = Tag::new(Kind::Send, state.generation, index);
             self.kernel.push(Plain::Cancel { tag });
-        } else if !self.lanes.is_idle() {
-            self.lanes.cancel(slot.0);
         }
     }
 
@@ -323,9 +293,6 @@ impl Ring {
             return;
         }
         state.phase = Phase::Closing;
-        if !self.lanes.is_idle() {
-            self.lanes.close(slot.0);
-        }
         // A close alone does not end a multishot receive, which keeps the socket: the peer would see
         // it open for ever (docs/internals/uring.md E). Cancelling by user data finds the operation in a
         // hash table; by descriptor the kernel walks all armed operations of the ring: 223 us a close
@@ -370,7 +337,6 @@ impl Ring {
                 result,
             });
         }
-        self.lanes.report(completions);
         self.kernel.enter(wait)?;
         let mut cqes = [Cqe::default(); REAP_MAX];
         let mut handled = 0;
@@ -390,7 +356,7 @@ impl Ring {
 
     /// Returns whether a turn without waiting would find completions. Costs no system call.
     pub fn is_ready(&mut self) -> bool {
-        !self.refused.is_empty() || self.lanes.is_ready() || self.kernel.is_ready()
+        !self.refused.is_empty() || self.kernel.is_ready()
     }
 
     /// Returns whether something was asked for that no turn has submitted yet.
@@ -452,7 +418,6 @@ impl Ring {
             hand_overs_current: u64::from(self.handing),
             completions_overflowed: u64::from(self.kernel.overflows_count()),
             starved_current: count(self.starved.len()),
-            lanes_current: count(self.lanes.count()),
             buffers: self.buffers.numbers(),
             ..self.numbers
         }
@@ -470,7 +435,6 @@ impl Ring {
             });
         }
         self.accepting.arm(&mut self.kernel);
-        self.watch_lanes();
         self.chase();
     }
 
@@ -481,7 +445,8 @@ impl Ring {
             };
             if state.phase == Phase::Open && state.receive == Receive::Starved {
                 state.receive = Receive::Armed;
-                self.kernel.push(state.receive_request(slot));
+                let generation = state.generation;
+                self.kernel.push(Plain::Receive { slot, generation });
             }
         }
     }
@@ -506,7 +471,7 @@ impl Ring {
 
     /// Shortens a wait that nobody would end.
     fn bounded(&self, wait: Wait) -> Wait {
-        if !self.refused.is_empty() || self.lanes.is_ready() {
+        if !self.refused.is_empty() {
             return Wait::No;
         }
         let limit = if !self.starved.is_empty() {
@@ -538,8 +503,6 @@ impl Ring {
             Kind::HandIn => self.on_hand_in(tag, cqe, completions),
             Kind::HandOver => self.on_hand_over(tag, cqe, completions),
             Kind::Install => self.on_install(tag, cqe, completions),
-            Kind::Lanes => self.on_lanes(tag, cqe, completions),
-            Kind::Lift => self.on_lift(tag, cqe, completions),
             Kind::Name => self.on_name(tag, cqe, completions),
             Kind::Receive => self.on_receive(tag, cqe, completions),
             Kind::Send => self.on_send(tag, cqe, completions),
@@ -591,23 +554,14 @@ impl Ring {
                     lease,
                 });
             }
-            if is_over && is_open && state.receive_max == 0 {
-                // Ended with data: the completion queue was full. Go on, unless a lane waits for the end.
-                if !self.lanes.is_idle() && self.lanes.is_stopping(slot) {
-                    self.lanes.stopped(slot);
-                } else {
-                    state.receive = Receive::Armed;
-                    self.kernel.push(state.receive_request(slot));
-                }
+            if is_over && is_open {
+                // Ended with data: the completion queue was full. Go on.
+                state.receive = Receive::Armed;
+                let generation = state.generation;
+                self.kernel.push(Plain::Receive { slot, generation });
             }
         } else if is_open {
-            let is_stopping = !self.lanes.is_idle() && self.lanes.is_stopping(slot);
             match error_of(cqe.result) {
-                Some(Errno::CANCELED | Errno::NOBUFS | Errno::AGAIN | Errno::INTR)
-                    if is_stopping =>
-                {
-                    self.lanes.stopped(slot);
-                }
                 Some(Errno::NOBUFS) => {
                     state.receive = Receive::Starved;
                     self.numbers.receives_starved += 1;
@@ -615,7 +569,8 @@ impl Ring {
                 }
                 Some(Errno::AGAIN | Errno::INTR) => {
                     state.receive = Receive::Armed;
-                    self.kernel.push(state.receive_request(slot));
+                    let generation = state.generation;
+                    self.kernel.push(Plain::Receive { slot, generation });
                 }
                 error => {
                     let end = error.map_or(ReceiveEnd::Eof, |error| {

@@ -26,7 +26,6 @@ use ringway_proto::limits::STREAMS_MAX;
 use ringway_proto::limits::WINDOW_INITIAL;
 
 use crate::core::CoreConfig;
-use crate::core::LaneLimits;
 use crate::core::Message;
 use crate::core::ShardCore;
 use crate::core::ShardId;
@@ -105,8 +104,6 @@ pub struct ShardSetConfig {
     pub dialect: Dialect,
     /// What the relay tells each peer in the handshake.
     pub offer: Offer,
-    /// Whether sessions that send long frames get a lane, where the kernel has what it takes (6.8).
-    pub lane: bool,
     /// Local ports that the shards may dial from, shared out among them.
     pub ports: PortsConfig,
     /// Each shard's ring.
@@ -139,7 +136,6 @@ impl ShardSetConfig {
                 stream_window: WINDOW_INITIAL,
                 keepalive_s: u16::try_from(timeouts.keepalive.as_secs()).unwrap_or(u16::MAX),
             },
-            lane: true,
             ports: PortsConfig::default(),
             ring,
         }
@@ -547,7 +543,6 @@ impl Seed {
             admission: admission(&self.config),
             queue: self.config.queue,
             timeouts: self.config.timeouts,
-            lane: self.config.lane.then(LaneLimits::default),
             ports: self.ports,
             hash_seed: self.hash_seed,
         };

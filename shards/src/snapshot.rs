@@ -76,8 +76,6 @@ pub struct ShardAudit {
     pub connects_in_flight: u64,
     /// Connections on their way to another shard.
     pub hand_overs_in_flight: u64,
-    /// Lanes of the ring, payload on its way out of them, and descriptors asked for.
-    pub lanes: u64,
     /// Receives that wait for a block.
     pub receives_starved: u64,
     /// Receive blocks of which somebody still holds bytes, on whichever shard.
@@ -102,7 +100,6 @@ impl ShardAudit {
             sends_in_flight: ring.sends_current,
             connects_in_flight: ring.connects_current,
             hand_overs_in_flight: ring.hand_overs_current,
-            lanes: ring.lanes_current,
             receives_starved: ring.starved_current,
             blocks_leased: ring.buffers.leased,
             jobs: data.jobs_current,
@@ -133,10 +130,8 @@ mod tests {
             )
         };
         type Owned = (Audit, RingNumbers, DataNumbers);
-        let things: [fn(&mut Owned); 13] = [
+        let things: [fn(&mut Owned); 11] = [
             |owned| owned.0.queued_bytes = 1,
-            |owned| owned.0.lanes = 1,
-            |owned| owned.1.lanes_current = 1,
             |owned| owned.1.sockets_current = 1,
             |owned| owned.1.sends_current = 1,
             |owned| owned.1.connects_current = 1,

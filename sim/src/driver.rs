@@ -20,7 +20,7 @@ use ringway_shards::core::{
 use crate::dials::DialInput;
 use crate::event::Event;
 use crate::lease::{Account, SimLease};
-use crate::network::{Flight, SendOp, Way};
+use crate::network::{SendOp, Way};
 use crate::options::MS;
 use crate::resources::Book;
 use crate::world::World;
@@ -72,7 +72,6 @@ pub(crate) enum Input {
     Dial(DialInput),
     Drain,
     Kick(PublicKey),
-    Lane(Slot, usize),
     Message(usize, Box<Message<SimLease>>),
     Received(Slot, SimLease),
     RecvEnded(Slot, usize, RecvEnd),
@@ -184,10 +183,9 @@ impl World {
     pub(crate) fn relay_read(&mut self, conn: usize) {
         let entry = &self.conns[conn];
         let Some(slot) = entry.slot else { return };
-        if entry.is_recv_over || self.lane_takes(conn) {
+        if entry.is_recv_over {
             return;
         }
-        let entry = &self.conns[conn];
         let (shard, client) = (entry.shard, entry.client);
         let mut has_read = false;
         while self.conns[conn].up.arrived() > 0 {
@@ -348,7 +346,6 @@ impl World {
             Input::Kick(key) => {
                 core.kick(&key, now);
             }
-            Input::Lane(_, conn) => self.lane_input(shard, conn, now),
             Input::Message(source, message) => {
                 core.message(ShardId(u16::try_from(source).unwrap_or(0)), *message, now);
             }
@@ -395,8 +392,7 @@ impl World {
         }
     }
 
-    /// Does what the core has asked for.
-    pub(crate) fn actions(&mut self, shard: usize) {
+    fn actions(&mut self, shard: usize) {
         while let Some(action) = self.shards[shard].core.poll_action() {
             match action {
                 Action::CancelConnect { dial } => self.cancel_connect(shard, dial),
@@ -406,7 +402,6 @@ impl World {
                         self.close_slot(shard, slot);
                     }
                 }
-                Action::EnterLane { slot } => self.enter_lane(shard, slot),
                 Action::Connect { dial, source, .. } => self.start_connect(shard, dial, source),
                 Action::Dialed { dial, outcome } => self.dial_answered(shard, dial, outcome),
                 Action::Compute(job) => {
@@ -442,7 +437,7 @@ impl World {
         self.accept(shard);
     }
 
-    pub(crate) fn conn_of(&self, shard: usize, slot: Slot) -> Option<usize> {
+    fn conn_of(&self, shard: usize, slot: Slot) -> Option<usize> {
         let index = usize::try_from(slot.0).ok()?;
         self.shards[shard].slots.get(index).copied().flatten()
     }
@@ -475,19 +470,6 @@ impl World {
                 batch.len()
             )
         });
-        if let Some((_, pipe)) = batch.piped()
-            && self.conns[conn].flight.is_none()
-        {
-            let source = self.conn_of(shard, Slot(pipe));
-            let lane = source.and_then(|source| self.conns[source].lane.as_mut());
-            let (Some(source), Some(lane)) = (source, lane) else {
-                return self.fail(format!(
-                    "shard {shard} sends from pipe {pipe} without a lane"
-                ));
-            };
-            let bytes = std::mem::take(&mut lane.pipe);
-            self.conns[conn].flight = Some(Flight { bytes, source });
-        }
         let now = self.now;
         let pushed = self.shards[shard].book.pushed_before_turn;
         let entry = &mut self.conns[conn];
@@ -557,11 +539,6 @@ impl World {
         self.check_turned_away(conn);
         self.conns[conn].is_closing = true;
         self.end_early(conn);
-        self.conns[conn].lane = None;
-        if let Some(flight) = self.conns[conn].flight.take() {
-            self.counts.lane_frames_cut += 1;
-            self.lane_landed(flight.source);
-        }
         self.relay_close(conn);
         let delay = self.completion_delay();
         self.at(delay, Event::CloseDone { conn });
@@ -575,7 +552,6 @@ fn describe(input: &Input) -> String {
         Input::Computed(_) => "computed".into(),
         Input::Dial(input) => format!("{input:?}"),
         Input::Drain => "drain".into(),
-        Input::Lane(slot, _) => format!("lane of slot {}", slot.0),
         Input::Kick(key) => format!("kick {key}"),
         Input::Message(source, message) => {
             let text = format!("{message:?}");

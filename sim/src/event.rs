@@ -42,8 +42,6 @@ pub(crate) enum Event {
     Dial { dial: usize, step: DialStep },
     /// A fault is injected.
     Fault { fault: Fault },
-    /// Something may have happened to the lane of a connection.
-    Lane { conn: usize },
     /// The checkers look at what takes long.
     Look,
     /// A mailbox has something for a shard.

@@ -35,7 +35,6 @@ mod driver;
 mod event;
 mod honest;
 mod keys;
-mod lanes;
 mod lease;
 mod limits;
 mod network;

@@ -13,7 +13,6 @@ use ringway_shards::batch::Batch;
 use ringway_shards::core::Slot;
 
 use crate::event::Event;
-use crate::lanes::Lane;
 use crate::lease::SimLease;
 use crate::world::World;
 
@@ -97,14 +96,6 @@ impl Pipe {
     }
 }
 
-/// A frame on its way out of the pipe of a lane.
-#[derive(Debug)]
-pub(crate) struct Flight {
-    pub(crate) bytes: Vec<u8>,
-    /// The connection that it came on.
-    pub(crate) source: usize,
-}
-
 /// A send that the relay's kernel works on.
 #[derive(Debug)]
 pub(crate) struct SendOp {
@@ -126,10 +117,6 @@ pub(crate) struct Conn {
     pub(crate) up: Pipe,
     pub(crate) down: Pipe,
     pub(crate) op: Option<SendOp>,
-    /// It is in a lane, or on its way there.
-    pub(crate) lane: Option<Lane>,
-    /// What is left of a frame that came by the lane of another connection.
-    pub(crate) flight: Option<Flight>,
     /// The peer's kernel has seen an RST.
     pub(crate) is_reset_at_peer: bool,
     /// The relay's kernel has seen an RST.
@@ -173,8 +160,6 @@ impl World {
             up: Pipe::new(capacity),
             down: Pipe::new(capacity),
             op: None,
-            lane: None,
-            flight: None,
             is_reset_at_peer: false,
             is_reset_at_relay: false,
             is_recv_over: false,
@@ -438,11 +423,6 @@ impl World {
             let count = (slice.len() - from).min(wanted - bytes.len());
             bytes.extend_from_slice(&slice[from..from + count]);
         });
-        if op.batch.piped().is_some()
-            && let Some(flight) = &entry.flight
-        {
-            bytes.extend_from_slice(&flight.bytes[op.offset..op.offset + wanted]);
-        }
         if bytes.len() != wanted {
             return self.fail(format!("a batch of {total} bytes has fewer in its slices"));
         }
@@ -480,21 +460,8 @@ impl World {
     }
 
     pub(crate) fn end_send(&mut self, conn: usize, result: Result<u32, i32>) {
-        let Some(entry) = self.conns.get_mut(conn) else {
-            return;
-        };
-        if let Some(op) = entry.op.as_mut() {
+        if let Some(op) = self.conns.get_mut(conn).and_then(|entry| entry.op.as_mut()) {
             op.result = Some(result);
-            let is_piped = op.batch.piped().is_some();
-            let taken = op.offset;
-            if let Some(flight) = entry.flight.as_mut().filter(|_| is_piped) {
-                flight.bytes.drain(..taken);
-                let source = flight.source;
-                if flight.bytes.is_empty() {
-                    entry.flight = None;
-                    self.lane_landed(source);
-                }
-            }
             let delay = self.completion_delay();
             self.at(delay, Event::SendDone { conn });
         }

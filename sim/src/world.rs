@@ -20,7 +20,6 @@ use crate::driver::{Input, Shard, SimDirectory};
 use crate::event::{Event, Queued};
 use crate::honest::Honest;
 use crate::keys::Keys;
-use crate::lanes::Lanes;
 use crate::network::Conn;
 use crate::options::{Options, SECOND};
 use crate::raw::Raw;
@@ -72,11 +71,6 @@ pub struct Counts {
     pub slow_consumers: u64,
     pub half_closed: u64,
     pub idle_resets: u64,
-    pub lanes: u64,
-    pub lanes_refused: u64,
-    pub lanes_full: u64,
-    pub lane_frames: u64,
-    pub lane_frames_cut: u64,
 }
 
 impl Counts {
@@ -97,7 +91,7 @@ impl Counts {
             .collect()
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 43] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 38] {
         [
             ("events", &mut self.events),
             ("opens", &mut self.opens),
@@ -140,14 +134,6 @@ impl Counts {
             ("ends with 208", &mut self.slow_consumers),
             ("half-closed streams", &mut self.half_closed),
             ("idle bridges reset", &mut self.idle_resets),
-            ("lanes", &mut self.lanes),
-            ("lanes refused", &mut self.lanes_refused),
-            ("pipes that took no more", &mut self.lanes_full),
-            ("frames by a lane", &mut self.lane_frames),
-            (
-                "frames by a lane whose target died",
-                &mut self.lane_frames_cut,
-            ),
         ]
     }
 }
@@ -175,7 +161,6 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) opens: Vec<Open>,
     pub(crate) dials: Dials,
-    pub(crate) lanes: Lanes,
     pub(crate) counts: Counts,
     pub(crate) is_draining: bool,
     pub(crate) is_shut_down: bool,
@@ -191,7 +176,6 @@ impl World {
         let mut rng = Rng::new(seed);
         let options = Options::draw(seed, &mut rng);
         let dials = Dials::draw(seed);
-        let lanes = Lanes::draw(seed);
         let shards_count = u16::try_from(options.shards).unwrap_or(1);
         let keys = Keys::shared();
         let directory = SimDirectory::default();
@@ -200,7 +184,6 @@ impl World {
             .map(|number| {
                 let shard = u16::try_from(number).unwrap_or(0);
                 let config = CoreConfig {
-                    lane: lanes.limits,
                     shard: ShardId(shard),
                     shards_count,
                     own_key: keys.relay_public,
@@ -231,7 +214,6 @@ impl World {
             clients: Vec::new(),
             opens: Vec::new(),
             dials,
-            lanes,
             counts: Counts::default(),
             is_draining: false,
             is_shut_down: false,
@@ -325,7 +307,6 @@ impl World {
             Event::Dial { dial, step } => self.dial_step(dial, step),
             Event::Fault { fault } => self.inject(fault),
             Event::Join { kind } => self.join(kind),
-            Event::Lane { conn } => self.lane_event(conn),
             Event::Look => self.look(),
             Event::Mail {
                 source,

@@ -92,19 +92,6 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
-        path: "lane",
-        accepts: "\"auto\" or \"off\"",
-        default: "\"auto\"",
-        apply: |config, value| {
-            config.lane = match text(value)? {
-                "auto" => true,
-                "off" => false,
-                other => return Err(format!("{other:?} is no choice of a lane")),
-            };
-            Ok(())
-        },
-    },
-    Key {
         path: "key_file",
         accepts: "a path",
         default: "",
@@ -625,7 +612,6 @@ mod tests {
             ("cores", "\"0,x\"", "no core number"),
             ("placement", "\"random\"", "no way to share out"),
             ("placement", "1", "bare number"),
-            ("lane", "\"on\"", "no choice of a lane"),
             ("key_file", "\"\"", "empty"),
             ("drain.timeout", "30", "no unit"),
             ("drain.timeout", "\"2h\"", "too long"),
@@ -678,8 +664,6 @@ mod tests {
         assert_eq!(apply("cores", "3").unwrap().cores, Some(vec![3]));
         assert_eq!(apply("admin.listen", "\"off\"").unwrap().admin_listen, None);
         assert_eq!(apply("shards", "2").unwrap().shards, Some(2));
-        assert!(!apply("lane", "\"off\"").unwrap().lane);
-        assert!(apply("lane", "\"auto\"").unwrap().lane);
         for placement in Placement::ALL {
             let text = format!("\"{}\"", placement.name());
             assert_eq!(apply("placement", &text).unwrap().placement, placement);

@@ -253,26 +253,6 @@ const METRICS: &[Metric] = &[
         read: Read::Counter(|s| s.reliefs),
     },
     Metric {
-        name: "ringway_lanes_current",
-        help: "Sessions in the lane, whose long frames do not come to user space, or on their way there.",
-        read: Read::Gauge(|s| s.lanes_current),
-    },
-    Metric {
-        name: "ringway_lanes_refused_total",
-        help: "Sessions that asked for a lane and got none: the kernel had no pipe or descriptor for it.",
-        read: Read::Counter(|s| s.lanes_refused),
-    },
-    Metric {
-        name: "ringway_lane_frames_total",
-        help: "Frames whose payload went by a lane.",
-        read: Read::Counter(|s| s.lane_frames),
-    },
-    Metric {
-        name: "ringway_lane_bytes_total",
-        help: "Their payload.",
-        read: Read::Counter(|s| s.lane_bytes),
-    },
-    Metric {
         name: "ringway_mailbox_messages_total",
         help: "Messages taken from other shards' mailboxes.",
         read: Read::Counter(|s| s.messages_received),

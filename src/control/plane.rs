@@ -120,7 +120,6 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
             .map(|core| usize::from(*core))
             .collect(),
         placement: config.placement,
-        lane: config.lane,
         listen: config.listen,
         joins_address: false,
         backlog: config.backlog,

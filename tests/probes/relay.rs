@@ -162,7 +162,6 @@ impl Relay {
                 + audit.queued_bytes
                 + audit.batches_in_flight
                 + audit.chunks
-                + audit.lanes
                 + shard.shard_audit.connections
         });
         assert!(self.snapshots().iter().all(|shard| shard.audit.is_zero()));

@@ -18,8 +18,8 @@ use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 use ringway_shards::batch::Batch;
 use ringway_shards::core::{
-    Action, AdmissionLimits, CoreConfig, CoreStats, Job, LaneLimits, Message, QueueLimits,
-    ShardCore, ShardId, Slot, Source, Timeouts,
+    Action, AdmissionLimits, CoreConfig, CoreStats, Job, Message, QueueLimits, ShardCore, ShardId,
+    Slot, Source, Timeouts,
 };
 use ringway_shards::directory::SessionDirectory;
 use ringway_shards::mailbox::{Mailboxes, mailboxes};
@@ -366,7 +366,6 @@ fn config(secret: &SecretKey, shard: u16, shards_count: u16) -> CoreConfig {
         admission: AdmissionLimits::for_sockets(SOCKETS_MAX),
         queue: QueueLimits::default(),
         timeouts: Timeouts::default(),
-        lane: Some(LaneLimits::default()),
         ports: PortsConfig::default().of_shard(shard, shards_count),
         hash_seed: 0x9e37_79b9_7f4a_7c15,
     }

@@ -21,8 +21,8 @@ use ringway_proto::key::{Address, SecretKey};
 use ringway_proto::peer::{PeerConfig, PeerSession};
 use ringway_proto::time::Now;
 use ringway_shards::core::{
-    AdmissionLimits, CoreConfig, Job, LaneLimits, Message, QueueLimits, RecvEnd, ShardCore,
-    ShardId, Slot, Source, Timeouts,
+    AdmissionLimits, CoreConfig, Job, Message, QueueLimits, RecvEnd, ShardCore, ShardId, Slot,
+    Source, Timeouts,
 };
 use ringway_shards::ports::{PortSet, PortsConfig};
 
@@ -109,11 +109,6 @@ impl World {
         let cores = (0..SHARDS)
             .map(|shard| {
                 let config = CoreConfig {
-                    lane: Some(LaneLimits {
-                        frame_bytes_min: 64,
-                        look_bytes: 1_024,
-                        pause_s: 1,
-                    }),
                     shard: ShardId(number(shard)),
                     shards_count: number(SHARDS),
                     own_key: identity.public(),

@@ -278,8 +278,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             own_id_next: 2,
             heard_at: self.now,
             pings_missed: 0,
-            lane_record: super::lane::LaneRecord::default(),
-            lane: None,
             peer_is_leaving: false,
             is_draining: false,
             is_emptied: false,

@@ -35,36 +35,10 @@ pub struct CoreConfig {
     pub queue: QueueLimits,
     /// When things end by themselves.
     pub timeouts: Timeouts,
-    /// Which sessions get a lane; absent: none.
-    pub lane: Option<LaneLimits>,
     /// The shard's slices of the ports.
     pub ports: ShardPorts,
     /// Random value of the stream id tables, unknown to peers, so that chosen ids do not collide.
     pub hash_seed: u64,
-}
-
-/// From which length on frames go by a lane (`lane`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LaneLimits {
-    /// Bytes of the shortest payload that does. The frames of a session must be a quarter longer on the average,
-    /// so that it asks for a lane.
-    pub frame_bytes_min: u32,
-    /// Bytes of a session between two looks at the length of its frames; more than 0.
-    pub look_bytes: u32,
-    /// Seconds before a session that has left its lane may have one again.
-    pub pause_s: u32,
-}
-
-impl Default for LaneLimits {
-    /// Below 32 KiB the system calls of a frame cost more than the copies they save.
-    /// Source: docs/benchmarks.md "A lane by splice(2)".
-    fn default() -> Self {
-        Self {
-            frame_bytes_min: 32_768,
-            look_bytes: 524_288,
-            pause_s: 5,
-        }
-    }
 }
 
 /// Bounds of what peers may bring into being. The order in which those up to a session act stands in

@@ -96,11 +96,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     fn dispatch(&mut self, slot: Slot, mut parser: Parser, lease: L) {
-        let (before, bytes) = (self.common.stats.frames_received, lease.len());
-        let look_bytes = self
-            .config
-            .lane
-            .map_or(u32::MAX, |limits| limits.look_bytes);
         let mut input = Input {
             lease,
             pos: 0,
@@ -111,12 +106,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.flush_run(&mut input);
         match outcome {
             Ok(()) => {
-                let frames = self.common.stats.frames_received - before;
                 if let Some(live) = self.live_mut(slot) {
                     live.parser = parser;
-                    if live.lane_record.add(frames, bytes, look_bytes) {
-                        self.look_at_lengths(slot);
-                    }
                 }
             }
             Err(Violation(reason)) => {
@@ -152,22 +143,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 return Ok(());
             };
             let header = Header::decode(&header).map_err(|error| Violation(error.reason()))?;
-            self.take_header(slot, header, parser)?;
-        }
-    }
-
-    /// A frame that is not forwarded in place: its payload, if it has one, goes through [`Self::body`].
-    pub(super) fn take_header(
-        &mut self,
-        slot: Slot,
-        header: Header,
-        parser: &mut Parser,
-    ) -> Result<(), Violation> {
-        self.common.stats.frames_received += 1;
-        if header.kind == FrameKind::Data && !header.flags.intersects(Flags::SYN) {
-            self.data(slot, header, parser)
-        } else {
-            self.control(slot, header, parser)
+            self.common.stats.frames_received += 1;
+            if header.kind == FrameKind::Data && !header.flags.intersects(Flags::SYN) {
+                self.data(slot, header, parser)?;
+            } else {
+                self.control(slot, header, parser)?;
+            }
         }
     }
 
@@ -511,7 +492,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     #[inline]
-    pub(super) fn find(&self, slot: Slot, id: u32) -> Option<StreamKey> {
+    fn find(&self, slot: Slot, id: u32) -> Option<StreamKey> {
         let live = self.sessions.get(slot.0 as usize)?.live()?;
         live.ids.get(id, self.config.hash_seed)
     }

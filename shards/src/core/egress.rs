@@ -416,33 +416,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.finish_flushed(finished);
     }
 
-    /// Sends a frame of `length` bytes of payload that the lane of `source` has collected, at once.
-    /// The caller has seen that nothing is on its way to the session, and that nothing waits for it.
-    pub(super) fn push_piped(&mut self, key: StreamKey, slot: Slot, source: Slot, length: u32) {
-        let (now, now_s) = (self.now, self.now_s());
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        stream.touched_s = now_s;
-        let Some(session) = self.sessions.get(slot.0 as usize) else {
-            return;
-        };
-        let generation = session.generation;
-        let Some(egress) = egress_at(&mut self.sessions, &mut self.common, slot) else {
-            return;
-        };
-        let common = &mut self.common;
-        let mut batch = common.batches_idle.pop().unwrap_or_default();
-        batch.push_piped(HEADER_BYTES + length, source.0);
-        batch.set_tag(u64::from(generation));
-        egress.queued_bytes += batch.len();
-        egress.in_flight_bytes = batch.len();
-        egress.sending_since = Some(now);
-        common.queued_bytes += batch.len() as u64;
-        common.batches_in_flight += 1;
-        common.actions.push_back(Action::Send { slot, batch });
-    }
-
     /// Takes a batch back from the driver.
     pub fn sent(&mut self, slot: Slot, mut batch: Batch<L>, result: Result<u32, i32>, now: Now) {
         self.now = now;
@@ -655,10 +628,6 @@ fn within_mark<L: Lease>(mut piece: Piece<L>, referenced: usize) -> Piece<L> {
     }
     piece
 }
-
-/// Length of a header.
-#[expect(clippy::cast_possible_truncation, reason = "12")]
-const HEADER_BYTES: u32 = HEADER_LEN as u32;
 
 /// `ECANCELED`. Source: errno(3).
 const ECANCELED: i32 = 125;

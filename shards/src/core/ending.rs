@@ -72,7 +72,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         self.directory.remove(&live.key, place);
         let stats = &mut self.common.stats;
-        stats.lanes_current -= u64::from(live.lane.is_some());
         stats.sessions_current -= 1;
         match cause {
             Cause::Left => stats.sessions_left += 1,

@@ -115,12 +115,6 @@ pub enum Action<L> {
     },
     /// Run on the service executor; answer with `ShardCore::computed`.
     Compute(Job),
-    /// Take the session into the lane: end its multishot receive, then ask `ShardCore::lane_next`; or answer
-    /// with `ShardCore::lane_left` and go on receiving.
-    EnterLane {
-        /// The socket.
-        slot: Slot,
-    },
     /// Bind to exactly `source` and connect to `target`; answer with `ShardCore::connected` or, once the
     /// socket is gone, `ShardCore::connect_failed`.
     Connect {

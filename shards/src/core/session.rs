@@ -23,7 +23,6 @@ use ringway_proto::time::Now;
 
 use super::egress::Egress;
 use super::event::{SessionKey, Slot, StreamKey};
-use super::lane::{Lane, LaneRecord};
 use super::source::Source;
 use super::table::IdTable;
 use super::timers::TimerKey;
@@ -120,9 +119,6 @@ pub(super) struct Live {
     /// When bytes last came, or else a sign that the peer takes some.
     pub(super) heard_at: Now,
     pub(super) pings_missed: u32,
-    pub(super) lane_record: LaneRecord,
-    /// It is in the lane, or on its way there.
-    pub(super) lane: Option<Box<Lane>>,
     /// The peer has said Go Away: open no streams towards it.
     pub(super) peer_is_leaving: bool,
     /// The relay has said Go Away 0: no new streams, the session ends with the last one.

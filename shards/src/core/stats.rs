@@ -99,14 +99,6 @@ pub struct CoreStats {
     pub sends_short: u64,
     /// Times what waits was copied out of the receive memory.
     pub reliefs: u64,
-    /// Sessions in the lane now, or on their way there.
-    pub lanes_current: u64,
-    /// Sessions that asked for a lane and got none.
-    pub lanes_refused: u64,
-    /// Frames whose payload went by the lane.
-    pub lane_frames: u64,
-    /// Their payload.
-    pub lane_bytes: u64,
     /// Messages taken from other shards' mailboxes.
     pub messages_received: u64,
     /// Outbound connections that were asked for.
@@ -231,8 +223,6 @@ pub struct Audit {
     pub batches_in_flight: u64,
     /// Chunks in batches.
     pub chunks: u64,
-    /// Sessions in the lane.
-    pub lanes: u64,
     /// Connects that are with the driver.
     pub dials: u64,
     /// Local TCP ports in use; those that only rest are not.

@@ -3,7 +3,6 @@
 mod admission;
 mod dials;
 mod harness;
-mod lanes;
 mod queues;
 mod reapers;
 mod simulated;

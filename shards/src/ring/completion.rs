@@ -69,21 +69,6 @@ pub enum Completion {
         /// What the kernel said. `ENFILE`: the other table is full. `EOWNERDEAD`: the other thread is gone.
         errno: i32,
     },
-    /// A socket is in its lane: nothing is received from it any more but what is asked for.
-    LaneEntered {
-        /// The socket.
-        slot: Slot,
-    },
-    /// A lane may be able to go on.
-    LaneReady {
-        /// The socket.
-        slot: Slot,
-    },
-    /// There is no lane for the socket.
-    LaneRefused {
-        /// The socket.
-        slot: Slot,
-    },
     /// Bytes arrived.
     Received {
         /// The socket.

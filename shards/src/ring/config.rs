@@ -144,8 +144,6 @@ pub struct RingNumbers {
     pub receives_starved: u64,
     /// Receives that wait for a block now.
     pub starved_current: u64,
-    /// Lanes, payload on its way out of them, and descriptors asked for.
-    pub lanes_current: u64,
     /// Hand-overs asked for.
     pub hand_overs_started: u64,
     /// Of these, sockets that another ring has taken.

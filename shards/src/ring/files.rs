@@ -22,7 +22,6 @@
 //! Bound: [`SlotState`] a slot that was ever used; slots never used cost nothing here.
 
 use super::op::Kind;
-use super::op::Plain;
 use super::op::Tag;
 
 /// Where a slot is in its life.
@@ -80,8 +79,6 @@ pub(super) enum Standing {
 pub(super) struct SlotState {
     pub(super) phase: Phase,
     pub(super) receive: Receive,
-    /// The receive is for so many bytes, once; 0: for whatever comes.
-    pub(super) receive_max: u32,
     pub(super) standing: Standing,
     /// The close completed.
     pub(super) is_closed: bool,
@@ -102,7 +99,6 @@ impl SlotState {
     const FREE: Self = Self {
         phase: Phase::Free,
         receive: Receive::Idle,
-        receive_max: 0,
         standing: Standing::Hidden,
         is_closed: false,
         is_chased: false,
@@ -120,19 +116,6 @@ impl SlotState {
             && self.receive != Receive::Armed
             && self.send.is_none()
             && !self.is_connecting
-    }
-
-    /// Returns the request that receives.
-    pub(super) const fn receive_request(&self, slot: u32) -> Plain {
-        let generation = self.generation;
-        match self.receive_max {
-            0 => Plain::Receive { slot, generation },
-            count => Plain::ReceiveOnce {
-                slot,
-                generation,
-                count,
-            },
-        }
     }
 
     /// Returns the tags of the operations in flight. A socket that connects neither receives nor sends.

@@ -29,8 +29,6 @@ pub(super) enum Kind {
     HandIn,
     HandOver,
     Install,
-    Lanes,
-    Lift,
     Name,
     Receive,
     Send,
@@ -73,8 +71,6 @@ impl Tag {
             Kind::HandIn => 10,
             Kind::HandOver => 11,
             Kind::Shutdown => 12,
-            Kind::Lanes => 13,
-            Kind::Lift => 14,
         };
         (kind << 56) | (u64::from(self.generation) << 32) | u64::from(self.index)
     }
@@ -95,8 +91,6 @@ impl Tag {
             10 => Kind::HandIn,
             11 => Kind::HandOver,
             12 => Kind::Shutdown,
-            13 => Kind::Lanes,
-            14 => Kind::Lift,
             _ => return None,
         };
         let generation = u32::from_be_bytes([0, g2, g1, g0]);
@@ -125,22 +119,12 @@ pub(super) enum Plain {
         generation: u32,
         user_data: u64,
     },
-    /// Make a plain descriptor of the socket in a slot.
-    Lift { slot: u32, serial: u32 },
     /// Post a wake-up on another ring.
     Message { ring: RawFd },
     /// Receive into the provided buffers until the end of the stream or of the buffers.
     Receive { slot: u32, generation: u32 },
-    /// Receive at most so many bytes once.
-    ReceiveOnce {
-        slot: u32,
-        generation: u32,
-        count: u32,
-    },
     /// End both directions of a connection, whoever else holds its socket.
     Shutdown { slot: u32 },
-    /// Report when a socket of a lane can go on.
-    WatchLanes { epoll: RawFd },
     /// Report each write to an eventfd.
     WatchWake { eventfd: RawFd },
 }
@@ -155,10 +139,7 @@ impl Plain {
             Self::Accept { .. }
             | Self::Close { .. }
             | Self::HandOver { .. }
-            | Self::Lift { .. }
             | Self::Receive { .. }
-            | Self::ReceiveOnce { .. }
-            | Self::WatchLanes { .. }
             | Self::WatchWake { .. } => Flags::empty(),
         }
     }
@@ -194,9 +175,6 @@ impl Plain {
             )
             .build()
             .user_data(Tag::new(Kind::HandOver, generation, slot).encode()),
-            Self::Lift { slot, serial } => opcode::FixedFdInstall::new(Fixed(slot), 0)
-                .build()
-                .user_data(Tag::new(Kind::Lift, serial, slot).encode()),
             Self::Message { ring } => {
                 let wake = Tag::new(Kind::Wake, 0, 0).encode();
                 opcode::MsgRingData::new(Fd(ring), 0, wake, None)
@@ -207,23 +185,10 @@ impl Plain {
             Self::Receive { slot, generation } => opcode::RecvMulti::new(Fixed(slot), GROUP)
                 .build()
                 .user_data(Tag::new(Kind::Receive, generation, slot).encode()),
-            Self::ReceiveOnce {
-                slot,
-                generation,
-                count,
-            } => opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), count)
-                .buf_group(GROUP)
-                .build()
-                .flags(Flags::BUFFER_SELECT)
-                .user_data(Tag::new(Kind::Receive, generation, slot).encode()),
             Self::Shutdown { slot } => opcode::Shutdown::new(Fixed(slot), SHUT_RDWR)
                 .build()
                 .flags(self.flags())
                 .user_data(Tag::new(Kind::Shutdown, 0, slot).encode()),
-            Self::WatchLanes { epoll } => opcode::PollAdd::new(Fd(epoll), POLL_IN)
-                .multi(true)
-                .build()
-                .user_data(Tag::new(Kind::Lanes, 1, 0).encode()),
             Self::WatchWake { eventfd } => opcode::PollAdd::new(Fd(eventfd), POLL_IN)
                 .multi(true)
                 .build()

@@ -106,13 +106,6 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Returns whether the kernel makes plain descriptors of what is in the file table (6.8).
-    pub(super) fn has_lifts(&self) -> bool {
-        let mut probe = io_uring::Probe::new();
-        self.submitter.register_probe(&mut probe).is_ok()
-            && probe.is_supported(io_uring::opcode::FixedFdInstall::CODE)
-    }
-
     /// Queues an entry without pointers.
     pub(super) fn push(&mut self, request: Plain) {
         let entry = request.entry();

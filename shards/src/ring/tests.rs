@@ -7,7 +7,6 @@ mod connect;
 mod echo;
 mod hand_over;
 mod hangup;
-mod lane;
 
 use std::io;
 use std::io::Read;

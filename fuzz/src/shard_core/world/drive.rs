@@ -94,8 +94,6 @@ impl World {
                 socket.party = Party::Nobody;
                 self.late[shard].closes.push(index);
             }
-            // The lane has drivers of its own: here there is none.
-            Action::EnterLane { slot } => self.cores[shard].lane_left(slot, true, self.now),
             Action::Connect { dial, source, .. } => {
                 self.dials.connect(shard, dial, source.port(), self.now);
             }

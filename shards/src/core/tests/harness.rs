@@ -94,10 +94,6 @@ pub(super) struct Connect {
 pub(super) struct Harness {
     pub(super) connects: VecDeque<Connect>,
     pub(super) cancelled: Vec<DialKey>,
-    /// Lanes that were asked for: shard and socket.
-    pub(super) lanes: Vec<(usize, Slot)>,
-    /// What the pipe of a lane holds.
-    pub(super) piped: Vec<u8>,
     pub(super) dialed: Vec<(DialKey, Result<Dialed, DialError>)>,
     /// Slots of dialed sockets that were closed, when `holds_closes` is set.
     pub(super) closes_held: Vec<Slot>,
@@ -146,7 +142,6 @@ impl Harness {
         let cores = (0..shards)
             .map(|shard| {
                 let mut config = CoreConfig {
-                    lane: None,
                     shard: ShardId(shard),
                     shards_count: shards,
                     own_key: relay.public(),
@@ -174,8 +169,6 @@ impl Harness {
         Self {
             connects: VecDeque::new(),
             cancelled: Vec::new(),
-            lanes: Vec::new(),
-            piped: Vec::new(),
             dialed: Vec::new(),
             closes_held: Vec::new(),
             holds_closes: false,
@@ -348,7 +341,6 @@ impl Harness {
                 }
             }
             Action::CancelConnect { dial } => self.cancelled.push(dial),
-            Action::EnterLane { slot } => self.lanes.push((shard, slot)),
             Action::Close { slot } if self.is_dialed(shard, slot) && self.holds_closes => {
                 self.closes_held.push(slot);
             }
@@ -432,9 +424,6 @@ impl Harness {
         for batch in std::mem::take(&mut self.wires[wire].waiting) {
             let mut bytes = Vec::new();
             batch.for_each_slice(|slice| bytes.extend_from_slice(slice));
-            if batch.piped().is_some() {
-                bytes.append(&mut self.piped);
-            }
             assert_eq!(bytes.len(), batch.len());
             match self.wires[wire].session.as_mut() {
                 Some(session) => {
