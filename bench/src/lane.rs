@@ -4,7 +4,10 @@
 //! Here: what such a lane costs, framing included, with plain system calls and epoll(7). Not here: a relay.
 //! It is the experiment that says whether our relay should have such a lane (docs/benchmarks.md).
 //!
-//! Bound: a pipe of 1 MiB for each direction of a connection.
+//! A record is complete in the pipe before its header leaves, so that a slow sender never holds the receiver
+//! inside a record.
+//!
+//! Bound: a pipe of 1 MiB for each direction of a connection, which a record has to fit in.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -30,13 +33,14 @@ struct Way {
     /// Reading end, writing end.
     pipe: (OwnedFd, OwnedFd),
     header: [u8; HEADER_BYTES],
-    /// Bytes of the header that were read; bytes that were sent, once it is complete.
+    /// Bytes of the header that were read.
     header_read: usize,
+    /// Bytes of the header that were sent, once the payload is complete.
     header_sent: usize,
-    /// Bytes of the payload still to be read.
-    payload: usize,
     /// Bytes in the pipe.
     waiting: usize,
+    /// The payload is complete.
+    is_leaving: bool,
 }
 
 impl Way {
@@ -48,20 +52,20 @@ impl Way {
             header: [0; HEADER_BYTES],
             header_read: 0,
             header_sent: 0,
-            payload: 0,
             waiting: 0,
+            is_leaving: false,
         })
     }
 
     /// Moves what can be moved; false when the sender has ended.
     fn pump(&mut self, from: &TcpStream, to: &TcpStream, record: usize) -> io::Result<bool> {
         loop {
-            let moved = if self.waiting > 0 {
+            let moved = if self.is_leaving && self.header_sent < HEADER_BYTES {
+                self.send_header(to)
+            } else if self.is_leaving {
                 self.drain(to)
-            } else if self.payload > 0 {
-                self.fill(from)
             } else if self.header_read == HEADER_BYTES {
-                self.send_header(to, record)
+                self.fill(from, record - HEADER_BYTES)
             } else {
                 self.read_header(from)
             };
@@ -74,40 +78,37 @@ impl Way {
         }
     }
 
-    fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
-        // More of the record follows, unless this is its end.
-        let mut flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        if self.payload > 0 {
-            flags |= SpliceFlags::MORE;
-        }
-        let moved = splice(&self.pipe.0, None, to, None, self.waiting, flags)?;
-        self.waiting -= moved;
-        Ok(moved)
-    }
-
-    fn fill(&mut self, from: &TcpStream) -> io::Result<usize> {
-        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        let moved = splice(from, None, &self.pipe.1, None, self.payload, flags)?;
-        self.payload -= moved;
-        self.waiting += moved;
-        Ok(moved)
-    }
-
     fn read_header(&mut self, mut from: &TcpStream) -> io::Result<usize> {
         let read = from.read(&mut self.header[self.header_read..])?;
         self.header_read += read;
         Ok(read)
     }
 
-    fn send_header(&mut self, to: &TcpStream, record: usize) -> io::Result<usize> {
+    fn fill(&mut self, from: &TcpStream, payload: usize) -> io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let rest = payload - self.waiting;
+        let moved = splice(from, None, &self.pipe.1, None, rest, flags)?;
+        self.waiting += moved;
+        self.is_leaving = self.waiting == payload;
+        Ok(moved)
+    }
+
+    fn send_header(&mut self, to: &TcpStream) -> io::Result<usize> {
         let rest = &self.header[self.header_sent..];
         let sent = send(to, rest, SendFlags::MORE | SendFlags::NOSIGNAL)?;
         self.header_sent += sent;
-        if self.header_sent == HEADER_BYTES {
-            (self.header_read, self.header_sent) = (0, 0);
-            self.payload = record - HEADER_BYTES;
-        }
         Ok(sent)
+    }
+
+    fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let moved = splice(&self.pipe.0, None, to, None, self.waiting, flags)?;
+        self.waiting -= moved;
+        if self.waiting == 0 {
+            (self.header_read, self.header_sent) = (0, 0);
+            self.is_leaving = false;
+        }
+        Ok(moved)
     }
 }
 
