@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use ringway_proto::limits::SOCKETS_RESERVED;
+use ringway_proto::limits::{ANNOUNCED_MAX, SOCKETS_RESERVED};
 use ringway_shards::memory::{self, Bounds};
 use ringway_tuning::Host;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -145,6 +145,11 @@ fn bounds(config: &Config, shards: u16, sessions_max: u32) -> Bounds {
         session_queue_bytes_max: config.session_queue_bytes_max.into(),
         shard_queue_bytes_max: config.shard_queue_bytes_max,
         receive_bytes_max: config.receive_bytes_max,
+        announced_max: if config.has_links() {
+            ANNOUNCED_MAX.into()
+        } else {
+            0
+        },
     }
 }
 

@@ -11,12 +11,15 @@ mod keys;
 mod resolve;
 mod units;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ringway_proto::limits;
-use ringway_shards::set::{Placement, Timeouts};
+use ringway_shards::set::{AllowedRelays, Placement, Timeouts};
+
+use crate::relay_name::RelayName;
 
 pub(crate) use keys::KEYS;
 pub use resolve::Problems;
@@ -76,6 +79,12 @@ pub(crate) struct Config {
     pub(crate) port_quarantine: Duration,
     /// Outbound connections that one shard makes at once.
     pub(crate) dials_max: u32,
+    /// Relays to keep links with.
+    pub(crate) relays: Vec<RelayName>,
+    /// Who else may make links.
+    pub(crate) allowed_relays: AllowedRelays,
+    /// Links of one shard.
+    pub(crate) links_max: u32,
     /// How long a data thread looks for work before it blocks.
     pub(crate) spin: Duration,
     /// How long a sleeping data thread polls the queues of network cards first.
@@ -88,6 +97,15 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     /// Which log lines are written, as `tracing` filters are.
     pub(crate) log_level: String,
+}
+
+impl Config {
+    /// Returns whether the relay may have links with others.
+    pub(crate) fn has_links(&self) -> bool {
+        let allows_nobody =
+            matches!(&self.allowed_relays, AllowedRelays::Listed(keys) if keys.is_empty());
+        !self.relays.is_empty() || !allows_nobody
+    }
 }
 
 /// Which congestion control the relay asks the kernel for.
@@ -135,6 +153,9 @@ impl Default for Config {
             port_range: None,
             port_quarantine: limits::PORT_QUARANTINE_LOCAL,
             dials_max: limits::DIALS_MAX,
+            relays: Vec::new(),
+            allowed_relays: AllowedRelays::Listed(BTreeSet::new()),
+            links_max: limits::LINKS_MAX,
             spin: ringway_shards::set::SPIN_DEFAULT,
             napi: None,
             zero_copy_min: None,

@@ -37,6 +37,12 @@ macro_rules! values {
 
 /// Every constant of `proto/src/limits.rs`, in its order. A test below says when one is missing.
 fn limit_values() -> Vec<(&'static str, String)> {
+    let mut all = limit_values_of_peers();
+    all.extend(limit_values_of_relays_and_memory());
+    all
+}
+
+fn limit_values_of_peers() -> Vec<(&'static str, String)> {
     values![
         WINDOW_INITIAL
         WINDOW_MAX
@@ -85,6 +91,22 @@ fn limit_values() -> Vec<(&'static str, String)> {
         HALF_CLOSED_TIMEOUT
         LINGER_TIMEOUT
         SEND_STALL_TIMEOUT
+    ]
+}
+
+fn limit_values_of_relays_and_memory() -> Vec<(&'static str, String)> {
+    values![
+        LINKS_MAX
+        LINK_STREAMS_MAX
+        LINK_KEEPALIVE_INTERVAL
+        LINK_RETRY_MIN
+        LINK_RETRY_MAX
+        FORWARD_TRIES_MAX
+        NEGATIVE_ANSWER_TIME
+        NEGATIVE_ANSWERS_MAX
+        FORWARDED_STREAMS_MAX
+        ANNOUNCED_MAX
+        HOLDERS_MAX
         CHUNK_BYTES
         COPY_THRESHOLD
         BATCH_BYTES_MAX

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway_proto::key::PublicKey;
-use ringway_shards::core::{Directory, Outdated, Place, Registration};
+use ringway_shards::core::{Directory, Holder, Outdated, Place, Registration, ShardId};
 use ringway_shards::lease::Lease;
 
 /// Counts the bytes of all leases that have not been dropped.
@@ -115,5 +115,29 @@ impl Directory for Map {
             .unwrap_or_else(PoisonError::into_inner)
             .get(key)
             .map(|there| there.place)
+    }
+
+    fn keys(&self) -> Vec<PublicKey> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.keys().copied().collect()
+    }
+
+    // The cores of a run have no links.
+    fn claim_announcer(&self, _: PublicKey, _: Place) -> bool {
+        false
+    }
+
+    fn drop_announcer(&self, _: &PublicKey, _: Place) {}
+
+    fn announcers(&self) -> Vec<ShardId> {
+        Vec::new()
+    }
+
+    fn hold(&self, _: PublicKey, _: Holder) {}
+
+    fn release(&self, _: &PublicKey, _: Place) {}
+
+    fn holders(&self, _: &PublicKey) -> Vec<Holder> {
+        Vec::new()
     }
 }

@@ -8,8 +8,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
 
 use ringway_loadgen::cli::{RunFlags, ScenariosFlags};
+use ringway_loadgen::health::Health;
 use ringway_loadgen::machine::Machine;
 use ringway_loadgen::netns::{self, Settings};
 use ringway_loadgen::scenarios::{self, BUILT_IN, Netns, ScenarioFile, Targets, Told};
@@ -156,6 +159,12 @@ fn settings(flags: &RunFlags, scenario: &ScenarioFile) -> Result<Settings, Strin
     Ok(Settings { ports, tw_reuse })
 }
 
+/// Pause between two looks for links.
+const LINK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Looks for links before it is given up: 10 s, twenty times what a first try takes.
+const LINK_LOOKS_MAX: u32 = 200;
+
 /// The servers that were started for a scenario.
 #[derive(Default)]
 struct Started {
@@ -167,9 +176,6 @@ struct Started {
 
 impl Started {
     fn of(scenario: &ScenarioFile, ringway: Option<&Path>) -> Result<Self, String> {
-        if let Some(why) = &scenario.start.impossible {
-            return Err(format!("--start: {why}"));
-        }
         let mut started = Self::default();
         let count = |is_tcp| {
             let groups = scenario.groups.iter();
@@ -193,14 +199,56 @@ impl Started {
             let program = ringway.map_or_else(beside, Path::to_owned);
             for number in 0..count(false) {
                 let own = state.path().join(number.to_string());
-                let server = Server::relay(&program, &own, &scenario.start.set);
+                let mut sets = scenario.start.set.clone();
+                if scenario.start.linked {
+                    sets.extend(started.link_settings());
+                }
+                let server = Server::relay(&program, &own, &sets);
                 started
                     .relays
                     .push(server.map_err(|error: ServerError| error.to_string())?);
             }
+            if scenario.start.linked {
+                started.wait_for_links()?;
+            }
             started.state = Some(state);
         }
         Ok(started)
+    }
+
+    /// Returns what the next relay is told so that it has links with those that run.
+    fn link_settings(&self) -> Vec<String> {
+        let relays = self.relays.iter().filter_map(|server| server.relay);
+        let names: Vec<String> = relays
+            .map(|relay| format!("{}@{}", relay.key, relay.socket))
+            .collect();
+        vec![
+            "mesh.allowed=all".to_owned(),
+            format!("mesh.relays={}", names.join(",")),
+        ]
+    }
+
+    /// Waits until every relay has a link with every other one.
+    fn wait_for_links(&self) -> Result<(), String> {
+        let wanted = u64::try_from(self.relays.len()).unwrap_or(u64::MAX) - 1;
+        for server in &self.relays {
+            let admin = server
+                .admin
+                .ok_or("a relay does not say where its admin endpoint is")?;
+            let has_links = || -> Result<bool, String> {
+                let health = Health::fetch(admin).map_err(|error| error.to_string())?;
+                Ok(health.audit.get("links").copied().unwrap_or(0) >= wanted)
+            };
+            let mut looks = 0;
+            while !has_links()? {
+                looks += 1;
+                if looks > LINK_LOOKS_MAX {
+                    return Err(format!("the relay at {admin} has no link with the others"));
+                }
+                thread::sleep(LINK_PAUSE);
+            }
+        }
+        Ok(())
     }
 
     fn targets(&self, flags: &RunFlags) -> Targets {

@@ -105,7 +105,6 @@ fn what_cannot_work_is_refused_with_the_way_out() {
             &["run", "steady", "--start", "--ringway", "/nonexistent"],
             "--ringway",
         ),
-        (&["run", "mesh-forward", "--start"], "two relays"),
         (&["run", "drain", "--relay", "x"], "KEY@ADDRESS"),
         (
             &["run", "steady", "--start", "--set", "traffic.sessions=3"],

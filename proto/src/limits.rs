@@ -273,6 +273,55 @@ pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// [`SESSION_QUEUE_MAX`] for nothing. A receiver that takes bytes, however slowly, is not cut off.
 pub const SEND_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+// ---- Relays among themselves ---------------------------------------------------------------------
+
+/// Most links of one shard with other relays.
+///
+/// One link a shard of each of 64 relays. Each costs a socket and, when it is idle, what a session does.
+pub const LINKS_MAX: u32 = 64;
+
+/// Most streams open at a time on one link.
+///
+/// A link carries the streams of many peers: 32 of a peer's own bound.
+pub const LINK_STREAMS_MAX: u32 = 65_536;
+
+/// Silence after which a relay sends a ping on a link.
+///
+/// A link that is cut must not hold up the opens of all its peers for two minutes, and there are few.
+pub const LINK_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shortest wait before a link that could not be made, or was lost, is tried again.
+///
+/// It doubles with each failure, up to [`LINK_RETRY_MAX`]; a jitter takes off up to half of it.
+pub const LINK_RETRY_MIN: Duration = Duration::from_millis(500);
+
+/// Longest wait before a link is tried again.
+pub const LINK_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Most relays that are asked for the destination of one open.
+///
+/// A second one for a peer that has just moved; more would multiply the cost of an open to nobody.
+pub const FORWARD_TRIES_MAX: usize = 2;
+
+/// How long a relay that does not have a destination is not asked for it again.
+pub const NEGATIVE_ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// Most negative answers that a shard remembers.
+pub const NEGATIVE_ANSWERS_MAX: usize = 4_096;
+
+/// Most streams of all links of a shard together.
+pub const FORWARDED_STREAMS_MAX: u32 = 131_072;
+
+/// Most peers of other relays that all links of a shard may announce; the rest is not known here.
+///
+/// The directory holds them all: some 250 MB a shard at the bound.
+pub const ANNOUNCED_MAX: u32 = 1_000_000;
+
+/// Most links that are remembered to have announced the same peer.
+///
+/// A peer has sessions with two or three relays; a request is forwarded to two at most.
+pub const HOLDERS_MAX: usize = 4;
+
 // ---- Forwarding and memory -----------------------------------------------------------------------
 
 /// Bytes of one chunk of a session's out-buffer.

@@ -4,7 +4,8 @@
 //!
 //! Layout, big-endian: `u8 kind = 0x11 | u8 version = 1 | u8 flags | u8 0 | u64 sequence | u16 appeared |
 //! u16 gone | keys that appeared, 32 bytes each | keys that are gone`. Flag bit 0: what was told before on
-//! this stream is void, the set begins anew.
+//! this stream is void, the set begins anew. Flag bit 1: the other side is asked to begin its set anew,
+//! because a part of it was missed.
 //! Bound: [`PEER_SET_KEYS_MAX`] keys an object.
 //! Source: docs/protocol.md section 6.
 
@@ -28,6 +29,8 @@ pub type RawKey = [u8; NATIVE_KEY_LEN];
 pub struct PeerSet<'a> {
     /// The set begins anew: what was told before is void.
     pub is_anew: bool,
+    /// The other side's set is to begin anew: a part of it was missed.
+    pub wants_anew: bool,
     /// Counts the objects of a stream from 0; a gap means that something was missed.
     pub sequence: u64,
     appeared: &'a [RawKey],
@@ -52,10 +55,18 @@ impl<'a> PeerSet<'a> {
         }
         Ok(Self {
             is_anew,
+            wants_anew: false,
             sequence,
             appeared,
             gone,
         })
+    }
+
+    /// Returns the same set with the question for the other side's.
+    #[must_use]
+    pub const fn asking_anew(mut self) -> Self {
+        self.wants_anew = true;
+        self
     }
 
     /// Decodes a plain peer set.
@@ -73,7 +84,7 @@ impl<'a> PeerSet<'a> {
         if version != VERSION {
             return Err(PeerSetError::PeerVersion(version));
         }
-        if flags & !FLAG_ANEW != 0 || reserved != 0 {
+        if flags & !(FLAG_ANEW | FLAG_WANTS_ANEW) != 0 || reserved != 0 {
             return Err(PeerSetError::PeerFlags { flags, reserved });
         }
         let sequence = reader.u64().ok_or(wrong)?;
@@ -89,6 +100,7 @@ impl<'a> PeerSet<'a> {
         }
         Ok(Self {
             is_anew: flags & FLAG_ANEW != 0,
+            wants_anew: flags & FLAG_WANTS_ANEW != 0,
             sequence,
             appeared: appeared.as_chunks().0,
             gone: gone.as_chunks().0,
@@ -100,7 +112,10 @@ impl<'a> PeerSet<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let keys = self.appeared.len() + self.gone.len();
         let mut out = Vec::with_capacity(PEER_SET_FIXED + keys * NATIVE_KEY_LEN);
-        let flags = if self.is_anew { FLAG_ANEW } else { 0 };
+        let mut flags = if self.is_anew { FLAG_ANEW } else { 0 };
+        if self.wants_anew {
+            flags |= FLAG_WANTS_ANEW;
+        }
         out.extend_from_slice(&[KIND_PEER_SET, VERSION, flags, 0]);
         out.extend_from_slice(&self.sequence.to_be_bytes());
         for list in [self.appeared, self.gone] {
@@ -173,6 +188,7 @@ impl PeerSetError {
 
 const VERSION: u8 = 1;
 const FLAG_ANEW: u8 = 1;
+const FLAG_WANTS_ANEW: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -193,6 +209,8 @@ mod tests {
             for is_anew in [false, true] {
                 let set = set(is_anew, appeared, gone);
                 assert_eq!(PeerSet::decode(&set.encode()), Ok(set));
+                let asking = set.asking_anew();
+                assert_eq!(PeerSet::decode(&asking.encode()), Ok(asking));
                 assert_eq!(set.appeared().count(), appeared.len());
                 assert!(
                     set.gone()
@@ -218,7 +236,7 @@ mod tests {
         assert_eq!(with(0, 0x10), PeerSetError::PeerKind(0x10));
         assert_eq!(with(1, 2), PeerSetError::PeerVersion(2));
         let flags = |flags, reserved| PeerSetError::PeerFlags { flags, reserved };
-        assert_eq!(with(2, 3), flags(3, 0));
+        assert_eq!(with(2, 5), flags(5, 0));
         assert_eq!(with(3, 1), flags(1, 1));
         assert_eq!(with(13, 2), PeerSetError::PeerLength { have });
         assert_eq!(with(14, 255), PeerSetError::PeerLength { have });

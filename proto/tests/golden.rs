@@ -124,6 +124,8 @@ fn peer_set() {
     ] {
         let set = PeerSet::new(is_anew, sequence, appeared, gone).unwrap();
         assert_eq!(PeerSet::decode(&set.encode()), Ok(set));
+        let asking = set.asking_anew();
+        assert_eq!(PeerSet::decode(&asking.encode()), Ok(asking));
         file.case(name)
             .field("anew", is_anew)
             .field("sequence", sequence)

@@ -19,14 +19,18 @@
 //! Invariant: no system call, no clock, no randomness. Time never runs backwards between inputs.
 
 mod admission;
+mod announce;
 mod bridge;
+mod collect;
 mod config;
 mod dial;
 mod dispatch;
 mod egress;
 mod ending;
 mod event;
+mod forward;
 mod gate;
+mod link;
 mod open;
 mod recorder;
 mod session;
@@ -47,10 +51,12 @@ use std::collections::VecDeque;
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
-pub use self::config::{AdmissionLimits, CoreConfig, QueueLimits, Timeouts};
+pub use self::config::{
+    AdmissionLimits, AllowedRelays, CoreConfig, MeshConfig, QueueLimits, RelayAddress, Timeouts,
+};
 pub use self::dial::{ConnectFault, DialError, DialKey, Dialed};
 pub use self::event::{
-    Action, Directory, Job, JobResult, Message, OpenMessage, Outdated, Place, RecvEnd,
+    Action, Directory, Holder, Job, JobResult, Message, OpenMessage, Outdated, Place, RecvEnd,
     Registration, SessionKey, ShardId, Slot, StreamKey,
 };
 pub use self::recorder::Recorder;
@@ -60,7 +66,9 @@ pub use self::stats::{Audit, ByReason, CoreStats, Law};
 
 use self::dial::Dial;
 use self::egress::Egress;
+use self::forward::Negatives;
 use self::gate::AcceptGate;
+use self::link::Links;
 use self::session::{Live, Session};
 use self::source::SourceTable;
 use self::stream::Stream;
@@ -84,6 +92,8 @@ pub struct ShardCore<L: Lease, D: Directory> {
     streams: Streams<L>,
     /// Connects that are with the driver.
     dials: SlotTable<Dial>,
+    links: Links,
+    negatives: Negatives,
     local_ports: LocalPorts,
     virtual_ports: PortBudget,
     wheel: Wheel,
@@ -147,6 +157,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             waiting: WaitList::default(),
             local_ports: LocalPorts::new(shard, &config.ports),
             virtual_ports: PortBudget::of_virtual_ports(shard, &config.ports.virtual_range),
+            links: Links::new(&config.mesh.relays),
+            negatives: Negatives::default(),
             config,
             directory,
             sessions: Vec::new(),
@@ -173,6 +185,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             is_accept_paused: false,
         };
         core.note_ports();
+        core.want_links();
         core
     }
 
@@ -182,6 +195,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         while let Some(timer) = self.wheel.pop_due(now) {
             match timer {
                 Timer::Dial(key) => self.dial_timeout(key),
+                Timer::Link(relay) => self.link_timeout(relay),
                 Timer::Session(key) => self.session_timeout(key),
                 Timer::Stream(key) => self.stream_timeout(key),
             }
@@ -201,7 +215,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Now> {
         let accept = self.accept_deadline();
-        self.wheel.next_deadline().into_iter().chain(accept).min()
+        let withdrawal = self.is_withdrawing().then_some(self.now);
+        let others = accept.into_iter().chain(withdrawal);
+        self.wheel.next_deadline().into_iter().chain(others).min()
     }
 
     /// Counts everything the core owns.
@@ -221,6 +237,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             dials: u64::from(self.dials.len()),
             local_ports: u64::from(self.common.stats.local_ports.in_use),
             virtual_ports: u64::from(self.common.stats.virtual_ports.in_use),
+            links: self.common.stats.links_current,
+            announced: self.common.stats.announced_current,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The session directory: which shard holds the session of a key.
+//! The directory: which shard holds the session of a key, and which other relays do.
 //!
 //! Here: the one structure all shards share, and that an older session never takes a newer one's place.
 //! Not here: what becomes of the one that goes (`core`).
@@ -6,30 +6,44 @@
 //! Read for each open, written for each session: look-ups take no lock and write nothing shared. The
 //! hash is keyed at random, so peers cannot choose keys that collide.
 //!
-//! Bound: one entry a session, so the sockets of all shards.
+//! Bound: one entry a session, so the sockets of all shards; one for each peer that links have announced,
+//! of `HOLDERS_MAX` holders.
 
 use std::sync::Arc;
 
 use papaya::{Compute, HashMap, Operation};
 use ringway_proto::key::PublicKey;
+use ringway_proto::limits::HOLDERS_MAX;
 
-use crate::core::{Directory, Outdated, Place, Registration};
+use crate::core::{Directory, Holder, Outdated, Place, Registration, ShardId};
 
 /// Map from key to session, shared by all shards.
 #[derive(Debug, Clone, Default)]
-pub struct SessionDirectory(Arc<HashMap<PublicKey, Registration>>);
+pub struct SessionDirectory {
+    here: Arc<HashMap<PublicKey, Registration>>,
+    /// Peers of other relays.
+    there: Arc<HashMap<PublicKey, Box<[Holder]>>>,
+    /// The links on which other relays are told of the peers here.
+    announcers: Arc<HashMap<PublicKey, Place>>,
+}
 
 impl SessionDirectory {
     /// Returns the number of sessions.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.here.len()
+    }
+
+    /// Returns the number of peers that other relays have.
+    #[must_use]
+    pub fn held_count(&self) -> usize {
+        self.there.len()
     }
 
     /// Returns whether there is no session.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.here.is_empty()
     }
 }
 
@@ -39,7 +53,7 @@ impl Directory for SessionDirectory {
         key: PublicKey,
         registration: Registration,
     ) -> Result<Option<Place>, Outdated> {
-        let sessions = self.0.pin();
+        let sessions = self.here.pin();
         let computed = sessions.compute(key, |entry| match entry {
             Some((_, there)) if registration.is_outdated_by(there) => Operation::Abort(Outdated),
             Some(_) | None => Operation::Insert(registration),
@@ -53,7 +67,7 @@ impl Directory for SessionDirectory {
 
     fn remove(&self, key: &PublicKey, place: Place) {
         let removed = self
-            .0
+            .here
             .pin()
             .remove_if(key, |_, found| found.place == place)
             .is_ok();
@@ -61,7 +75,68 @@ impl Directory for SessionDirectory {
     }
 
     fn lookup(&self, key: &PublicKey) -> Option<Place> {
-        self.0.pin().get(key).map(|found| found.place)
+        self.here.pin().get(key).map(|found| found.place)
+    }
+
+    fn keys(&self) -> Vec<PublicKey> {
+        self.here.pin().keys().copied().collect()
+    }
+
+    fn claim_announcer(&self, relay: PublicKey, link: Place) -> bool {
+        *self.announcers.pin().get_or_insert(relay, link) == link
+    }
+
+    fn drop_announcer(&self, relay: &PublicKey, link: Place) {
+        let removed = self
+            .announcers
+            .pin()
+            .remove_if(relay, |_, found| *found == link)
+            .is_ok();
+        tracing::trace!(removed, "another link is to announce");
+    }
+
+    fn announcers(&self) -> Vec<ShardId> {
+        let mut shards: Vec<_> = self.announcers.pin().values().map(|l| l.shard).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        shards
+    }
+
+    fn hold(&self, key: PublicKey, holder: Holder) {
+        let there = self.there.pin();
+        let computed = there.compute(key, |entry| {
+            let known = entry.map_or(&[][..], |(_, known)| known);
+            if known.contains(&holder) || known.len() >= HOLDERS_MAX {
+                return Operation::Abort(());
+            }
+            Operation::Insert(known.iter().copied().chain([holder]).collect())
+        });
+        let is_new = !matches!(computed, Compute::Aborted(()));
+        tracing::trace!(is_new, "peer of another relay");
+    }
+
+    fn release(&self, key: &PublicKey, link: Place) {
+        let there = self.there.pin();
+        let computed = there.compute(*key, |entry| {
+            let Some((_, known)) = entry else {
+                return Operation::Abort(());
+            };
+            let left: Box<[Holder]> = known.iter().copied().filter(|h| h.link != link).collect();
+            if left.is_empty() {
+                Operation::Remove
+            } else if left.len() == known.len() {
+                Operation::Abort(())
+            } else {
+                Operation::Insert(left)
+            }
+        });
+        let was_there = !matches!(computed, Compute::Aborted(()));
+        tracing::trace!(was_there, "peer has left another relay");
+    }
+
+    fn holders(&self, key: &PublicKey) -> Vec<Holder> {
+        let there = self.there.pin();
+        there.get(key).map_or_else(Vec::new, |known| known.to_vec())
     }
 }
 
@@ -72,7 +147,7 @@ mod tests {
     use ringway_proto::time::Now;
 
     use super::*;
-    use crate::core::{SessionKey, ShardId, Slot};
+    use crate::core::{SessionKey, Slot};
 
     fn key(byte: u8) -> PublicKey {
         PublicKey::native([byte; 32])

@@ -27,6 +27,7 @@ use ringway_proto::limits::SHARD_STREAMS_MAX;
 use ringway_proto::limits::STREAMS_MAX;
 
 use crate::core::CoreSizes;
+use crate::core::Holder;
 use crate::load::PERMIT_BYTES;
 use crate::mailbox::MAILBOX_MESSAGES;
 use crate::ring;
@@ -83,6 +84,8 @@ pub struct Bounds {
     pub shard_queue_bytes_max: u64,
     /// Receive memory of a shard.
     pub receive_bytes_max: u64,
+    /// Peers of other relays that a shard may be told of; none without links.
+    pub announced_max: u64,
 }
 
 impl Bounds {
@@ -99,6 +102,7 @@ impl Bounds {
             session_queue_bytes_max: widen(SESSION_QUEUE_MAX as usize),
             shard_queue_bytes_max: SHARD_QUEUE_MAX,
             receive_bytes_max: RECEIVE_MEMORY_MAX,
+            announced_max: 0,
         }
     }
 }
@@ -214,16 +218,21 @@ pub const fn session(bounds: &Bounds) -> [Term; 6] {
     ]
 }
 
-/// A shard with every session established, as many streams being opened as may be, and every queue full.
-#[must_use]
-pub const fn shard(bounds: &Bounds) -> [Term; 11] {
-    let queue = bounds.shard_queue_bytes_max;
+/// Returns the stream legs that there may be.
+const fn legs_max(bounds: &Bounds) -> u64 {
     let asked = bounds.sessions_max.saturating_mul(bounds.streams_max);
-    let streams = if asked < bounds.shard_streams_max {
+    if asked < bounds.shard_streams_max {
         asked
     } else {
         bounds.shard_streams_max
-    };
+    }
+}
+
+/// A shard with every session established, as many streams being opened as may be, and every queue full.
+#[must_use]
+pub const fn shard(bounds: &Bounds) -> [Term; 12] {
+    let queue = bounds.shard_queue_bytes_max;
+    let streams = legs_max(bounds);
     [
         Term::new(
             "idle sessions",
@@ -254,6 +263,12 @@ pub const fn shard(bounds: &Bounds) -> [Term; 11] {
             "the stream table",
             streams,
             LEG_BYTES + 4 * widen(SIZES.id_place),
+        ),
+        Term::new(
+            "peers of other relays",
+            "the links and the directory",
+            bounds.announced_max,
+            ANNOUNCED_BYTES,
         ),
         Term::new("receive blocks", "the ring", 1, bounds.receive_bytes_max),
         Term::new("bytes that wait", "the sessions' queues", 1, queue),
@@ -334,6 +349,13 @@ const DIRECTORY_PLACES: u64 = 4;
 
 /// A pointer and one byte of its hash.
 const DIRECTORY_PLACE_BYTES: u64 = 9;
+
+/// A peer of another relay: its key with the link, half as much again for the gaps in a tree's nodes; its
+/// directory entry with one holder.
+const ANNOUNCED_BYTES: u64 = widen(size_of::<PublicKey>()) * 3 / 2
+    + heap(size_of::<PublicKey>() + size_of::<Box<[Holder]>>())
+    + heap(size_of::<Holder>())
+    + DIRECTORY_PLACES * DIRECTORY_PLACE_BYTES;
 
 /// A stream leg while it is being opened: entry, open with the request, its copy in a message, timer.
 const LEG_BYTES: u64 =

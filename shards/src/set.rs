@@ -58,7 +58,10 @@ use crate::service::Service;
 use crate::service::ServicePort;
 
 pub use crate::core::AdmissionLimits;
+pub use crate::core::AllowedRelays;
+pub use crate::core::MeshConfig;
 pub use crate::core::QueueLimits;
+pub use crate::core::RelayAddress;
 pub use crate::core::Timeouts;
 pub use crate::data::CommandError;
 pub use crate::data::PendingDial;
@@ -106,6 +109,8 @@ pub struct ShardSetConfig {
     pub offer: Offer,
     /// Local ports that the shards may dial from, shared out among them.
     pub ports: PortsConfig,
+    /// Other relays. Each shard has links of its own with them.
+    pub mesh: MeshConfig,
     /// Each shard's ring.
     pub ring: RingConfig,
 }
@@ -137,6 +142,7 @@ impl ShardSetConfig {
                 keepalive_s: u16::try_from(timeouts.keepalive.as_secs()).unwrap_or(u16::MAX),
             },
             ports: PortsConfig::default(),
+            mesh: MeshConfig::default(),
             ring,
         }
     }
@@ -544,6 +550,7 @@ impl Seed {
             queue: self.config.queue,
             timeouts: self.config.timeouts,
             ports: self.ports,
+            mesh: self.config.mesh.clone(),
             hash_seed: self.hash_seed,
         };
         let core = ShardCore::new(core, self.directory, since(self.epoch));

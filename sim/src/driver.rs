@@ -6,15 +6,16 @@
 //! ordered pair stays in order.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ringway_proto::key::PublicKey;
+use ringway_proto::limits::HOLDERS_MAX;
 use ringway_proto::time::Now;
 use ringway_shards::core::{
-    Action, CoreConfig, Directory, JobResult, Message, Outdated, Place, RecvEnd, Registration,
-    ShardCore, ShardId, Slot, Source,
+    Action, CoreConfig, Directory, Holder, JobResult, Message, Outdated, Place, RecvEnd,
+    Registration, ShardCore, ShardId, Slot, Source,
 };
 
 use crate::dials::DialInput;
@@ -27,11 +28,15 @@ use crate::world::World;
 
 /// The directory that all shards share.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SimDirectory(Rc<RefCell<BTreeMap<PublicKey, Registration>>>);
+pub(crate) struct SimDirectory {
+    here: Rc<RefCell<BTreeMap<PublicKey, Registration>>>,
+    there: Rc<RefCell<BTreeMap<PublicKey, Vec<Holder>>>>,
+    announcers: Rc<RefCell<BTreeMap<PublicKey, Place>>>,
+}
 
 impl SimDirectory {
     pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.here.borrow().len()
     }
 }
 
@@ -41,7 +46,7 @@ impl Directory for SimDirectory {
         key: PublicKey,
         registration: Registration,
     ) -> Result<Option<Place>, Outdated> {
-        let mut map = self.0.borrow_mut();
+        let mut map = self.here.borrow_mut();
         if map
             .get(&key)
             .is_some_and(|there| registration.is_outdated_by(there))
@@ -52,14 +57,57 @@ impl Directory for SimDirectory {
     }
 
     fn remove(&self, key: &PublicKey, place: Place) {
-        let mut map = self.0.borrow_mut();
+        let mut map = self.here.borrow_mut();
         if map.get(key).is_some_and(|there| there.place == place) {
             map.remove(key);
         }
     }
 
     fn lookup(&self, key: &PublicKey) -> Option<Place> {
-        self.0.borrow().get(key).map(|there| there.place)
+        self.here.borrow().get(key).map(|there| there.place)
+    }
+
+    fn keys(&self) -> Vec<PublicKey> {
+        self.here.borrow().keys().copied().collect()
+    }
+
+    fn claim_announcer(&self, relay: PublicKey, link: Place) -> bool {
+        *self.announcers.borrow_mut().entry(relay).or_insert(link) == link
+    }
+
+    fn drop_announcer(&self, relay: &PublicKey, link: Place) {
+        let mut announcers = self.announcers.borrow_mut();
+        if announcers.get(relay) == Some(&link) {
+            announcers.remove(relay);
+        }
+    }
+
+    fn announcers(&self) -> Vec<ShardId> {
+        let shards: BTreeSet<_> = self.announcers.borrow().values().map(|l| l.shard).collect();
+        shards.into_iter().collect()
+    }
+
+    fn hold(&self, key: PublicKey, holder: Holder) {
+        let mut there = self.there.borrow_mut();
+        let holders = there.entry(key).or_default();
+        if !holders.contains(&holder) && holders.len() < HOLDERS_MAX {
+            holders.push(holder);
+        }
+    }
+
+    fn release(&self, key: &PublicKey, link: Place) {
+        let mut there = self.there.borrow_mut();
+        let Some(holders) = there.get_mut(key) else {
+            return;
+        };
+        holders.retain(|holder| holder.link != link);
+        if holders.is_empty() {
+            there.remove(key);
+        }
+    }
+
+    fn holders(&self, key: &PublicKey) -> Vec<Holder> {
+        self.there.borrow().get(key).cloned().unwrap_or_default()
     }
 }
 

@@ -12,7 +12,7 @@ use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::Offer;
 use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::time::Now;
-use ringway_shards::core::{CoreConfig, ShardId};
+use ringway_shards::core::{CoreConfig, MeshConfig, ShardId};
 
 use crate::checks::{Open, Target};
 use crate::dials::Dials;
@@ -200,6 +200,7 @@ impl World {
                     admission: options.limits.admission(&options),
                     queue: options.limits.queue,
                     timeouts: options.limits.timeouts,
+                    mesh: MeshConfig::default(),
                     hash_seed: rng.next_u64(),
                 };
                 Shard::new(config, directory.clone(), options.shards, now)

@@ -2,16 +2,14 @@
 //!
 //! Here: where keys are kept and which relays are used. Not here: what is done with them.
 
-use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::Args;
 use ringway_client::RelayAddress;
-use ringway_proto::key::PublicKey;
 
 use crate::failure::Failure;
 use crate::key_file::{self, HeldKey};
+use crate::relay_name::RelayName;
 
 /// Where a party's key is kept.
 #[derive(Debug, Args)]
@@ -77,77 +75,12 @@ impl RelayArgs {
     ///
     /// [`Failure::Host`] when a name has no address.
     pub(super) fn resolve(&self) -> Result<Vec<RelayAddress>, Failure> {
-        self.relays.iter().map(RelayName::resolve).collect()
-    }
-}
-
-/// A relay as people name it: `KEY@HOST:PORT`, the host by address or by name.
-#[derive(Debug, Clone)]
-pub(super) struct RelayName {
-    /// Who it must prove to be.
-    pub(super) key: PublicKey,
-    host: String,
-}
-
-impl RelayName {
-    /// Returns the relay with its address; of several addresses the first.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Host`] when the name has no address.
-    pub(super) fn resolve(&self) -> Result<RelayAddress, Failure> {
-        let mut found = self
-            .host
-            .to_socket_addrs()
-            .map_err(|error| Failure::host(format!("cannot resolve {}", self.host), error))?;
-        let socket = found
-            .next()
-            .ok_or_else(|| Failure::Check(format!("{} has no address", self.host)))?;
-        Ok(RelayAddress::new(self.key, socket))
-    }
-}
-
-impl FromStr for RelayName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let form = "expected KEY@HOST:PORT as `ringway serve` prints it";
-        let (key, host) = text
-            .split_once('@')
-            .ok_or_else(|| format!("there is no '@'; {form}"))?;
-        let key = key.parse().map_err(|error| format!("{error}; {form}"))?;
-        let port = host
-            .rsplit_once(':')
-            .and_then(|(_, port)| port.parse::<u16>().ok());
-        if port.is_none() {
-            return Err(format!("{host:?} does not end in a port; {form}"));
-        }
-        Ok(Self {
-            key,
-            host: host.to_owned(),
-        })
+        let address = |name: &RelayName| Ok(RelayAddress::new(name.key, name.resolve()?));
+        self.relays.iter().map(address).collect()
     }
 }
 
 /// Returns the settings that name a key file or directory, as the configuration's flags.
 pub(super) fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn relay_name_says_which_part_is_wrong() {
-        let key = "ab".repeat(32);
-        let error = |text: &str| text.parse::<RelayName>().unwrap_err();
-        assert!(error("nonsense").contains("no '@'"));
-        assert!(error("ab@127.0.0.1:1").contains("64 characters"));
-        assert!(error(&format!("{key}@localhost")).contains("port"));
-        let name: RelayName = format!("{key}@127.0.0.1:7100").parse().unwrap();
-        assert_eq!(name.resolve().unwrap().socket.port(), 7100);
-        let name: RelayName = format!("{key}@[::1]:7100").parse().unwrap();
-        assert!(name.resolve().unwrap().socket.is_ipv6());
-    }
 }

@@ -4,15 +4,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use ringway_client::{Client, Config, PingError, PublicKey};
+use ringway_client::{Client, Config, PingError, PublicKey, RelayAddress};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::args::RelayName;
 use super::runtime::{Signals, block_on};
 use crate::config::parse_duration;
 use crate::failure::{Failure, chain};
 use crate::key_file;
 use crate::output::say;
+use crate::relay_name::RelayName;
 
 /// Measure the round trip to a relay, or through it to a peer
 #[derive(Debug, ClapArgs)]
@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             return Err(Failure::Usage(text.to_owned()));
         }
     };
-    let relay = relay.resolve()?;
+    let relay = RelayAddress::new(relay.key, relay.resolve()?);
     let key = match &args.target {
         Target::Key(key) => *key,
         Target::Relay(name) => name.key,

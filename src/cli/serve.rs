@@ -46,6 +46,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "CORES", help_heading = "Listen")]
     cores: Option<String>,
 
+    /// Relay to keep links with, as it prints itself; may be given several times. It must name this
+    /// one as well, or have its key in mesh.allowed
+    #[arg(long = "link", value_name = "KEY@HOST:PORT", help_heading = "Mesh")]
+    links: Vec<String>,
+
     /// Address for `ringway status`, /health and /metrics, or off [default: 127.0.0.1:7180]
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Admin")]
     admin: Option<String>,
@@ -75,6 +80,7 @@ Examples:
   ringway serve
   ringway serve --listen 0.0.0.0:7100 --key-file /var/lib/ringway/relay.key
   ringway serve --config relay.toml --set limits.sessions_max=1000
+  ringway serve --link KEY@relay.example:7100 --set mesh.allowed=all
 
 A flag beats the environment (RINGWAY_LISTEN, RINGWAY_LIMITS_SESSIONS_MAX, ...), which beats the
 file, which beats the default. SIGTERM and SIGINT drain: peers are told, open bridges may end, at
@@ -209,6 +215,7 @@ impl Args {
             let value = value.clone()?;
             Some((name.to_owned(), key.to_owned(), value))
         };
+        let links = (!self.links.is_empty()).then(|| self.links.join(","));
         let key_file = self.key.key_file.as_deref().map(path_text);
         let general = self
             .settings
@@ -219,6 +226,7 @@ impl Args {
             flag("--shards", "shards", &self.shards),
             flag("--cores", "cores", &self.cores),
             flag("--admin", "admin.listen", &self.admin),
+            flag("--link", "mesh.relays", &links),
             flag("--log-level", "log.level", &self.log_level),
             flag("--log-format", "log.format", &self.log_format),
             flag("--drain-timeout", "drain.timeout", &self.drain_timeout),

@@ -352,6 +352,8 @@ fn audit(audit: &ShardAudit) -> BTreeMap<String, u64> {
         ("dials", core.dials),
         ("local_ports", core.local_ports),
         ("virtual_ports", core.virtual_ports),
+        ("links", core.links),
+        ("announced", core.announced),
         ("descriptors", audit.descriptors),
         ("sends_in_flight", audit.sends_in_flight),
         ("connects_in_flight", audit.connects_in_flight),
@@ -485,7 +487,7 @@ mod tests {
         let health = health(&relay(false), &[busy], 1);
         assert_eq!(health.shards[0].audit["blocks_leased"], 3);
         assert_eq!(health.shards[0].ring["mailbox_depth"], 9);
-        assert_eq!(health.shards[0].audit.len(), 23);
+        assert_eq!(health.shards[0].audit.len(), 25);
         assert!(
             health
                 .limits

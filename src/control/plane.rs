@@ -15,7 +15,8 @@ use ringway_proto::key::SecretKey;
 use ringway_proto::limits;
 use ringway_shards::ring::{ListenError, RingConfig};
 use ringway_shards::set::{
-    AdmissionLimits, LaunchError, Placement, QueueLimits, ShardSet, ShardSetConfig, ShardSnapshot,
+    AdmissionLimits, LaunchError, MeshConfig, Placement, QueueLimits, RelayAddress, ShardSet,
+    ShardSetConfig, ShardSnapshot,
 };
 
 use super::{ShardView, Shards};
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::local_ports;
 use crate::preflight;
+use crate::relay_name::RelayName;
 
 /// The running shards.
 #[derive(Debug)]
@@ -42,7 +44,11 @@ impl Plane {
         capacity: &Capacity,
         secret: &SecretKey,
     ) -> Result<Self, Failure> {
-        let config = set_config(config, capacity, secret);
+        let mesh = mesh(config, secret)?;
+        let config = ShardSetConfig {
+            mesh,
+            ..set_config(config, capacity, secret)
+        };
         let shards = ShardSet::launch(&config).map_err(failure)?;
         Ok(Self { shards })
     }
@@ -147,6 +153,7 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
             keepalive_s,
         },
         ports: local_ports::ports_config(config),
+        mesh: MeshConfig::default(),
         ring: RingConfig {
             sockets_max: capacity.sockets_max.saturating_add(SPARE_SLOTS),
             blocks_max: blocks_max(config.receive_bytes_max, &ring),
@@ -155,6 +162,31 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
             ..ring
         },
     }
+}
+
+/// Returns the other relays, with their addresses.
+fn mesh(config: &Config, secret: &SecretKey) -> Result<MeshConfig, Failure> {
+    let own = secret.public();
+    let address = |relay: &RelayName| {
+        if relay.key == own {
+            let why = "mesh.relays names this relay itself: take its own key out of the list";
+            return Err(Failure::Check(why.to_owned()));
+        }
+        Ok(RelayAddress {
+            key: relay.key,
+            address: relay.resolve()?,
+        })
+    };
+    Ok(MeshConfig {
+        relays: config
+            .relays
+            .iter()
+            .map(address)
+            .collect::<Result<_, _>>()?,
+        allowed: config.allowed_relays.clone(),
+        links_max: config.links_max,
+        ..MeshConfig::default()
+    })
 }
 
 /// Returns the receive blocks that fit in `bytes`, those at rest at least.

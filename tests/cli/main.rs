@@ -2,7 +2,8 @@
 //!
 //! Helpers are under `cfg(test)` so that the lints know them as tests.
 //!
-//! Nothing waits by the clock: every step waits for a line that the program prints, or for its end.
+//! Nothing waits by the clock: every step waits for a line that the program prints, for its end, or for
+//! what a relay says about itself.
 
 #[cfg(test)]
 mod capacity;
@@ -11,6 +12,8 @@ mod help;
 mod keys;
 #[cfg(test)]
 mod killed;
+#[cfg(test)]
+mod mesh;
 mod relay;
 #[cfg(test)]
 mod support;

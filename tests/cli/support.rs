@@ -134,9 +134,14 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn start(further: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", "1", further)
+    }
+
+    /// Starts a relay at an address, with so many shards.
+    pub(crate) fn start_at(listen: &str, shards: &str, further: &[&str]) -> Self {
         let state = tempfile::tempdir().unwrap();
-        let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        arguments.extend(["--set", "limits.sessions_max=64", "--shards", "1"]);
+        let mut arguments = vec!["serve", "--listen", listen, "--admin", "127.0.0.1:0"];
+        arguments.extend(["--set", "limits.sessions_max=64", "--shards", shards]);
         arguments.extend(further);
         let mut process = Running::start(&mut ringway(state.path(), &arguments));
         let greeting = std::array::from_fn(|_| process.line());

@@ -18,8 +18,8 @@ use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 use ringway_shards::batch::Batch;
 use ringway_shards::core::{
-    Action, AdmissionLimits, CoreConfig, CoreStats, Job, Message, QueueLimits, ShardCore, ShardId,
-    Slot, Source, Timeouts,
+    Action, AdmissionLimits, CoreConfig, CoreStats, Job, MeshConfig, Message, QueueLimits,
+    ShardCore, ShardId, Slot, Source, Timeouts,
 };
 use ringway_shards::directory::SessionDirectory;
 use ringway_shards::mailbox::{Mailboxes, mailboxes};
@@ -367,6 +367,7 @@ fn config(secret: &SecretKey, shard: u16, shards_count: u16) -> CoreConfig {
         queue: QueueLimits::default(),
         timeouts: Timeouts::default(),
         ports: PortsConfig::default().of_shard(shard, shards_count),
+        mesh: MeshConfig::default(),
         hash_seed: 0x9e37_79b9_7f4a_7c15,
     }
 }

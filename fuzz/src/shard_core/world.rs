@@ -21,8 +21,8 @@ use ringway_proto::key::{Address, SecretKey};
 use ringway_proto::peer::{PeerConfig, PeerSession};
 use ringway_proto::time::Now;
 use ringway_shards::core::{
-    AdmissionLimits, CoreConfig, Job, Message, QueueLimits, RecvEnd, ShardCore, ShardId, Slot,
-    Source, Timeouts,
+    AdmissionLimits, CoreConfig, Job, MeshConfig, Message, QueueLimits, RecvEnd, ShardCore,
+    ShardId, Slot, Source, Timeouts,
 };
 use ringway_shards::ports::{PortSet, PortsConfig};
 
@@ -127,6 +127,7 @@ impl World {
                     queue,
                     ports: ports.of_shard(number(shard), number(SHARDS)),
                     timeouts: Timeouts::default(),
+                    mesh: MeshConfig::default(),
                     hash_seed: 7,
                 };
                 ShardCore::new(config, directory.clone(), now)

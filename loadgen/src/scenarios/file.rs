@@ -79,8 +79,9 @@ pub struct Start {
     /// Settings of the relays, as `ringway serve --set` takes them.
     #[serde(default)]
     pub set: Vec<String>,
-    /// Why `--start` cannot start what it needs.
-    pub impossible: Option<String>,
+    /// The relays keep links with each other.
+    #[serde(default)]
+    pub linked: bool,
     /// Numbers of the null servers that end each connection as soon as it stands.
     #[serde(default)]
     pub closing: Vec<usize>,

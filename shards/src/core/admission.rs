@@ -31,13 +31,13 @@ use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 use ringway_proto::verdict::Verdict;
 
+use super::collect::take;
 use super::event::{
     Action, Directory, Job, JobResult, Message, Outdated, Place, Progress, Registration,
     SessionKey, Slot, Step,
 };
-use super::session::{Handshake, Live, Parser, Phase, Stage};
+use super::session::{Handshake, LinkSide, Live, Phase, Stage};
 use super::source::Source;
-use super::table::IdTable;
 use super::{Cause, ShardCore};
 use crate::lease::Lease;
 
@@ -106,7 +106,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         if handshake.stage.is_collecting() {
-            let taken = match take_message(&mut handshake.collected, lease.bytes()) {
+            let taken = match take(&mut handshake.collected, lease.bytes(), message_length) {
                 Ok(taken) => taken,
                 Err(reason) => return self.fail_handshake(slot, reason),
             };
@@ -176,6 +176,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if !is_current {
             return;
         }
+        if self.is_linking(slot) {
+            return self.link_computed(result.session, result.outcome);
+        }
+        if let Ok(Progress::RequestChecked {
+            stream,
+            request,
+            is_valid,
+        }) = result.outcome
+        {
+            return self.request_checked(stream, &request, is_valid);
+        }
         let Some(handshake) = self.handshake_mut(slot) else {
             return;
         };
@@ -196,6 +207,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.regulate_accept();
             }
             Ok(Progress::Established(established)) => self.establish(slot, *established),
+            // Not steps of a handshake that a peer began.
+            Ok(
+                Progress::LinkHello { .. }
+                | Progress::LinkAnswer { .. }
+                | Progress::RequestChecked { .. },
+            ) => {}
         }
     }
 
@@ -240,7 +257,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             session: self.sessions[slot.0 as usize].key(slot),
         };
         let mut reason = self.admit(&key, role);
-        if reason == Reason::Accepted {
+        if reason == Reason::Accepted && role == Role::Peer {
             reason = self.register(slot, key, place);
         }
         let mut verdict = Vec::new();
@@ -268,20 +285,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             .recorder
             .handshake(self.now.saturating_since(handshake.accepted_at));
         let session = &mut self.sessions[slot.0 as usize];
-        session.phase = Phase::Live(Box::new(Live {
-            key,
-            sealer,
-            opener,
-            parser: Parser::default(),
-            ids: IdTable::default(),
-            peer_id_last: 0,
-            own_id_next: 2,
-            heard_at: self.now,
-            pings_missed: 0,
-            peer_is_leaving: false,
-            is_draining: false,
-            is_emptied: false,
-        }));
+        let link = (role == Role::Relay).then_some(LinkSide::Accepted);
+        let live = Live::new(key, link, (sealer, opener), self.now);
+        session.phase = Phase::Live(Box::new(live));
+        if link.is_some() {
+            self.link_up(key, place.session);
+        } else {
+            self.announce(&key);
+        }
         self.set_keepalive_timer(slot);
         self.regulate_accept();
         for lease in handshake.pipelined {
@@ -293,9 +304,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     fn admit(&self, key: &PublicKey, role: Role) -> Reason {
         if self.is_draining {
             Reason::Draining
-        } else if role == Role::Relay || *key == self.config.own_key {
-            // Links need an allow list, which this relay does not have.
+        } else if *key == self.config.own_key {
             Reason::NotAllowed
+        } else if role == Role::Relay {
+            self.admit_link(key)
         } else if self.common.stats.sessions_current
             >= u64::from(self.config.admission.sessions_max)
             && self.directory.lookup(key).is_none()
@@ -425,32 +437,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 }
 
-struct Taken {
-    bytes: usize,
-    is_complete: bool,
-}
-
-/// Moves the bytes of one length-prefixed message from `input` to `collected`.
-fn take_message(collected: &mut Vec<u8>, input: &[u8]) -> Result<Taken, Reason> {
-    let mut bytes = 0;
-    loop {
-        let total = message_len(collected).map_err(|error| error.reason())?;
-        let wanted = total.unwrap_or(2) - collected.len();
-        if wanted == 0 {
-            return Ok(Taken {
-                bytes,
-                is_complete: true,
-            });
-        }
-        let rest = input.get(bytes..).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok(Taken {
-                bytes,
-                is_complete: false,
-            });
-        }
-        let count = wanted.min(rest.len());
-        collected.extend_from_slice(&rest[..count]);
-        bytes += count;
-    }
+pub(super) fn message_length(prefix: &[u8]) -> Result<Option<usize>, Reason> {
+    message_len(prefix).map_err(|error| error.reason())
 }

@@ -31,7 +31,7 @@ use crate::lease::Lease;
 
 /// Largest sum of grants outstanding for one direction. yamux has no bound; this one keeps the
 /// arithmetic far from overflow and is 64 times the largest window a peer of ours uses.
-const CREDIT_MAX: u32 = 1 << 30;
+pub(super) const CREDIT_MAX: u32 = 1 << 30;
 
 /// Largest grant of one frame. What goes beyond it would overflow the window of an honest peer on the
 /// other leg, which ends its session: it has to end here, at the one that sent it.
@@ -51,6 +51,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return Ok(());
         }
         stream.touched_s = now_s;
+        if stream.state == StreamState::Announcing {
+            return self.announcing_granted(key, delta);
+        }
+        if let Some(forward) = stream.opening.as_mut().and_then(|o| o.forward.as_mut()) {
+            forward.note_grant(delta);
+        }
         match stream.other {
             Other::Local { stream: other, .. } => self.granted(other, delta),
             Other::Remote {
@@ -114,7 +120,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.remove_stream(key);
             }
             StreamState::Answering => self.abort_open(key, Reason::RefusedByDestination),
-            StreamState::Flushing => return Err(Violation(Reason::ProtocolError)),
+            StreamState::Announcing | StreamState::Flushing | StreamState::Hearing => {
+                return Err(Violation(Reason::ProtocolError));
+            }
             StreamState::Bridged => {
                 if stream.has_ended_in {
                     return Err(Violation(Reason::ProtocolError));
@@ -235,6 +243,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let (state, other) = (stream.state, stream.other);
         self.remove_stream(key);
         match state {
+            StreamState::Announcing | StreamState::Hearing => {}
             StreamState::Collecting | StreamState::Asked => self.cancel_open(other),
             StreamState::Answering => self.fail_origin(other, refusal),
             StreamState::Bridged | StreamState::Flushing => {
@@ -291,7 +300,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         match stream.state {
             StreamState::Asked => self.refuse(key, Reason::RefusedByDestination),
-            StreamState::Flushing => {}
+            StreamState::Announcing | StreamState::Flushing | StreamState::Hearing => {}
             StreamState::Answering | StreamState::Bridged | StreamState::Collecting => {
                 self.reset_stream(key, Reason::Accepted);
             }
@@ -317,7 +326,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         live.ids.remove(id, seed);
-        if live.ids.len() == 0 && (live.is_draining || is_draining) {
+        if live.streams_count() == 0 && (live.is_draining || is_draining) {
             self.note_emptied(slot);
         }
     }
@@ -340,7 +349,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             StreamState::Collecting | StreamState::Asked => {
                 self.abort_open(key, Reason::DialTimeout);
             }
-            StreamState::Answering | StreamState::Flushing => {}
+            StreamState::Announcing
+            | StreamState::Answering
+            | StreamState::Flushing
+            | StreamState::Hearing => {}
             StreamState::Bridged => {
                 let other_s = match other {
                     Other::Local { stream: other, .. } => {
@@ -372,6 +384,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.common.stats.messages_received += 1;
         match message {
             Message::Acknowledged { stream, delta } => self.acknowledged(stream, delta),
+            Message::AnnouncerGone { relay } => self.choose_announcer(&relay),
             Message::Answered { stream, response } => self.answered(stream, &response),
             Message::Evict { session } => {
                 self.end_session(session, super::Cause::Reason(Reason::Replaced), true);
@@ -388,6 +401,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             } => {
                 self.opened_there(source, stream, other, other_id);
             }
+            Message::PeerChanged { key } => self.peer_changed(&key),
             Message::Piece { stream, range } => self.piece_from_there(stream, range),
             Message::Relieve => {
                 if now >= self.common.relieve_at {

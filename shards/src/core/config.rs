@@ -6,6 +6,8 @@
 //!
 //! Units: bytes, `Duration`.
 
+use ::core::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ringway_proto::dialect::Dialect;
@@ -37,6 +39,8 @@ pub struct CoreConfig {
     pub timeouts: Timeouts,
     /// The shard's slices of the ports.
     pub ports: ShardPorts,
+    /// Other relays.
+    pub mesh: MeshConfig,
     /// Random value of the stream id tables, unknown to peers, so that chosen ids do not collide.
     pub hash_seed: u64,
 }
@@ -76,6 +80,64 @@ impl AdmissionLimits {
             streams_max: limits::SHARD_STREAMS_MAX,
         }
     }
+}
+
+/// Other relays, and what they may bring into being.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshConfig {
+    /// Relays that the shard keeps a link with.
+    pub relays: Vec<RelayAddress>,
+    /// Who else may make links.
+    pub allowed: AllowedRelays,
+    /// Links of the shard.
+    pub links_max: u32,
+    /// Streams open at a time on one link.
+    pub link_streams_max: u32,
+    /// Streams open at a time on all links of the shard.
+    pub forwarded_streams_max: u32,
+}
+
+impl Default for MeshConfig {
+    /// No other relay.
+    fn default() -> Self {
+        Self {
+            relays: Vec::new(),
+            allowed: AllowedRelays::Listed(BTreeSet::new()),
+            links_max: limits::LINKS_MAX,
+            link_streams_max: limits::LINK_STREAMS_MAX,
+            forwarded_streams_max: limits::FORWARDED_STREAMS_MAX,
+        }
+    }
+}
+
+impl MeshConfig {
+    /// Returns whether a relay may make a link.
+    #[must_use]
+    pub fn allows(&self, key: &PublicKey) -> bool {
+        let is_allowed = match &self.allowed {
+            AllowedRelays::All => true,
+            AllowedRelays::Listed(keys) => keys.contains(key),
+        };
+        is_allowed || self.relays.iter().any(|relay| relay.key == *key)
+    }
+}
+
+/// Who a relay is and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayAddress {
+    /// Its key.
+    pub key: PublicKey,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Relays that may make links without being dialed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedRelays {
+    /// Whoever proves to have a key.
+    All,
+    /// These.
+    Listed(BTreeSet<PublicKey>),
 }
 
 /// Bounds of what waits to be sent. How they share it out stands in `egress`.

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Here: who may dial, what a dial holds, every way in which it ends. Not here: sockets (the driver),
-//! which port (`ports`), what is said on the connection: a link between relays will be made of it.
+//! which port (`ports`), what is said on the connection when it is to be a link (`link`).
 //!
 //! Invariant: the permit is taken before anything else and lives until the driver has reported that the
 //! socket is gone; whoever asked is answered exactly once.
@@ -188,6 +188,8 @@ pub(super) struct Dial {
     timer: Option<TimerKey>,
     /// Whoever asked has had the answer; the driver's is waited for.
     is_given_up: bool,
+    /// The wanted relay that it is to be a link with; nobody else waits for it then.
+    link: Option<u32>,
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
@@ -197,8 +199,22 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// See [`DialError`]: what stops a dial here stops it before anything was asked of the kernel.
     pub fn dial(&mut self, target: SocketAddr, now: Now) -> Result<DialKey, DialError> {
         self.now = now;
+        self.dial_for(target, None)
+    }
+
+    /// Connects to a relay to make a link; `begin_link` or `link_failed` follows.
+    pub(super) fn dial_link(
+        &mut self,
+        target: SocketAddr,
+        relay: u32,
+    ) -> Result<DialKey, DialError> {
+        self.dial_for(target, Some(relay))
+    }
+
+    fn dial_for(&mut self, target: SocketAddr, link: Option<u32>) -> Result<DialKey, DialError> {
+        let now = self.now;
         self.common.stats.dials_received += 1;
-        let started = self.start_dial(target);
+        let started = self.start_dial(target, link);
         match &started {
             Ok(key) => {
                 self.common.stats.dials_pending += 1;
@@ -214,7 +230,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         started
     }
 
-    fn start_dial(&mut self, target: SocketAddr) -> Result<DialKey, DialError> {
+    fn start_dial(&mut self, target: SocketAddr, link: Option<u32>) -> Result<DialKey, DialError> {
         let shard = self.config.shard.0;
         if self.is_draining {
             return Err(DialError::LocalDraining);
@@ -235,6 +251,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             tries: 1,
             timer: None,
             is_given_up: false,
+            link,
         };
         let Ok(key) = self.dials.insert(dial) else {
             return Err(DialError::LocalDials {
@@ -292,6 +309,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         stats.dials_pending -= 1;
         stats.dials_connected += 1;
         stats.dialed_current += 1;
+        if let Some(relay) = removed.link {
+            self.begin_link(slot, relay);
+            return self.regulate_accept();
+        }
         let outcome = Ok(Dialed {
             place,
             source: removed.source,
@@ -379,15 +400,18 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             drop(dial.permit);
         }
         if !dial.is_given_up {
-            self.answer_failure(key, error);
+            self.answer_failure(key, dial.link, error);
         }
         self.note_ports();
         self.regulate_accept();
     }
 
-    fn answer_failure(&mut self, dial: DialKey, error: DialError) {
+    fn answer_failure(&mut self, dial: DialKey, link: Option<u32>, error: DialError) {
         self.common.stats.dials_pending -= 1;
         self.common.stats.dials_failed.count(error.reason());
+        if let Some(relay) = link {
+            return self.link_failed(relay, error.reason(), None);
+        }
         self.common.actions.push_back(Action::Dialed {
             dial,
             outcome: Err(error),
@@ -403,8 +427,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         }
         self.wheel.cancel(&mut dial.timer);
-        let error = why(dial.target);
-        self.answer_failure(key, error);
+        let (error, link) = (why(dial.target), dial.link);
+        self.answer_failure(key, link, error);
         self.common
             .actions
             .push_back(Action::CancelConnect { dial: key });
@@ -434,25 +458,26 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         });
         if is_there {
             self.common.stats.dialed_hung_up += 1;
-            self.close_dialed(session.slot);
+            self.common.stats.dialed_current -= 1;
+            self.close(session.slot);
         }
         is_there
     }
 
     /// A dialed connection ends.
     pub(super) fn end_dialed(&mut self, slot: Slot, cause: Cause) {
+        self.count_dialed_end(cause);
+        self.close(slot);
+    }
+
+    pub(super) fn count_dialed_end(&mut self, cause: Cause) {
         let stats = &mut self.common.stats;
+        stats.dialed_current -= 1;
         match cause {
             Cause::Left => stats.dialed_left += 1,
             Cause::Lost => stats.dialed_lost += 1,
             Cause::Reason(reason) => stats.dialed_closed.count(reason),
         }
-        self.close_dialed(slot);
-    }
-
-    fn close_dialed(&mut self, slot: Slot) {
-        self.common.stats.dialed_current -= 1;
-        self.close(slot);
     }
 
     /// Takes an ephemeral port of the relay's own key, for a stream that the relay opens itself.

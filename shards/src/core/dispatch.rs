@@ -88,6 +88,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 let parser = std::mem::take(&mut live.parser);
                 self.dispatch(slot, parser, lease);
             }
+            Phase::Linking(_) => self.collect_link(slot, lease),
             // The relay speaks first on a connection that it made, and has said nothing yet.
             Phase::Dialed => self.end_dialed(slot, Cause::Reason(Reason::ProtocolError)),
             // The peer does not know yet that its session is over.
@@ -231,7 +232,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(stream) = self.streams.get_mut(key) else {
             return Ok(());
         };
-        if stream.has_ended_in || header.length > stream.credit {
+        let is_wrong = match stream.state {
+            StreamState::Announcing => true,
+            StreamState::Hearing => header.flags.intersects(Flags::FIN | Flags::RST),
+            _ => stream.has_ended_in,
+        };
+        if is_wrong || header.length > stream.credit {
             return Err(Violation(Reason::ProtocolError));
         }
         stream.credit -= header.length;
@@ -464,6 +470,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return self.check_known(slot, id);
         };
         if flags.intersects(Flags::RST) {
+            if self.is_of_link(key) {
+                return Err(Violation(Reason::ProtocolError));
+            }
             self.on_reset(key);
             return Ok(());
         }
@@ -504,7 +513,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(live) = session.and_then(Session::live) else {
             return Ok(());
         };
-        let was_opened = if id % 2 == 1 {
+        let was_opened = if live.is_of_peer(id) {
             id <= live.peer_id_last
         } else {
             id != 0 && id < live.own_id_next

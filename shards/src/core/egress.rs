@@ -47,7 +47,7 @@ use crate::lease::Lease;
 /// Frames go straight to the batch until it holds this many bytes; then streams queue for themselves.
 /// Two full socket writes of 32 KiB: more does not make a send cheaper, and it is what a keystroke
 /// may have to wait behind.
-const DIRECT_BYTES_MAX: usize = 65_536;
+pub(super) const DIRECT_BYTES_MAX: usize = 65_536;
 
 /// Idle egress boxes kept by a shard, so that a ping-pong session does not allocate each time.
 const IDLE_EGRESS_MAX: usize = 1_024;
@@ -365,6 +365,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Ends a turn: turns what is queued into sends.
     pub fn flush(&mut self) {
         self.end_emptied();
+        self.flush_announcements();
         let mut dirty = std::mem::take(&mut self.common.dirty);
         for slot in dirty.drain(..) {
             self.flush_slot(slot);

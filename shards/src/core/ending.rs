@@ -7,15 +7,17 @@
 //! the surviving legs, drops its queues and its timer's meaning. Only the socket outlives it: until
 //! the driver reports the close, or for `LINGER_TIMEOUT` where the peer is to be told why.
 
+use std::time::Duration;
+
 use ringway_proto::frame::{Flags, FrameKind, Header};
 use ringway_proto::key::PublicKey;
-use ringway_proto::limits::KEEPALIVE_MISSED_MAX;
+use ringway_proto::limits::{KEEPALIVE_MISSED_MAX, LINK_KEEPALIVE_INTERVAL};
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
 use super::config::Timeouts;
 use super::event::{Action, Directory, RecvEnd, SessionKey, Slot};
-use super::session::Phase;
+use super::session::{LinkSide, Live, Phase};
 use super::timers::Timer;
 use super::{Cause, ShardCore};
 use crate::lease::Lease;
@@ -50,6 +52,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 }
             }
             Phase::Dialed => self.end_dialed(slot, cause),
+            Phase::Linking(_) => self.end_linking(slot, cause, None),
             Phase::Live(_) => self.end_session(key, cause, false),
             Phase::Lingering => self.close(slot),
         }
@@ -70,13 +73,21 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Phase::Live(mut live) = std::mem::replace(&mut session.phase, Phase::Closing) else {
             return;
         };
-        self.directory.remove(&live.key, place);
-        let stats = &mut self.common.stats;
-        stats.sessions_current -= 1;
-        match cause {
-            Cause::Left => stats.sessions_left += 1,
-            Cause::Lost => stats.sessions_lost += 1,
-            Cause::Reason(reason) => stats.sessions_closed.count(reason),
+        if live.side() != Some(LinkSide::Begun) {
+            let stats = &mut self.common.stats;
+            stats.sessions_current -= 1;
+            match cause {
+                Cause::Left => stats.sessions_left += 1,
+                Cause::Lost => stats.sessions_lost += 1,
+                Cause::Reason(reason) => stats.sessions_closed.count(reason),
+            }
+        }
+        match live.link.take() {
+            None => {
+                self.directory.remove(&live.key, place);
+                self.announce(&live.key);
+            }
+            Some(link) => self.link_down(live.key, key, *link, cause),
         }
         for stream in live.ids.take_all() {
             self.orphan(stream);
@@ -148,10 +159,15 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.is_accept_paused = true;
             self.common.actions.push_back(Action::PauseAccept);
         }
+        self.forget_links();
         self.give_up_dials();
         for slot in self.slots() {
-            if matches!(self.sessions[slot.0 as usize].phase, Phase::Dialed) {
-                self.end_dialed(slot, Cause::Reason(Reason::Draining));
+            match self.sessions[slot.0 as usize].phase {
+                Phase::Dialed => self.end_dialed(slot, Cause::Reason(Reason::Draining)),
+                Phase::Linking(_) => {
+                    self.end_linking(slot, Cause::Reason(Reason::Draining), None);
+                }
+                _ => {}
             }
             let Some(live) = self
                 .sessions
@@ -161,7 +177,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 continue;
             };
             live.is_draining = true;
-            if live.ids.len() == 0 {
+            if live.streams_count() == 0 {
                 self.note_emptied(slot);
             } else {
                 self.push_go_away(slot, 0);
@@ -177,6 +193,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             match self.sessions[slot.0 as usize].phase {
                 Phase::Free | Phase::Closing => {}
                 Phase::Dialed => self.end_dialed(slot, Cause::Reason(Reason::Draining)),
+                Phase::Linking(_) => {
+                    self.end_linking(slot, Cause::Reason(Reason::Draining), None);
+                }
                 Phase::Handshake(_) => self.fail_handshake(slot, Reason::Draining),
                 Phase::Live(_) => {
                     self.end_session(key, Cause::Reason(Reason::Draining), false);
@@ -222,7 +241,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             let Some(live) = session.live_mut() else {
                 return false;
             };
-            if live.ids.len() != 0 {
+            if live.streams_count() != 0 {
                 live.is_emptied = false;
                 return false;
             }
@@ -265,7 +284,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         let Some(live) = session.live() else { return };
-        let mut due = live.heard_at + keepalive * (live.pings_missed + 1);
+        let mut due = live.heard_at + interval(live, keepalive) * (live.pings_missed + 1);
         if let Some(since) = session.egress.as_ref().and_then(|e| e.sending_since()) {
             due = due.min(since + send_stall);
         }
@@ -287,6 +306,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             // A dialed connection has no timer of its own: there is nothing it waits for.
             Phase::Free | Phase::Dialed | Phase::Closing => {}
             Phase::Handshake(_) => self.handshake_timeout(slot),
+            Phase::Linking(_) => {
+                let cause = Cause::Reason(Reason::HandshakeTimeout);
+                self.end_linking(slot, cause, None);
+            }
             Phase::Lingering => self.close(slot),
             Phase::Live(_) => {
                 self.look_at_send(slot);
@@ -302,6 +325,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(live) = self.live_mut(key.slot) else {
             return;
         };
+        let keepalive = interval(live, keepalive);
         let silence = now.saturating_since(live.heard_at);
         if silence < keepalive {
             live.pings_missed = 0;
@@ -318,5 +342,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     fn slots(&self) -> impl Iterator<Item = Slot> + use<L, D> {
         (0..u32::try_from(self.sessions.len()).unwrap_or(u32::MAX)).map(Slot)
+    }
+}
+
+/// Returns the silence after which the other side is asked for a sign of life.
+fn interval(live: &Live, keepalive: Duration) -> Duration {
+    match live.link {
+        None => keepalive,
+        Some(_) => keepalive.min(LINK_KEEPALIVE_INTERVAL),
     }
 }

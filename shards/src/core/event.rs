@@ -7,9 +7,11 @@ use ::core::net::SocketAddr;
 
 use ringway_proto::dialect::RequestHash;
 use ringway_proto::handshake::{
-    Established, FoldedResponder, HandshakeError, Offer, RelayIdentity, Responder,
+    Established, FoldedResponder, HandshakeError, Initiator, InitiatorEstablished, Offer,
+    RelayIdentity, Responder,
 };
 use ringway_proto::key::PublicKey;
+use ringway_proto::open::OpenRequest;
 use ringway_proto::time::Now;
 
 use super::dial::{DialError, DialKey, Dialed};
@@ -92,6 +94,30 @@ pub trait Directory {
     fn remove(&self, key: &PublicKey, place: Place);
     /// Returns the session of `key`.
     fn lookup(&self, key: &PublicKey) -> Option<Place>;
+    /// Returns the keys of all sessions.
+    fn keys(&self) -> Vec<PublicKey>;
+    /// Makes `link` the one on which `relay` is told of the peers here, unless another one is; returns
+    /// whether it is.
+    fn claim_announcer(&self, relay: PublicKey, link: Place) -> bool;
+    /// Takes that back, if it was `link`.
+    fn drop_announcer(&self, relay: &PublicKey, link: Place);
+    /// Returns the shards that have such links, each once.
+    fn announcers(&self) -> Vec<ShardId>;
+    /// Notes that another relay has a session of `key`. Beyond `HOLDERS_MAX` of them nothing is noted.
+    fn hold(&self, key: PublicKey, holder: Holder);
+    /// Forgets what a link has told of `key`.
+    fn release(&self, key: &PublicKey, link: Place);
+    /// Returns who has said to have a session of `key`, in the order in which they did.
+    fn holders(&self, key: &PublicKey) -> Vec<Holder>;
+}
+
+/// A relay that has a session of some key, and how this relay knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The relay.
+    pub relay: PublicKey,
+    /// The link that told it.
+    pub link: Place,
 }
 
 /// What the driver has to do.
@@ -172,6 +198,11 @@ pub enum Message<L> {
         /// Bytes.
         delta: u32,
     },
+    /// The link on which this relay told another one of its peers has ended.
+    AnnouncerGone {
+        /// The other relay.
+        relay: PublicKey,
+    },
     /// The destination answered the open.
     Answered {
         /// The opener's stream.
@@ -220,6 +251,11 @@ pub enum Message<L> {
         other: StreamKey,
         /// Its id on the wire.
         other_id: u32,
+    },
+    /// A session of a peer has begun or ended on the sending shard.
+    PeerChanged {
+        /// The peer.
+        key: PublicKey,
     },
     /// Payload whose frame header the receiving shard writes.
     Piece {
@@ -276,6 +312,20 @@ pub(super) enum Step {
         responder: Box<FoldedResponder>,
         message: Vec<u8>,
     },
+    /// Verify the signature of a request that another relay has forwarded.
+    CheckRequest {
+        stream: StreamKey,
+        request: Vec<u8>,
+    },
+    /// Begin the handshake of a link with a relay.
+    LinkHello {
+        relay: PublicKey,
+    },
+    /// Go on with it after message 2.
+    LinkAnswer {
+        initiator: Box<Initiator>,
+        message: Vec<u8>,
+    },
 }
 
 #[cfg(test)]
@@ -316,6 +366,19 @@ pub(super) enum Progress {
         responder: Box<Responder>,
         message: Vec<u8>,
     },
+    RequestChecked {
+        stream: StreamKey,
+        request: Vec<u8>,
+        is_valid: bool,
+    },
+    LinkHello {
+        initiator: Box<Initiator>,
+        message: Vec<u8>,
+    },
+    LinkAnswer {
+        established: Box<InitiatorEstablished>,
+        message: Vec<u8>,
+    },
 }
 
 impl Job {
@@ -336,6 +399,28 @@ impl Job {
                 .unfold(identity)
                 .and_then(|responder| responder.message_3(&message))
                 .map(established),
+            Step::CheckRequest { stream, request } => Ok(Progress::RequestChecked {
+                is_valid: OpenRequest::verify(&request).is_ok(),
+                stream,
+                request,
+            }),
+            Step::LinkHello { relay } => {
+                Initiator::of_relay(identity, &relay, &[], random).map(|(initiator, message)| {
+                    Progress::LinkHello {
+                        initiator: Box::new(initiator),
+                        message,
+                    }
+                })
+            }
+            Step::LinkAnswer { initiator, message } => {
+                initiator.message_2(&message).map(|(message, established)| {
+                    let established = Box::new(established);
+                    Progress::LinkAnswer {
+                        established,
+                        message,
+                    }
+                })
+            }
         };
         JobResult { session, outcome }
     }

@@ -16,12 +16,19 @@
 
 use ringway_proto::dialect::RequestHash;
 use ringway_proto::frame::{Flags, HEADER_LEN, Header};
+use ringway_proto::key::PublicKey;
 use ringway_proto::limits::WINDOW_INITIAL;
+use ringway_proto::open::OpenResponse;
 use ringway_proto::reason::Reason;
 use ringway_proto::sealed::object_len;
 
 use super::bridge::GRANT_MAX;
-use super::event::{Action, Directory, Message, OpenMessage, SessionKey, ShardId, Slot, StreamKey};
+use super::collect::take;
+use super::event::{
+    Action, Directory, Message, OpenMessage, Place, SessionKey, ShardId, Slot, StreamKey,
+};
+use super::forward::of_another_relay;
+use super::session::Session;
 use super::stream::{Other, Stream, StreamState};
 use super::{ShardCore, Violation};
 use crate::lease::Lease;
@@ -41,7 +48,6 @@ const STREAM_ID_MAX: u32 = u32::MAX - 1;
 impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// A peer opens a stream.
     pub(super) fn on_syn(&mut self, slot: Slot, id: u32, extra: u32) -> Result<(), Violation> {
-        let streams_max = self.config.offer.streams_max;
         let seed = self.config.hash_seed;
         let monotonic = self.config.dialect.stream_ids_are_monotonic();
         let answers_bytes_max = self.answers_bytes_max();
@@ -61,7 +67,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         } else {
             live.ids.get(id, seed).is_none()
         };
-        if id.is_multiple_of(2) || !is_fresh || extra > GRANT_MAX {
+        if id == 0 || !live.is_of_peer(id) || !is_fresh || extra > GRANT_MAX {
             return Err(Violation(Reason::ProtocolError));
         }
         live.peer_id_last = live.peer_id_last.max(id);
@@ -69,7 +75,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return Err(Violation(Reason::SlowConsumer));
         }
         self.common.stats.opens_received += 1;
-        if live.ids.len() >= streams_max + REFUSALS_PENDING_MAX {
+        let streams_max = live.streams_max(&self.config);
+        if live.streams_count() >= streams_max + REFUSALS_PENDING_MAX {
             self.common
                 .stats
                 .opens_refused
@@ -94,7 +101,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         Ok(())
     }
 
-    fn insert_stream(&mut self, slot: Slot, id: u32, stream: Stream<L>) -> Option<StreamKey> {
+    pub(super) fn insert_stream(
+        &mut self,
+        slot: Slot,
+        id: u32,
+        stream: Stream<L>,
+    ) -> Option<StreamKey> {
         if self.streams.len() >= self.config.admission.streams_max {
             return None;
         }
@@ -126,29 +138,22 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.abort_open(key, Reason::ProtocolError);
             return Ok(bytes.len());
         }
-        let mut taken = 0;
-        loop {
-            let total = object_len(&opening.object).map_err(|error| Violation(error.reason()))?;
-            let wanted = total.unwrap_or(2) - opening.object.len();
-            if wanted == 0 {
-                break;
-            }
-            let rest = bytes.get(taken..).unwrap_or_default();
-            if rest.is_empty() {
-                return Ok(taken);
-            }
-            let count = wanted.min(rest.len());
-            opening.object.extend_from_slice(&rest[..count]);
-            taken += count;
+        let taken = take(&mut opening.object, bytes, object_length).map_err(Violation)?;
+        if !taken.is_complete {
+            return Ok(taken.bytes);
         }
         let object = std::mem::take(&mut opening.object);
         let slot = stream.session.slot;
         match state {
             StreamState::Collecting => self.request_complete(slot, key, object)?,
             StreamState::Answering => self.response_complete(slot, key, object)?,
-            StreamState::Asked | StreamState::Bridged | StreamState::Flushing => {}
+            StreamState::Hearing => self.hear(slot, key, object)?,
+            StreamState::Announcing
+            | StreamState::Asked
+            | StreamState::Bridged
+            | StreamState::Flushing => {}
         }
-        Ok(taken)
+        Ok(taken.bytes)
     }
 
     fn request_complete(
@@ -159,13 +164,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     ) -> Result<(), Violation> {
         let dialect = self.config.dialect;
         let is_draining = self.is_draining;
-        let streams_max = self.config.offer.streams_max;
         let own_key = self.config.own_key;
-        let Some(live) = self.live_mut(slot) else {
+        let session = self.sessions.get_mut(slot.0 as usize);
+        let Some(live) = session.and_then(Session::live_mut) else {
             return Ok(());
         };
         let peer = live.key;
-        let is_full = live.ids.len() > streams_max;
+        let is_link = live.link.is_some();
+        let is_full = live.streams_count() > live.streams_max(&self.config);
         let sealed = object.get_mut(2..).unwrap_or_default();
         let request = live
             .opener
@@ -191,9 +197,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Some(Reason::Draining)
         } else if is_full {
             Some(Reason::TooManyStreams)
-        } else if head.source.key != peer {
+        } else if head.source.key != peer && !(is_link && head.forwarded) {
             Some(Reason::NotAllowed)
-        } else if head.forwarded {
+        } else if head.forwarded && !is_link {
             Some(Reason::ForwardedTwice)
         } else if head.destination.key == own_key {
             Some(Reason::NoListener)
@@ -204,14 +210,36 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.refuse(key, reason);
             return Ok(());
         }
-        match self.directory.lookup(&head.destination.key) {
-            None => self.refuse(key, Reason::UnknownDestination),
-            Some(place) if place.shard == self.config.shard => {
-                self.ask_here(key, place.session, request);
-            }
-            Some(place) => self.ask_there(key, place.shard, place.session, request),
+        if head.source.key == peer {
+            self.route(key, request, &head.destination.key, !is_link);
+        } else {
+            self.check_request(slot, key, request);
         }
         Ok(())
+    }
+
+    /// Asks whoever has a session of the destination: this relay, or else others if they may be asked.
+    pub(super) fn route(
+        &mut self,
+        key: StreamKey,
+        request: &[u8],
+        destination: &PublicKey,
+        may_forward: bool,
+    ) {
+        match self.directory.lookup(destination) {
+            None if may_forward => self.forward_request(key, request, destination),
+            None => self.refuse(key, Reason::ForwardedTwice),
+            Some(place) => self.ask_at(key, place, request),
+        }
+    }
+
+    /// Asks a session, here or on another shard.
+    pub(super) fn ask_at(&mut self, key: StreamKey, place: Place, request: &[u8]) {
+        if place.shard == self.config.shard {
+            self.ask_here(key, place.session, request);
+        } else {
+            self.ask_there(key, place.shard, place.session, request);
+        }
     }
 
     fn ask_here(&mut self, key: StreamKey, target: SessionKey, request: &[u8]) {
@@ -312,7 +340,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         ask: Ask,
     ) -> Result<(StreamKey, u32), Reason> {
         let slot = target.slot;
-        let streams_max = self.config.offer.streams_max;
         let session = self
             .sessions
             .get_mut(slot.0 as usize)
@@ -328,7 +355,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if live.peer_is_leaving || live.is_draining {
             return Err(Reason::UnknownDestination);
         }
-        if live.ids.len() >= streams_max {
+        if live.streams_count() >= live.streams_max(&self.config) {
             return Err(Reason::TooManyStreams);
         }
         if waiting > CONTROL_BYTES_MAX || live.own_id_next >= STREAM_ID_MAX {
@@ -517,6 +544,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if !head.is_accepted() {
             let reason =
                 Reason::from_code(head.reason_code).unwrap_or(Reason::RefusedByDestination);
+            // What a relay says is not signed; what the destination says is its last word.
+            if self.is_forwarding(key) && !OpenResponse::is_signed(response) {
+                return self.refuse(key, of_another_relay(reason));
+            }
             self.common.stats.opens_refused.count(reason);
             self.finish_open(key, response, Flags::FIN);
             self.remove_stream(key);
@@ -531,8 +562,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
-    /// Refuses an open in the relay's own name.
+    /// Refuses an open in the relay's own name, unless another relay can be asked.
     pub(super) fn refuse(&mut self, key: StreamKey, reason: Reason) {
+        if self.forward_on(key, reason) {
+            return;
+        }
         let Some(stream) = self.streams.get(key) else {
             return;
         };
@@ -595,7 +629,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.reset_stream(key, reason);
                 self.fail_origin(other, reason);
             }
-            StreamState::Bridged | StreamState::Flushing => {}
+            StreamState::Announcing
+            | StreamState::Bridged
+            | StreamState::Flushing
+            | StreamState::Hearing => {}
         }
     }
 
@@ -628,6 +665,10 @@ struct Ask {
     origin_id: u32,
     hash: RequestHash,
     window_extra: u32,
+}
+
+pub(super) fn object_length(prefix: &[u8]) -> Result<Option<usize>, Reason> {
+    object_len(prefix).map_err(|error| error.reason())
 }
 
 /// Writes the two headers in front of a sealed request: the SYN and the Data frame.

@@ -5,6 +5,7 @@
 //!                          |                    |                                  ^
 //!                          +--- refused: Lingering; failed ------------------------+
 //!   Free --connected--> Dialed --far side, hang-up, drain--> Closing --> Free
+//!   Free --connected--> Linking --verdict of the other relay--> Live
 //! ```
 //!
 //! Here: the data of a session and its frame parser's state. Not here: the transitions (`admission`,
@@ -16,11 +17,13 @@
 //! egress is freed when it drains.
 
 use ringway_proto::frame::HEADER_LEN;
-use ringway_proto::handshake::{FoldedResponder, Responder};
+use ringway_proto::handshake::{FoldedResponder, Initiator, InitiatorEstablished, Responder};
 use ringway_proto::key::PublicKey;
 use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::time::Now;
 
+use super::announce::LinkState;
+use super::config::CoreConfig;
 use super::egress::Egress;
 use super::event::{SessionKey, Slot, StreamKey};
 use super::source::Source;
@@ -47,6 +50,8 @@ pub(super) enum Phase<L> {
     Free,
     /// Socket open that this relay has connected.
     Dialed,
+    /// Socket open that this relay has connected to make a link of it.
+    Linking(Box<Linking>),
     /// Socket open, peer not yet known.
     Handshake(Box<Handshake<L>>),
     /// Session established.
@@ -104,17 +109,66 @@ impl Stage {
     }
 }
 
+/// The handshake of a link that this relay began.
+#[derive(Debug)]
+pub(super) struct Linking {
+    /// Number of the relay among those wanted.
+    pub(super) relay: u32,
+    pub(super) stage: LinkStage,
+    /// The message or object being collected, with its length prefix.
+    pub(super) collected: Vec<u8>,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub(super) enum LinkStage {
+    /// The executor computes message 1 or 3.
+    Computing,
+    /// Collecting message 2.
+    Message2(Box<Initiator>),
+    /// Collecting the verdict.
+    Verdict(Box<InitiatorEstablished>),
+}
+
+/// Who began a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkSide {
+    /// The other relay.
+    Accepted,
+    /// This relay.
+    Begun,
+}
+
+impl LinkSide {
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Accepted => Self::Begun,
+            Self::Begun => Self::Accepted,
+        }
+    }
+
+    /// Returns the id of the stream on which the side tells who its peers are.
+    pub(super) const fn announcing_id(self) -> u32 {
+        match self {
+            Self::Accepted => 2,
+            Self::Begun => 1,
+        }
+    }
+}
+
 /// An established session.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) key: PublicKey,
+    /// What only a link has; sessions of peers are none.
+    pub(super) link: Option<Box<LinkState>>,
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
     pub(super) parser: Parser,
     pub(super) ids: IdTable,
-    /// Highest stream id the peer has opened (odd).
+    /// Highest stream id the peer has opened: odd, but on a link that this relay began.
     pub(super) peer_id_last: u32,
-    /// Next stream id the relay opens (even).
+    /// Next stream id the relay opens: even, but on a link that it began.
     pub(super) own_id_next: u32,
     /// When bytes last came, or else a sign that the peer takes some.
     pub(super) heard_at: Now,
@@ -163,9 +217,12 @@ impl<L> Session<L> {
     pub(super) fn handshake_mut(&mut self) -> Option<&mut Handshake<L>> {
         match &mut self.phase {
             Phase::Handshake(handshake) => Some(handshake),
-            Phase::Free | Phase::Dialed | Phase::Live(_) | Phase::Lingering | Phase::Closing => {
-                None
-            }
+            Phase::Free
+            | Phase::Dialed
+            | Phase::Linking(_)
+            | Phase::Live(_)
+            | Phase::Lingering
+            | Phase::Closing => None,
         }
     }
 
@@ -174,6 +231,7 @@ impl<L> Session<L> {
             Phase::Live(live) => Some(live),
             Phase::Free
             | Phase::Dialed
+            | Phase::Linking(_)
             | Phase::Handshake(_)
             | Phase::Lingering
             | Phase::Closing => None,
@@ -185,9 +243,67 @@ impl<L> Session<L> {
             Phase::Live(live) => Some(live),
             Phase::Free
             | Phase::Dialed
+            | Phase::Linking(_)
             | Phase::Handshake(_)
             | Phase::Lingering
             | Phase::Closing => None,
         }
+    }
+}
+
+impl Live {
+    /// Returns the state of a session that begins at `now`; streams of a peer have odd ids, unless this
+    /// relay has begun the session.
+    pub(super) fn new(
+        key: PublicKey,
+        link: Option<LinkSide>,
+        keys: (Sealer, Opener),
+        now: Now,
+    ) -> Self {
+        let (sealer, opener) = keys;
+        // The first stream of either side of a link is there from the beginning (`announce`).
+        let (peer_id_last, own_id_next) = match link {
+            None => (0, 2),
+            Some(side) => (side.other().announcing_id(), side.announcing_id() + 2),
+        };
+        Self {
+            key,
+            link: link.map(|side| Box::new(LinkState::new(side))),
+            sealer,
+            opener,
+            parser: Parser::default(),
+            ids: IdTable::default(),
+            peer_id_last,
+            own_id_next,
+            heard_at: now,
+            pings_missed: 0,
+            peer_is_leaving: false,
+            is_draining: false,
+            is_emptied: false,
+        }
+    }
+
+    /// Returns which side of a link it is, if it is one.
+    pub(super) fn side(&self) -> Option<LinkSide> {
+        self.link.as_ref().map(|link| link.side)
+    }
+
+    /// Returns how many streams may be open at a time.
+    pub(super) fn streams_max(&self, config: &CoreConfig) -> u32 {
+        match self.link {
+            None => config.offer.streams_max,
+            Some(_) => config.mesh.link_streams_max,
+        }
+    }
+
+    /// Returns the streams that somebody has opened.
+    pub(super) fn streams_count(&self) -> u32 {
+        let own = if self.link.is_some() { 2 } else { 0 };
+        self.ids.len().saturating_sub(own)
+    }
+
+    /// Returns whether a stream of this id is one that the peer opens.
+    pub(super) fn is_of_peer(&self, id: u32) -> bool {
+        id.is_multiple_of(2) == (self.side() == Some(LinkSide::Begun))
     }
 }

@@ -123,6 +123,36 @@ pub struct CoreStats {
     pub dialed_hung_up: u64,
     /// Those that the relay ended, by reason.
     pub dialed_closed: ByReason,
+    /// Links with other relays that stood.
+    pub links_opened: u64,
+    /// Links that stand.
+    pub links_current: u64,
+    /// Links that could not be made by this relay, by reason.
+    pub links_failed: ByReason,
+    /// Links that the other relay closed.
+    pub links_left: u64,
+    /// Links that broke.
+    pub links_lost: u64,
+    /// Links that this relay ended, by reason.
+    pub links_closed: ByReason,
+    /// Opens of peers that other relays were asked for, each relay counted.
+    pub forwards_sent: u64,
+    /// Those of them for which one relay had been asked in vain before.
+    pub forwards_again: u64,
+    /// Relays not asked because they had said a moment ago that they do not have the destination.
+    pub forwards_spared: u64,
+    /// Opens that other relays have forwarded to this one.
+    pub forwards_received: u64,
+    /// Peer sets sent to other relays.
+    pub peer_sets_sent: u64,
+    /// Peer sets that other relays have sent.
+    pub peer_sets_received: u64,
+    /// Times a peer set was missed and the other relay asked to begin anew.
+    pub peer_sets_missed: u64,
+    /// Peers of other relays that links of this shard have told of.
+    pub announced_current: u64,
+    /// Peers of other relays beyond the bound of a link.
+    pub announced_dropped: u64,
     /// Local TCP ports, over all source addresses.
     pub local_ports: PortUse,
     /// Ephemeral ports of the relay's own key.
@@ -186,6 +216,13 @@ impl CoreStats {
                 (s.dials_connected, s.dialed_current + ended)
             },
         },
+        Law {
+            text: "links_opened = links_current + links_left + links_lost + sum(links_closed)",
+            sides: |s| {
+                let ended = s.links_left + s.links_lost + s.links_closed.sum();
+                (s.links_opened, s.links_current + ended)
+            },
+        },
     ];
 
     /// Returns the laws that do not hold, each as a sentence; none in a correct relay.
@@ -229,6 +266,10 @@ pub struct Audit {
     pub local_ports: u64,
     /// Ephemeral ports of the relay's own key in use.
     pub virtual_ports: u64,
+    /// Links that stand.
+    pub links: u64,
+    /// Peers of other relays that links have told of.
+    pub announced: u64,
 }
 
 impl Audit {
@@ -253,6 +294,7 @@ mod tests {
         broken.opens_received = 1;
         broken.dials_received = 1;
         broken.dials_connected = 2;
+        broken.links_opened = 1;
         let named = broken.broken_laws();
         assert_eq!(named.len(), CoreStats::LAWS.len());
         for (law, named) in CoreStats::LAWS.iter().zip(&named) {

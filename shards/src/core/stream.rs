@@ -4,6 +4,7 @@
 //!   opener's leg:       Collecting --request--> Asked --answer--> Bridged --both FIN--> Flushing
 //!   destination's leg:                 Answering --response--> Bridged --both FIN--> Flushing
 //!   every state: RST, session death, limits -> removed at once
+//!   the two of a link (`announce`): Announcing, Hearing -> removed with it
 //! ```
 //!
 //! Here: the data of a leg. Not here: the transitions (`open` up to the answer, `bridge` after it).
@@ -20,6 +21,7 @@ use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::time::Now;
 
 use super::event::{SessionKey, ShardId, StreamKey};
+use super::forward::Forward;
 use super::seconds_of;
 use super::timers::TimerKey;
 
@@ -66,6 +68,10 @@ pub(super) enum StreamState {
     Bridged,
     /// Over; only the queue is still to be sent.
     Flushing,
+    /// This relay's end of the stream on which it tells another one who its peers are.
+    Announcing,
+    /// The other relay's end of its own.
+    Hearing,
 }
 
 /// The other leg.
@@ -92,6 +98,8 @@ pub(super) struct Opening {
     pub(super) window_extra: u32,
     /// An ACK went to the opener.
     pub(super) is_acknowledged: bool,
+    /// Present while other relays are asked.
+    pub(super) forward: Option<Box<Forward>>,
     pub(super) started: Now,
 }
 
@@ -131,6 +139,7 @@ impl<L> Stream<L> {
                 hash: RequestHash([0; 32]),
                 window_extra: 0,
                 is_acknowledged: false,
+                forward: None,
                 started: now,
             })),
             timer: None,

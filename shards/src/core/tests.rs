@@ -3,7 +3,9 @@
 mod admission;
 mod dials;
 mod harness;
+mod mesh;
 mod queues;
+mod raw_link;
 mod reapers;
 mod simulated;
 

@@ -25,6 +25,8 @@ use super::event::{SessionKey, StreamKey};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timer {
     Dial(DialKey),
+    /// Number of a wanted relay.
+    Link(u32),
     Session(SessionKey),
     Stream(StreamKey),
 }

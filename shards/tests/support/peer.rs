@@ -19,6 +19,7 @@ use ringway_proto::peer::PeerConfig;
 use ringway_proto::peer::PeerEvent;
 use ringway_proto::peer::PeerSession;
 use ringway_proto::time::Now;
+use ringway_shards::core::MeshConfig;
 use ringway_shards::ports::PortsConfig;
 use ringway_shards::ring::RingConfig;
 use ringway_shards::set::AdmissionLimits;
@@ -56,6 +57,7 @@ pub(crate) fn config(shards_count: u16) -> ShardSetConfig {
             keepalive_s: 30,
         },
         ports: PortsConfig::default(),
+        mesh: MeshConfig::default(),
         ring: RingConfig {
             sockets_max: 1_024,
             ..RingConfig::default()

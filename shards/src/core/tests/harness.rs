@@ -1,21 +1,21 @@
 //! Cores, peers and the wires between them, in memory.
 
 use ::core::net::{IpAddr, SocketAddr};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::{Offer, RelayIdentity};
-use ringway_proto::key::{Address, SecretKey};
+use ringway_proto::key::{Address, PublicKey, SecretKey};
 use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
 use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 
 use crate::core::{
-    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Message, QueueLimits, RecvEnd,
-    ShardCore, ShardId, Slot, Source, Timeouts,
+    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Directory, Holder, MeshConfig,
+    Message, Place, QueueLimits, RecvEnd, SessionKey, ShardCore, ShardId, Slot, Source, Timeouts,
 };
 use crate::directory::SessionDirectory;
 use crate::lease::Lease;
@@ -83,9 +83,18 @@ pub(super) struct Wire {
     waiting: Vec<crate::batch::Batch<HeapLease>>,
 }
 
+/// A socket that the relay has dialed, when a test wants to see what it sends on it.
+#[derive(Debug, Default)]
+pub(super) struct Far {
+    /// Bytes that came from the relay.
+    pub(super) out: Vec<u8>,
+    pub(super) is_closed: bool,
+}
+
 /// A connect that a test answers by hand.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Connect {
+    pub(super) shard: usize,
     pub(super) dial: DialKey,
     pub(super) source: SocketAddr,
     pub(super) target: SocketAddr,
@@ -93,12 +102,16 @@ pub(super) struct Connect {
 
 pub(super) struct Harness {
     pub(super) connects: VecDeque<Connect>,
+    /// Dialed sockets by shard and slot.
+    pub(super) far: BTreeMap<(usize, Slot), Far>,
     pub(super) cancelled: Vec<DialKey>,
     pub(super) dialed: Vec<(DialKey, Result<Dialed, DialError>)>,
     /// Slots of dialed sockets that were closed, when `holds_closes` is set.
     pub(super) closes_held: Vec<Slot>,
     pub(super) holds_closes: bool,
     pub(super) cores: Vec<Core>,
+    /// The one that all cores share.
+    pub(super) directory: SessionDirectory,
     pub(super) wires: Vec<Wire>,
     pub(super) now: Now,
     pub(super) alive: Arc<AtomicUsize>,
@@ -136,7 +149,12 @@ impl Harness {
 
     /// As `new`, with other settings.
     pub(super) fn with(shards: u16, change: impl Fn(&mut CoreConfig)) -> Self {
-        let relay = secret(200);
+        Self::of_relay(200, shards, change)
+    }
+
+    /// As `with`, for the relay whose key is made from `byte`.
+    pub(super) fn of_relay(byte: u8, shards: u16, change: impl Fn(&mut CoreConfig)) -> Self {
+        let relay = secret(byte);
         let directory = SessionDirectory::default();
         let now = Now::from_nanos(1_000_000_000);
         let cores = (0..shards)
@@ -160,6 +178,7 @@ impl Harness {
                     queue: QueueLimits::default(),
                     timeouts: Timeouts::default(),
                     ports: ports().of_shard(shard, shards),
+                    mesh: MeshConfig::default(),
                     hash_seed: 0x9e37_79b9_7f4a_7c15,
                 };
                 change(&mut config);
@@ -168,11 +187,13 @@ impl Harness {
             .collect();
         Self {
             connects: VecDeque::new(),
+            far: BTreeMap::new(),
             cancelled: Vec::new(),
             dialed: Vec::new(),
             closes_held: Vec::new(),
             holds_closes: false,
             cores,
+            directory,
             wires: Vec::new(),
             now,
             alive: Arc::new(AtomicUsize::new(0)),
@@ -219,6 +240,43 @@ impl Harness {
     /// Connects a socket that a test drives by hand.
     pub(super) fn connect_raw(&mut self, shard: usize) -> usize {
         self.connect_from(shard, [192, 0, 2, 1])
+    }
+
+    /// Makes the relay believe that another one has the peer made from `byte`.
+    pub(super) fn believe(&self, shard: u16, link: SessionKey, relay: PublicKey, byte: u8) {
+        let link = Place {
+            shard: ShardId(shard),
+            session: link,
+        };
+        self.directory
+            .hold(secret(byte).public(), Holder { relay, link });
+    }
+
+    /// Takes that back.
+    pub(super) fn disbelieve(&self, shard: u16, link: SessionKey, byte: u8) {
+        let link = Place {
+            shard: ShardId(shard),
+            session: link,
+        };
+        self.directory.release(&secret(byte).public(), link);
+    }
+
+    /// Lets a connect of the relay stand; what it sends there is kept.
+    pub(super) fn stand(&mut self, connect: Connect) -> Slot {
+        let slot = Slot(self.next_slot[connect.shard]);
+        self.next_slot[connect.shard] += 1;
+        self.far.insert((connect.shard, slot), Far::default());
+        self.cores[connect.shard].connected(connect.dial, slot, self.now);
+        slot
+    }
+
+    /// Hands bytes to the core as if they came on a socket that it has dialed.
+    pub(super) fn inject_far(&mut self, (shard, slot): (usize, Slot), bytes: &[u8]) {
+        self.handed_in += bytes.len() as u64;
+        for piece in bytes.chunks(self.piece_max.max(1)) {
+            let lease = HeapLease::new(piece, &self.alive);
+            self.cores[shard].received(slot, lease, self.now);
+        }
     }
 
     /// Forgets wires that are all closed, so that the next one gets the first slot again.
@@ -331,27 +389,15 @@ impl Harness {
 
     fn act(&mut self, shard: usize, action: Action<HeapLease>) {
         match action {
-            Action::CancelSend { slot } => {
-                let wire = self.wire_of(shard, slot);
-                for batch in std::mem::take(&mut self.wires[wire].waiting) {
-                    let count = std::mem::take(&mut self.wires[wire].taken_bytes);
-                    let mut bytes = Vec::new();
-                    batch.for_each_slice(|slice| bytes.extend_from_slice(slice));
-                    let result = match count {
-                        0 => Err(125),
-                        count => Ok(u32::try_from(count).unwrap()),
-                    };
-                    if let Some(session) = self.wires[wire].session.as_mut() {
-                        let _shows_in_events = session.receive(&bytes[..count], self.now);
-                    }
-                    self.cores[shard].sent(slot, batch, result, self.now);
-                }
-            }
+            Action::CancelSend { slot } => self.cancel_send(shard, slot),
             Action::CancelConnect { dial } => self.cancelled.push(dial),
             Action::Close { slot } if self.is_dialed(shard, slot) && self.holds_closes => {
                 self.closes_held.push(slot);
             }
             Action::Close { slot } if self.is_dialed(shard, slot) => {
+                if let Some(far) = self.far.get_mut(&(shard, slot)) {
+                    far.is_closed = true;
+                }
                 self.cores[shard].closed(slot);
             }
             Action::Connect {
@@ -359,28 +405,13 @@ impl Harness {
                 source,
                 target,
             } => self.connects.push_back(Connect {
+                shard,
                 dial,
                 source,
                 target,
             }),
             Action::Dialed { dial, outcome } => self.dialed.push((dial, outcome)),
-            Action::Close { slot } => {
-                let wire = self.wire_of(shard, slot);
-                self.wires[wire].is_closed = true;
-                for batch in std::mem::take(&mut self.wires[wire].waiting) {
-                    self.cores[shard].sent(slot, batch, Err(125), self.now);
-                }
-                let Wire {
-                    session, events, ..
-                } = &mut self.wires[wire];
-                if let Some(session) = session {
-                    session.eof(self.now);
-                    while let Some(event) = session.poll_event() {
-                        events.push_back(event);
-                    }
-                }
-                self.cores[shard].closed(slot);
-            }
+            Action::Close { slot } => self.close(shard, slot),
             Action::Compute(job) => {
                 let random = self.random();
                 let result = job.run(&self.identity, random);
@@ -392,12 +423,54 @@ impl Harness {
             }
             Action::PauseAccept => self.is_accepting[shard] = false,
             Action::ResumeAccept => self.is_accepting[shard] = true,
+            Action::Send { slot, batch } if self.far.contains_key(&(shard, slot)) => {
+                let far = self.far.entry((shard, slot)).or_default();
+                batch.for_each_slice(|slice| far.out.extend_from_slice(slice));
+                let count = u32::try_from(batch.len()).unwrap();
+                self.cores[shard].sent(slot, batch, Ok(count), self.now);
+            }
             Action::Send { slot, batch } => {
                 let wire = self.wire_of(shard, slot);
                 self.wires[wire].waiting.push(batch);
                 self.deliver(wire);
             }
         }
+    }
+
+    fn cancel_send(&mut self, shard: usize, slot: Slot) {
+        let wire = self.wire_of(shard, slot);
+        for batch in std::mem::take(&mut self.wires[wire].waiting) {
+            let count = std::mem::take(&mut self.wires[wire].taken_bytes);
+            let mut bytes = Vec::new();
+            batch.for_each_slice(|slice| bytes.extend_from_slice(slice));
+            let result = match count {
+                0 => Err(125),
+                count => Ok(u32::try_from(count).unwrap()),
+            };
+            if let Some(session) = self.wires[wire].session.as_mut() {
+                let _shows_in_events = session.receive(&bytes[..count], self.now);
+            }
+            self.cores[shard].sent(slot, batch, result, self.now);
+        }
+    }
+
+    /// The relay closes an accepted socket.
+    fn close(&mut self, shard: usize, slot: Slot) {
+        let wire = self.wire_of(shard, slot);
+        self.wires[wire].is_closed = true;
+        for batch in std::mem::take(&mut self.wires[wire].waiting) {
+            self.cores[shard].sent(slot, batch, Err(125), self.now);
+        }
+        let Wire {
+            session, events, ..
+        } = &mut self.wires[wire];
+        if let Some(session) = session {
+            session.eof(self.now);
+            while let Some(event) = session.poll_event() {
+                events.push_back(event);
+            }
+        }
+        self.cores[shard].closed(slot);
     }
 
     /// Does what a test has taken out of the core.
@@ -450,7 +523,7 @@ impl Harness {
         !wires.any(|wire| wire.shard == shard && wire.slot == slot)
     }
 
-    fn wire_of(&self, shard: usize, slot: Slot) -> usize {
+    pub(super) fn wire_of(&self, shard: usize, slot: Slot) -> usize {
         self.wires
             .iter()
             .position(|wire| wire.shard == shard && wire.slot == slot)

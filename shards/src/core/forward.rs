@@ -1,0 +1,272 @@
+//! Opens whose destination is at another relay.
+//!
+//! ```text
+//!   opener        this relay                     relay that has said to have the destination
+//!   request  ->   nobody here has the key:
+//!                 ask one of its holders  ---->  request, flag "forwarded"
+//!                                         <----  response, or a refusal of that relay's own
+//!            <-   response; or ask one more holder; or refuse
+//! ```
+//!
+//! The request travels as the opener has signed it, but for the flag that keeps the next relay from
+//! forwarding it again: one hop, no loops. From the answer on a forwarded stream is a bridge like any other,
+//! one of whose legs is a stream of a link.
+//!
+//! Here: who is asked, the second try, what is remembered. Not here: the legs (`open`, `bridge`), who has
+//! which peers (`announce`).
+//!
+//! Invariant: an open is forwarded only while its opener's leg is `Asked` and has been promised nothing; so a
+//! second relay takes over where the first has said no.
+//! Bound: `FORWARD_TRIES_MAX` relays an open; `NEGATIVE_ANSWERS_MAX` answers remembered.
+
+use std::collections::BTreeMap;
+
+use ringway_proto::key::PublicKey;
+use ringway_proto::limits::{FORWARD_TRIES_MAX, NEGATIVE_ANSWER_TIME, NEGATIVE_ANSWERS_MAX};
+use ringway_proto::open::OpenRequest;
+use ringway_proto::reason::Reason;
+use ringway_proto::time::Now;
+
+use super::ShardCore;
+use super::event::{Action, Directory, Holder, Job, Place, Slot, Step, StreamKey};
+use super::stream::{Other, StreamState};
+use crate::lease::Lease;
+
+/// What a relay keeps of an open while it asks others.
+#[derive(Debug)]
+pub(super) struct Forward {
+    /// With the flag set.
+    request: Vec<u8>,
+    destination: PublicKey,
+    /// Relays that were asked, the present one last.
+    asked: Vec<PublicKey>,
+    /// What the opener might send when the first one was asked; more of it is a promise of a relay's.
+    credit: u32,
+    /// Bytes the opener has granted beyond the initial window, to whoever comes to be its destination.
+    window_extra: u32,
+}
+
+impl Forward {
+    /// The opener grants more while somebody is being asked.
+    pub(super) const fn note_grant(&mut self, delta: u32) {
+        self.window_extra = self.window_extra.saturating_add(delta);
+    }
+}
+
+/// Relays that have said a moment ago that they do not have a destination.
+#[derive(Debug, Default)]
+pub(super) struct Negatives(BTreeMap<(PublicKey, PublicKey), Now>);
+
+impl Negatives {
+    fn note(&mut self, destination: PublicKey, relay: PublicKey, now: Now) {
+        if self.0.len() >= NEGATIVE_ANSWERS_MAX {
+            self.0.retain(|_, until| *until > now);
+        }
+        // A table that is full of fresh answers is no reason to ask less: it forgets nothing and learns
+        // nothing.
+        if self.0.len() < NEGATIVE_ANSWERS_MAX {
+            let until = now + NEGATIVE_ANSWER_TIME;
+            self.0.insert((destination, relay), until);
+        }
+    }
+
+    fn has(&mut self, destination: &PublicKey, relay: &PublicKey, now: Now) -> bool {
+        let pair = (*destination, *relay);
+        match self.0.get(&pair) {
+            Some(until) if *until > now => true,
+            Some(_) => {
+                self.0.remove(&pair);
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+impl<L: Lease, D: Directory> ShardCore<L, D> {
+    /// A request has come over a link, signed by somebody else than the relay it came from: believes it only
+    /// when the signature says so. The executor looks, since that takes as long as a handshake's step.
+    pub(super) fn check_request(&mut self, slot: Slot, stream: StreamKey, request: &[u8]) {
+        self.common.stats.forwards_received += 1;
+        let Some(session) = self.sessions.get(slot.0 as usize) else {
+            return;
+        };
+        let job = Job {
+            session: session.key(slot),
+            step: Step::CheckRequest {
+                stream,
+                request: request.to_vec(),
+            },
+        };
+        self.common.actions.push_back(Action::Compute(job));
+    }
+
+    /// The executor has looked at the signature of a forwarded request.
+    pub(super) fn request_checked(&mut self, key: StreamKey, request: &[u8], is_valid: bool) {
+        let is_waiting = self
+            .streams
+            .get(key)
+            .is_some_and(|stream| stream.state == StreamState::Asked);
+        if !is_waiting {
+            return;
+        }
+        if !is_valid {
+            return self.refuse(key, Reason::BadSignature);
+        }
+        if self.link_streams_count() >= u64::from(self.config.mesh.forwarded_streams_max) {
+            return self.refuse(key, Reason::RelayCapacity);
+        }
+        match self.config.dialect.decode_request(request) {
+            Ok(head) => self.route(key, request, &head.destination.key, false),
+            Err(error) => self.refuse(key, error.reason()),
+        }
+    }
+
+    /// Asks another relay for a destination that has no session here.
+    pub(super) fn forward_request(
+        &mut self,
+        key: StreamKey,
+        request: &[u8],
+        destination: &PublicKey,
+    ) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        let Some(opening) = stream.opening.as_mut() else {
+            return;
+        };
+        let mut request = request.to_vec();
+        OpenRequest::mark_forwarded(&mut request);
+        opening.forward = Some(Box::new(Forward {
+            request,
+            destination: *destination,
+            asked: Vec::new(),
+            credit: stream.credit,
+            window_extra: opening.window_extra,
+        }));
+        if !self.ask_holder(key) {
+            self.refuse(key, Reason::UnknownDestination);
+        }
+    }
+
+    /// Returns whether another relay is being asked for the destination of an open.
+    pub(super) fn is_forwarding(&self, key: StreamKey) -> bool {
+        let stream = self.streams.get(key);
+        let opening = stream.and_then(|stream| stream.opening.as_ref());
+        opening.is_some_and(|opening| opening.forward.is_some())
+    }
+
+    /// A relay that was asked has said no, or is gone; returns whether another one is asked instead.
+    pub(super) fn forward_on(&mut self, key: StreamKey, reason: Reason) -> bool {
+        let now = self.now;
+        let Some(stream) = self.streams.get_mut(key) else {
+            return false;
+        };
+        let (is_waiting, credit) = (stream.state == StreamState::Asked, stream.credit);
+        let Some(forward) = stream.opening.as_mut().and_then(|o| o.forward.as_mut()) else {
+            return false;
+        };
+        // What the first one has granted the opener the second one has not.
+        let is_untouched = is_waiting && credit == forward.credit;
+        let Some(asked) = forward.asked.last().copied() else {
+            return false;
+        };
+        if reason == Reason::UnknownDestination {
+            self.negatives.note(forward.destination, asked, now);
+        }
+        if !is_untouched || !is_worth_another(reason) || forward.asked.len() >= FORWARD_TRIES_MAX {
+            return false;
+        }
+        stream.other = Other::None;
+        let is_asked = self.ask_holder(key);
+        self.common.stats.forwards_again += u64::from(is_asked);
+        is_asked
+    }
+
+    /// Asks the next relay that has said to have the destination; false when there is none.
+    fn ask_holder(&mut self, key: StreamKey) -> bool {
+        let now = self.now;
+        let Some(stream) = self.streams.get(key) else {
+            return false;
+        };
+        let opening = stream.opening.as_ref();
+        let Some(forward) = opening.and_then(|opening| opening.forward.as_ref()) else {
+            return false;
+        };
+        let destination = forward.destination;
+        let asked = forward.asked.clone();
+        if self.link_streams_count() >= u64::from(self.config.mesh.forwarded_streams_max) {
+            return false;
+        }
+        let mut holders = self.directory.holders(&destination);
+        holders.retain(|holder| !asked.contains(&holder.relay));
+        let before = holders.len();
+        holders.retain(|holder| !self.negatives.has(&destination, &holder.relay, now));
+        self.common.stats.forwards_spared += (before - holders.len()) as u64;
+        // The directory knows them in the order in which they told: the last one is where the peer came last.
+        let Some(holder) = holders.last().copied() else {
+            return false;
+        };
+        let place = self.link_to(holder);
+        let Some(stream) = self.streams.get_mut(key) else {
+            return false;
+        };
+        let Some(opening) = stream.opening.as_mut() else {
+            return false;
+        };
+        let Some(forward) = opening.forward.as_mut() else {
+            return false;
+        };
+        forward.asked.push(holder.relay);
+        opening.window_extra = forward.window_extra;
+        let request = forward.request.clone();
+        self.common.stats.forwards_sent += 1;
+        self.ask_at(key, place, &request);
+        true
+    }
+
+    /// Returns the link to reach a relay by: of this shard's own the one with the fewest streams, else the
+    /// one that has told of the peer.
+    fn link_to(&self, holder: Holder) -> Place {
+        let streams = |slot: Slot| {
+            let session = self.sessions.get(slot.0 as usize);
+            session
+                .and_then(|session| session.live())
+                .map_or(u32::MAX, |live| live.streams_count())
+        };
+        let own = self.links.with(&holder.relay).iter();
+        own.min_by_key(|link| streams(link.slot))
+            .map_or(holder.link, |link| Place {
+                shard: self.config.shard,
+                session: *link,
+            })
+    }
+
+    /// Returns the streams on all links.
+    fn link_streams_count(&self) -> u64 {
+        let links = self.links.all().into_iter();
+        let lives = links.filter_map(|link| self.sessions.get(link.slot.0 as usize)?.live());
+        lives.map(|live| u64::from(live.streams_count())).sum()
+    }
+}
+
+/// Returns what a refusal of another relay means to the opener: that it was asked by a relay is our business.
+pub(super) const fn of_another_relay(reason: Reason) -> Reason {
+    match reason {
+        Reason::ForwardedTwice => Reason::UnknownDestination,
+        reason => reason,
+    }
+}
+
+/// Returns whether another relay may do better than one that refuses for this reason.
+const fn is_worth_another(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UnknownDestination
+            | Reason::Draining
+            | Reason::TooManyStreams
+            | Reason::RelayCapacity
+            | Reason::NotAllowed
+            | Reason::RefusedByDestination
+    )
+}

@@ -1,0 +1,759 @@
+//! Several relays, their links, and what becomes of them.
+
+use ::core::net::SocketAddr;
+use std::time::Duration;
+
+use ringway_proto::key::PublicKey;
+use ringway_proto::limits::NEGATIVE_ANSWER_TIME;
+use ringway_proto::peer::{PeerEvent, StreamId};
+use ringway_proto::reason::Reason;
+use ringway_proto::time::Now;
+
+use super::harness::{Connect, Harness, secret};
+use super::pattern;
+use crate::core::{
+    AdmissionLimits, AllowedRelays, ConnectFault, CoreConfig, CoreStats, Directory, RecvEnd,
+    RelayAddress, Slot,
+};
+
+const ECONNREFUSED: i32 = 111;
+
+/// A connection from one relay to another.
+#[derive(Debug)]
+struct LinkWire {
+    /// Relay, shard, slot of the side that dialed.
+    from: (usize, usize, Slot),
+    /// Relay and its wire.
+    to: (usize, usize),
+    /// Bytes neither come nor go, and neither side is told.
+    is_cut: bool,
+}
+
+/// A relay and one of its wires.
+type Peer = (usize, usize);
+
+/// Relays with keys 100, 101 and so on at ports 7100, 7101 and so on.
+struct Mesh {
+    relays: Vec<Harness>,
+    wires: Vec<LinkWire>,
+    /// Relays that nobody can connect to.
+    is_down: Vec<bool>,
+    /// The shard of each relay that gets the next link.
+    next_shard: Vec<usize>,
+}
+
+fn key_byte(relay: usize) -> u8 {
+    100 + u8::try_from(relay).unwrap()
+}
+
+fn address(relay: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 9], 7_100 + u16::try_from(relay).unwrap()))
+}
+
+fn relay_address(relay: usize) -> RelayAddress {
+    RelayAddress {
+        key: secret(key_byte(relay)).public(),
+        address: address(relay),
+    }
+}
+
+impl Mesh {
+    /// Relays of `shards` shards each; relay `n` wants links with those that `wants` names.
+    fn new(shards: &[u16], wants: &[&[usize]]) -> Self {
+        Self::with(shards, wants, |_, _| {})
+    }
+
+    fn with(shards: &[u16], wants: &[&[usize]], change: impl Fn(usize, &mut CoreConfig)) -> Self {
+        let relays = shards
+            .iter()
+            .zip(wants)
+            .enumerate()
+            .map(|(relay, (shards, wants))| {
+                Harness::of_relay(key_byte(relay), *shards, |config| {
+                    config.mesh.relays = wants.iter().map(|other| relay_address(*other)).collect();
+                    config.mesh.allowed = AllowedRelays::All;
+                    change(relay, config);
+                })
+            });
+        Self {
+            relays: relays.collect(),
+            wires: Vec::new(),
+            is_down: vec![false; shards.len()],
+            next_shard: vec![0; shards.len()],
+        }
+    }
+
+    /// Carries everything out until nothing moves.
+    fn run(&mut self) {
+        for _ in 0..10_000 {
+            for relay in &mut self.relays {
+                relay.run();
+            }
+            let mut moved = false;
+            for relay in 0..self.relays.len() {
+                while let Some(connect) = self.relays[relay].connects.pop_front() {
+                    moved = true;
+                    self.connect(relay, connect);
+                }
+            }
+            for wire in 0..self.wires.len() {
+                moved |= self.carry(wire);
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the relays never come to rest");
+    }
+
+    fn connect(&mut self, from: usize, connect: Connect) {
+        let to = (0..self.relays.len())
+            .find(|relay| address(*relay) == connect.target && !self.is_down[*relay]);
+        let now = self.relays[from].now;
+        let Some(to) = to else {
+            let fault = ConnectFault::Peer(ECONNREFUSED);
+            self.relays[from].cores[connect.shard].connect_failed(connect.dial, fault, now);
+            return;
+        };
+        let slot = self.relays[from].stand(connect);
+        let shard = self.next_shard[to];
+        self.next_shard[to] = (shard + 1) % self.relays[to].cores.len();
+        let wire = self.relays[to].connect_raw(shard);
+        self.wires.push(LinkWire {
+            from: (from, connect.shard, slot),
+            to: (to, wire),
+            is_cut: false,
+        });
+    }
+
+    /// Moves bytes and ends of one connection; returns whether there were any.
+    fn carry(&mut self, wire: usize) -> bool {
+        let LinkWire { from, to, is_cut } = self.wires[wire];
+        if is_cut {
+            return false;
+        }
+        let (relay, shard, slot) = from;
+        let Some(far) = self.relays[relay].far.get_mut(&(shard, slot)) else {
+            return false;
+        };
+        let there = std::mem::take(&mut far.out);
+        let is_closed = far.is_closed;
+        let back = std::mem::take(&mut self.relays[to.0].wires[to.1].raw);
+        let is_back_closed = self.relays[to.0].wires[to.1].is_closed;
+        if !there.is_empty() && !is_back_closed {
+            self.relays[to.0].inject(to.1, &there);
+        }
+        if !back.is_empty() && !is_closed {
+            self.relays[relay].inject_far((shard, slot), &back);
+        }
+        if is_closed || is_back_closed {
+            self.relays[relay].far.remove(&(shard, slot));
+            if is_closed && !is_back_closed {
+                self.relays[to.0].end(to.1, RecvEnd::Eof);
+            }
+            if is_back_closed && !is_closed {
+                let now = self.relays[relay].now;
+                self.relays[relay].cores[shard].receive_ended(slot, RecvEnd::Eof, now);
+            }
+            return true;
+        }
+        !there.is_empty() || !back.is_empty()
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now() + time;
+        while self.now() < end {
+            let step = Duration::from_millis(100).min(end.saturating_since(self.now()));
+            for relay in &mut self.relays {
+                relay.pass(step);
+            }
+            self.run();
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.relays[0].now
+    }
+
+    fn stats(&self, relay: usize, shard: usize) -> &CoreStats {
+        self.relays[relay].cores[shard].stats()
+    }
+
+    /// Returns the links of each shard of a relay.
+    fn links(&self, relay: usize) -> Vec<u64> {
+        let cores = self.relays[relay].cores.iter();
+        cores.map(|core| core.stats().links_current).collect()
+    }
+
+    /// Returns the links that a relay's shards have opened in all.
+    fn opened(&self, relay: usize) -> u64 {
+        let cores = self.relays[relay].cores.iter();
+        cores.map(|core| core.stats().links_opened).sum()
+    }
+
+    /// Ends a relay at once, as a kill does; its peers are told by their kernels.
+    fn kill(&mut self, relay: usize) {
+        self.is_down[relay] = true;
+        let wires = std::mem::take(&mut self.wires);
+        for wire in wires {
+            let (from, to) = (wire.from, wire.to);
+            if from.0 == relay && !self.relays[to.0].wires[to.1].is_closed {
+                self.relays[to.0].end(to.1, RecvEnd::Error(104));
+            } else if to.0 == relay && self.relays[from.0].far.remove(&(from.1, from.2)).is_some() {
+                let now = self.relays[from.0].now;
+                let core = &mut self.relays[from.0].cores[from.1];
+                core.receive_ended(from.2, RecvEnd::Error(104), now);
+            } else if from.0 != relay && to.0 != relay {
+                self.wires.push(wire);
+            }
+        }
+    }
+
+    /// Connects a peer whose key is made from `byte`; returns its wire.
+    fn peer(&mut self, relay: usize, byte: u8, shard: usize) -> usize {
+        let wire = self.relays[relay].connect(byte, shard);
+        self.run();
+        wire
+    }
+
+    /// Opens a stream without waiting for the answer.
+    fn open(&mut self, (relay, wire): Peer, byte: u8) -> StreamId {
+        let stream = self.relays[relay].open(wire, byte, 80);
+        self.run();
+        stream
+    }
+
+    /// Opens a stream and lets the destination accept; returns both ends.
+    fn bridge(&mut self, from: Peer, to: Peer, byte: u8) -> (StreamId, StreamId) {
+        let opened = self.open(from, byte);
+        let accepted = self.relays[to.0].accept(to.1);
+        self.run();
+        let events = self.relays[from.0].take_events(from.1);
+        assert!(
+            events.iter().any(
+                |event| matches!(event, PeerEvent::Opened { stream, .. } if *stream == opened)
+            ),
+            "{events:?}"
+        );
+        (opened, accepted)
+    }
+
+    /// Returns the reason with which the last open of a peer was refused.
+    fn refusal(&mut self, (relay, wire): Peer) -> Option<Reason> {
+        let events = self.relays[relay].take_events(wire);
+        events.into_iter().find_map(|event| match event {
+            PeerEvent::OpenRefused { reason_code, .. } => Reason::from_code(reason_code),
+            _ => None,
+        })
+    }
+
+    /// Sends all of `bytes` from one end and returns what the other end read.
+    fn transfer(&mut self, from: (Peer, StreamId), to: (Peer, StreamId), bytes: &[u8]) -> Vec<u8> {
+        let ((from, out), (to, into)) = (from, to);
+        let mut received = Vec::new();
+        let mut sent = 0;
+        let mut buffer = vec![0; 65_536];
+        for _ in 0..100_000 {
+            if sent < bytes.len() {
+                let session = self.relays[from.0].session(from.1);
+                sent += session.write(out, &bytes[sent..]).unwrap();
+            }
+            self.run();
+            loop {
+                let count = self.relays[to.0]
+                    .session(to.1)
+                    .read(into, &mut buffer)
+                    .unwrap();
+                if count == 0 {
+                    break;
+                }
+                received.extend_from_slice(&buffer[..count]);
+            }
+            if received.len() >= bytes.len() {
+                return received;
+            }
+        }
+        panic!("{} of {} bytes arrived", received.len(), bytes.len());
+    }
+
+    /// Returns how many relays the shard knows to have the peer made from `byte`.
+    fn holders(&self, relay: usize, byte: u8) -> Vec<PublicKey> {
+        let holders = self.relays[relay].directory.holders(&secret(byte).public());
+        holders.into_iter().map(|holder| holder.relay).collect()
+    }
+
+    /// Asserts that no relay but those killed owns anything after its end.
+    fn finish(mut self) {
+        for relay in 0..self.relays.len() {
+            let now = self.relays[relay].now;
+            for shard in 0..self.relays[relay].cores.len() {
+                self.relays[relay].cores[shard].shutdown(now);
+            }
+        }
+        self.wires.iter_mut().for_each(|wire| wire.is_cut = true);
+        for relay in &mut self.relays {
+            relay.far.clear();
+            relay.connects.clear();
+            relay.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn relay_links_with_the_one_it_names_from_each_shard() {
+    let mut mesh = Mesh::new(&[2, 1], &[&[1], &[]]);
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!((mesh.links(0), mesh.links(1)), (vec![1, 1], vec![2]));
+    // An outbound link is a connection that the relay has dialed, an accepted one a session.
+    assert_eq!(mesh.stats(0, 0).dialed_current, 1);
+    assert_eq!(mesh.stats(0, 0).sessions_current, 0);
+    assert_eq!(mesh.stats(1, 0).sessions_current, 2);
+    // Pings on both sides keep it standing.
+    mesh.pass(Duration::from_secs(120));
+    assert_eq!((mesh.links(0), mesh.links(1)), (vec![1, 1], vec![2]));
+    assert_eq!(mesh.opened(0), 2);
+    mesh.finish();
+}
+
+#[test]
+fn relays_that_name_each_other_come_to_rest() {
+    for shards in [[1, 1], [2, 2], [1, 3]] {
+        let mut mesh = Mesh::new(&shards, &[&[1], &[0]]);
+        mesh.pass(Duration::from_secs(5));
+        let (links, opened) = (
+            [mesh.links(0), mesh.links(1)],
+            [mesh.opened(0), mesh.opened(1)],
+        );
+        for links in &links {
+            assert!(
+                links.iter().all(|count| *count >= 1),
+                "{shards:?}: {links:?}"
+            );
+        }
+        // Whatever came of both dialing at once stays as it is.
+        mesh.pass(Duration::from_secs(300));
+        assert_eq!([mesh.links(0), mesh.links(1)], links, "{shards:?}");
+        assert_eq!([mesh.opened(0), mesh.opened(1)], opened, "{shards:?}");
+        mesh.finish();
+    }
+}
+
+#[test]
+fn relay_that_nobody_allows_gets_no_link_and_asks_ever_more_rarely() {
+    let mut mesh = Mesh::with(&[1, 1], &[&[1], &[]], |relay, config| {
+        if relay == 1 {
+            config.mesh.allowed = AllowedRelays::Listed([secret(7).public()].into());
+        }
+    });
+    mesh.pass(Duration::from_secs(60));
+    assert_eq!((mesh.links(0), mesh.links(1)), (vec![0], vec![0]));
+    let refused = mesh.stats(0, 0).links_failed.of(Reason::NotAllowed);
+    assert_eq!(
+        mesh.stats(1, 0).handshakes_failed.of(Reason::NotAllowed),
+        refused
+    );
+    // 0.5, 1, 2, 4, 8, 16 and 30 s apart at most, half of that at least.
+    assert!((5..=9).contains(&refused), "{refused}");
+    mesh.pass(Duration::from_secs(300));
+    let more = mesh.stats(0, 0).links_failed.of(Reason::NotAllowed) - refused;
+    assert!((10..=20).contains(&more), "{more}");
+    mesh.finish();
+}
+
+#[test]
+fn relay_on_the_list_gets_its_link() {
+    let mut mesh = Mesh::with(&[1, 1], &[&[1], &[]], |relay, config| {
+        if relay == 1 {
+            config.mesh.allowed = AllowedRelays::Listed([secret(key_byte(0)).public()].into());
+        }
+    });
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!((mesh.links(0), mesh.links(1)), (vec![1], vec![1]));
+    mesh.finish();
+}
+
+#[test]
+fn links_are_bounded() {
+    let bound = |relay: usize, config: &mut CoreConfig| {
+        config.mesh.links_max = if relay == 0 { 1 } else { 64 };
+    };
+    let mut mesh = Mesh::with(&[1, 1, 1], &[&[], &[0], &[0]], bound);
+    mesh.pass(Duration::from_secs(2));
+    assert_eq!(mesh.links(0), [1]);
+    let refused: u64 = (1..3)
+        .map(|relay| {
+            mesh.stats(relay, 0)
+                .links_failed
+                .of(Reason::TooManySessions)
+        })
+        .sum();
+    assert!(refused > 0);
+    mesh.finish();
+}
+
+#[test]
+fn killed_relay_is_linked_again_when_it_is_back() {
+    let mut mesh = Mesh::new(&[1, 1], &[&[1], &[]]);
+    mesh.pass(Duration::from_secs(1));
+    mesh.kill(1);
+    mesh.run();
+    assert_eq!(mesh.links(0), [0]);
+    assert_eq!(mesh.stats(0, 0).links_lost, 1);
+    mesh.pass(Duration::from_secs(20));
+    assert_eq!(mesh.links(0), [0]);
+    assert!(
+        mesh.stats(0, 0)
+            .links_failed
+            .of(Reason::RefusedByDestination)
+            >= 4
+    );
+    mesh.is_down[1] = false;
+    mesh.pass(Duration::from_secs(31));
+    assert_eq!(mesh.links(0), [1]);
+    mesh.finish();
+}
+
+#[test]
+fn link_that_is_cut_is_noticed_within_seconds_and_made_again() {
+    let mut mesh = Mesh::new(&[1, 1], &[&[1], &[]]);
+    mesh.pass(Duration::from_secs(1));
+    mesh.wires[0].is_cut = true;
+    mesh.is_down[1] = true;
+    mesh.pass(Duration::from_secs(25));
+    assert_eq!(
+        mesh.links(0),
+        [0],
+        "four intervals of 5 s without a sign of life"
+    );
+    assert_eq!(mesh.stats(0, 0).links_closed.of(Reason::Idle), 1);
+    mesh.is_down[1] = false;
+    mesh.pass(Duration::from_secs(31));
+    assert_eq!(mesh.links(0), [1]);
+    mesh.finish();
+}
+
+#[test]
+fn handshake_of_a_link_that_hangs_ends_by_its_timeout() {
+    let mut mesh = Mesh::new(&[1, 1], &[&[1], &[]]);
+    // The other side never answers.
+    mesh.relays[0].pass(Duration::from_millis(200));
+    let connect = mesh.relays[0].connects.pop_front().unwrap();
+    mesh.relays[0].stand(connect);
+    mesh.relays[0].pass(Duration::from_secs(6));
+    let failed = &mesh.stats(0, 0).links_failed;
+    assert_eq!(failed.of(Reason::HandshakeTimeout), 1);
+    assert_eq!(mesh.stats(0, 0).dialed_current, 0);
+    mesh.finish();
+}
+
+#[test]
+fn another_relay_than_the_one_wanted_cannot_answer() {
+    let mut mesh = Mesh::with(&[1, 1], &[&[1], &[]], |relay, config| {
+        if relay == 0 {
+            // The address of relay 1 with the key of another.
+            config.mesh.relays[0].key = secret(55).public();
+        }
+    });
+    mesh.pass(Duration::from_secs(2));
+    assert_eq!((mesh.links(0), mesh.links(1)), (vec![0], vec![0]));
+    assert!(mesh.stats(1, 0).handshakes_failed.of(Reason::BadHandshake) > 0);
+    mesh.finish();
+}
+
+#[test]
+fn drain_ends_links_without_streams_and_dials_no_more() {
+    let mut mesh = Mesh::new(&[1, 1], &[&[1], &[0]]);
+    mesh.pass(Duration::from_secs(1));
+    let now = mesh.relays[0].now;
+    mesh.relays[0].cores[0].drain(now);
+    mesh.is_down[0] = true;
+    mesh.pass(Duration::from_secs(3));
+    assert_eq!(mesh.links(0), [0]);
+    assert!(mesh.relays[0].cores[0].is_drained());
+    assert_eq!(mesh.relays[0].cores[0].audit().timers, 0);
+    mesh.finish();
+}
+
+#[test]
+fn peers_are_announced_as_they_come_and_go() {
+    // Two shards each: every shard tells of its own peers.
+    let mut mesh = Mesh::new(&[2, 2], &[&[1], &[0]]);
+    mesh.peer(0, 1, 0);
+    mesh.peer(0, 2, 1);
+    mesh.pass(Duration::from_secs(1));
+    let relay = secret(key_byte(0)).public();
+    for byte in [1, 2] {
+        assert_eq!(
+            mesh.holders(1, byte),
+            [relay],
+            "a peer from before the link"
+        );
+        assert_eq!(
+            mesh.holders(0, byte),
+            [],
+            "nobody tells a relay of its own peers"
+        );
+    }
+    let third = mesh.peer(0, 3, 1);
+    assert_eq!(mesh.holders(1, 3), [relay]);
+    mesh.relays[0].end(third, RecvEnd::Eof);
+    mesh.run();
+    assert_eq!(mesh.holders(1, 3), []);
+    // Of one that comes again and again the last word counts.
+    for shard in [0, 1, 0] {
+        mesh.peer(0, 2, shard);
+    }
+    assert_eq!(mesh.holders(1, 2), [relay]);
+    mesh.kill(0);
+    mesh.pass(Duration::from_millis(300));
+    assert_eq!((mesh.holders(1, 1), mesh.holders(1, 2)), (vec![], vec![]));
+    mesh.finish();
+}
+
+#[test]
+fn another_link_goes_on_telling_when_the_one_that_did_is_gone() {
+    let mut mesh = Mesh::new(&[2, 1], &[&[1], &[]]);
+    mesh.pass(Duration::from_secs(1));
+    mesh.peer(0, 1, 0);
+    mesh.peer(0, 2, 1);
+    let relay = secret(key_byte(0)).public();
+    for round in 0..4 {
+        // Whichever of the two links it is that dies; it is made again.
+        let wire = mesh.wires.remove(round % 2);
+        let (_, shard, slot) = wire.from;
+        let now = mesh.relays[0].now;
+        mesh.relays[0].far.remove(&(shard, slot));
+        let core = &mut mesh.relays[0].cores[shard];
+        core.receive_ended(slot, RecvEnd::Error(104), now);
+        mesh.relays[1].end(wire.to.1, RecvEnd::Error(104));
+        mesh.run();
+        for byte in [1, 2] {
+            assert_eq!(mesh.holders(1, byte), [relay], "round {round}");
+        }
+        mesh.pass(Duration::from_secs(2));
+        assert_eq!(mesh.links(0), [1, 1]);
+        let told = mesh.stats(1, 0).announced_current;
+        assert_eq!(told, 2, "by one link and not by both");
+    }
+    mesh.finish();
+}
+
+#[test]
+fn many_peers_are_announced_whole_though_they_do_not_fit_in_a_window() {
+    let mut mesh = Mesh::with(&[1, 1], &[&[1], &[]], |_, config| {
+        config.admission = AdmissionLimits::for_sockets(400);
+    });
+    // 241 peers are told of again and again: more than one window of sets.
+    let wires: Vec<usize> = (0..=99)
+        .chain(110..=250)
+        .map(|byte| mesh.peer(0, byte, 0))
+        .collect();
+    for _ in 0..60 {
+        mesh.pass(Duration::from_secs(1));
+        let sets = mesh.stats(0, 0).peer_sets_sent;
+        // The other side asks as if it had missed something.
+        let slot = mesh.relays[0].cores[0].links_for_tests()[0].slot;
+        mesh.relays[0].cores[0].begin_set(slot);
+        mesh.pass(Duration::from_millis(300));
+        assert!(mesh.stats(0, 0).peer_sets_sent >= sets + 20);
+    }
+    assert!(mesh.stats(0, 0).peer_sets_sent * 410 > 2 * 262_144);
+    assert_eq!(mesh.stats(1, 0).announced_current, wires.len() as u64);
+    assert_eq!(mesh.stats(1, 0).peer_sets_missed, 0);
+    mesh.finish();
+}
+
+#[test]
+fn streams_are_forwarded_byte_for_byte() {
+    // Shards of both relays: the destination's may be another one than the link's.
+    for (shards, from, to) in [
+        ([1, 1], 0, 0),
+        ([2, 2], 0, 1),
+        ([2, 2], 1, 0),
+        ([1, 3], 0, 2),
+    ] {
+        let mut mesh = Mesh::new(&shards, &[&[1], &[]]);
+        mesh.pass(Duration::from_secs(1));
+        let a = (0, mesh.peer(0, 1, from));
+        let b = (1, mesh.peer(1, 2, to));
+        let (opened, accepted) = mesh.bridge(a, b, 2);
+        let bytes = pattern(1_500_000);
+        assert!(
+            mesh.transfer((a, opened), (b, accepted), &bytes) == bytes,
+            "{shards:?}"
+        );
+        assert!(
+            mesh.transfer((b, accepted), (a, opened), &bytes) == bytes,
+            "{shards:?}"
+        );
+        // And one the other way, over whichever link there is.
+        let (opened, accepted) = mesh.bridge(b, a, 1);
+        assert!(
+            mesh.transfer((b, opened), (a, accepted), &bytes) == bytes,
+            "{shards:?}"
+        );
+        let sent: u64 = (0..2)
+            .flat_map(|relay| {
+                mesh.relays[relay]
+                    .cores
+                    .iter()
+                    .map(|core| core.stats().forwards_sent)
+            })
+            .sum();
+        assert_eq!(sent, 2, "nobody was asked in vain");
+        mesh.finish();
+    }
+}
+
+#[test]
+fn a_thousand_streams_share_one_link_and_end_with_it() {
+    let mut mesh = Mesh::new(&[1, 1], &[&[1], &[]]);
+    mesh.pass(Duration::from_secs(1));
+    let callers: Vec<Peer> = (1..=2).map(|byte| (0, mesh.peer(0, byte, 0))).collect();
+    let b = (1, mesh.peer(1, 9, 0));
+    let mut ends = Vec::new();
+    for number in 0..1_000 {
+        let caller = callers[number % callers.len()];
+        ends.push((caller, mesh.bridge(caller, b, 9)));
+    }
+    for (number, (caller, (opened, accepted))) in ends.iter().enumerate().step_by(97) {
+        let bytes = &pattern(5_000)[number..];
+        assert_eq!(
+            mesh.transfer((*caller, *opened), (b, *accepted), bytes),
+            bytes
+        );
+    }
+    let own = mesh.relays[1].wires.len();
+    assert_eq!(mesh.stats(0, 0).streams_current, 2 * 1_000 + 2);
+    // The link breaks: its streams end, and nothing else.
+    let local = (0, mesh.peer(0, 3, 0));
+    let (kept, kept_there) = mesh.bridge(callers[0], local, 3);
+    let wire = mesh.wires.pop().unwrap();
+    mesh.is_down[1] = true;
+    let now = mesh.relays[0].now;
+    mesh.relays[0].far.clear();
+    mesh.relays[0].cores[0].receive_ended(wire.from.2, RecvEnd::Error(104), now);
+    mesh.relays[1].end(wire.to.1, RecvEnd::Error(104));
+    mesh.run();
+    assert_eq!(mesh.stats(0, 0).streams_current, 2);
+    assert_eq!(mesh.stats(1, 0).streams_current, 0);
+    assert_eq!(mesh.relays[1].wires.len(), own);
+    let bytes = pattern(10_000);
+    assert_eq!(
+        mesh.transfer((callers[0], kept), (local, kept_there), &bytes),
+        bytes
+    );
+    mesh.finish();
+}
+
+#[test]
+fn peer_that_is_nowhere_is_refused_without_asking_anybody() {
+    let mut mesh = Mesh::new(&[1, 1], &[&[1], &[]]);
+    mesh.pass(Duration::from_secs(1));
+    let a = (0, mesh.peer(0, 1, 0));
+    mesh.open(a, 77);
+    assert_eq!(mesh.refusal(a), Some(Reason::UnknownDestination));
+    assert_eq!(mesh.stats(0, 0).forwards_sent, 0);
+    mesh.finish();
+}
+
+#[test]
+fn second_relay_is_asked_when_the_first_has_the_peer_no_more() {
+    let mut mesh = Mesh::new(&[1, 1, 1], &[&[1, 2], &[], &[]]);
+    mesh.pass(Duration::from_secs(1));
+    let a = (0, mesh.peer(0, 1, 0));
+    let c = (2, mesh.peer(2, 5, 0));
+    // The peer tells relay 1 later, so that one is asked first; then it leaves, and the word is on its way.
+    let gone = mesh.peer(1, 5, 0);
+    assert_eq!(mesh.holders(0, 5).len(), 2);
+    let to_first = mesh.wires.iter().position(|wire| wire.to.0 == 1).unwrap();
+    mesh.wires[to_first].is_cut = true;
+    mesh.relays[1].end(gone, RecvEnd::Eof);
+    mesh.relays[1].run();
+    let opened = mesh.relays[0].open(a.1, 5, 80);
+    mesh.relays[0].run();
+    // Its link is whole again: the request arrives in front of the news.
+    let raw = std::mem::take(&mut mesh.relays[1].wires[mesh.wires[to_first].to.1].raw);
+    mesh.wires[to_first].is_cut = false;
+    mesh.run();
+    mesh.relays[0].inject_far((0, mesh.wires[to_first].from.2), &raw);
+    mesh.run();
+    let accepted = mesh.relays[2].accept(c.1);
+    mesh.run();
+    assert_eq!(mesh.stats(0, 0).forwards_sent, 2);
+    assert_eq!(mesh.stats(0, 0).forwards_again, 1);
+    let bytes = pattern(300_000);
+    assert_eq!(mesh.transfer((a, opened), (c, accepted), &bytes), bytes);
+    mesh.finish();
+}
+
+#[test]
+fn relay_that_said_no_is_not_asked_again_for_a_while() {
+    let mut mesh = Mesh::new(&[1, 1], &[&[1], &[]]);
+    mesh.pass(Duration::from_secs(1));
+    let a = (0, mesh.peer(0, 1, 0));
+    // What this relay believes of the other one is wrong, for whatever reason.
+    let told = mesh.relays[0].cores[0].links_for_tests()[0];
+    mesh.relays[0].believe(0, told, secret(key_byte(1)).public(), 6);
+    for round in 1..=3 {
+        mesh.open(a, 6);
+        assert_eq!(mesh.refusal(a), Some(Reason::UnknownDestination));
+        assert_eq!(mesh.stats(0, 0).forwards_sent, 1);
+        assert_eq!(mesh.stats(0, 0).forwards_spared, round - 1);
+    }
+    mesh.pass(NEGATIVE_ANSWER_TIME);
+    mesh.open(a, 6);
+    assert_eq!(mesh.stats(0, 0).forwards_sent, 2);
+    mesh.relays[0].disbelieve(0, told, 6);
+    mesh.finish();
+}
+
+#[test]
+fn request_is_forwarded_once_and_no_further() {
+    // 0 - 1 - 2 in a row: the peer of 2 is two hops from 0.
+    let mut mesh = Mesh::new(&[1, 1, 1], &[&[1], &[2], &[]]);
+    mesh.pass(Duration::from_secs(1));
+    let a = (0, mesh.peer(0, 1, 0));
+    mesh.peer(2, 5, 0);
+    let told = mesh.relays[0].cores[0].links_for_tests()[0];
+    mesh.relays[0].believe(0, told, secret(key_byte(1)).public(), 5);
+    mesh.open(a, 5);
+    assert_eq!(mesh.refusal(a), Some(Reason::UnknownDestination));
+    assert_eq!(mesh.stats(1, 0).forwards_received, 1);
+    assert_eq!(mesh.stats(1, 0).forwards_sent, 0);
+    assert_eq!(mesh.stats(1, 0).opens_refused.of(Reason::ForwardedTwice), 1);
+    mesh.relays[0].disbelieve(0, told, 5);
+    mesh.finish();
+}
+
+#[test]
+fn streams_of_links_are_bounded() {
+    let mut mesh = Mesh::with(&[1, 1], &[&[1], &[]], |relay, config| {
+        if relay == 1 {
+            config.mesh.link_streams_max = 3;
+        }
+    });
+    mesh.pass(Duration::from_secs(1));
+    let a = (0, mesh.peer(0, 1, 0));
+    let b = (1, mesh.peer(1, 2, 0));
+    for _ in 0..3 {
+        mesh.bridge(a, b, 2);
+    }
+    mesh.open(a, 2);
+    assert_eq!(mesh.refusal(a), Some(Reason::TooManyStreams));
+    mesh.finish();
+    let mut mesh = Mesh::with(&[1, 1], &[&[1], &[]], |relay, config| {
+        if relay == 0 {
+            config.mesh.forwarded_streams_max = 2;
+        }
+    });
+    mesh.pass(Duration::from_secs(1));
+    let a = (0, mesh.peer(0, 1, 0));
+    let b = (1, mesh.peer(1, 2, 0));
+    for _ in 0..2 {
+        mesh.bridge(a, b, 2);
+    }
+    mesh.open(a, 2);
+    assert_eq!(mesh.refusal(a), Some(Reason::UnknownDestination));
+    mesh.finish();
+}

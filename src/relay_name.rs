@@ -1,0 +1,75 @@
+//! How people name a relay: by its key and where it listens.
+//!
+//! Here: the text and its address. Not here: connecting.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+use ringway_proto::key::PublicKey;
+
+use crate::failure::Failure;
+
+/// A relay as people name it: `KEY@HOST:PORT`, the host by address or by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RelayName {
+    /// Who it must prove to be.
+    pub(crate) key: PublicKey,
+    host: String,
+}
+
+impl RelayName {
+    /// Returns the relay's address; of several the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Host`] when the name has no address.
+    pub(crate) fn resolve(&self) -> Result<SocketAddr, Failure> {
+        let mut found = self
+            .host
+            .to_socket_addrs()
+            .map_err(|error| Failure::host(format!("cannot resolve {}", self.host), error))?;
+        found
+            .next()
+            .ok_or_else(|| Failure::Check(format!("{} has no address", self.host)))
+    }
+}
+
+impl FromStr for RelayName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = "expected KEY@HOST:PORT as `ringway serve` prints it";
+        let (key, host) = text
+            .split_once('@')
+            .ok_or_else(|| format!("there is no '@'; {form}"))?;
+        let key = key.parse().map_err(|error| format!("{error}; {form}"))?;
+        let port = host
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none() {
+            return Err(format!("{host:?} does not end in a port; {form}"));
+        }
+        Ok(Self {
+            key,
+            host: host.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relay_name_says_which_part_is_wrong() {
+        let key = "ab".repeat(32);
+        let error = |text: &str| text.parse::<RelayName>().unwrap_err();
+        assert!(error("nonsense").contains("no '@'"));
+        assert!(error("ab@127.0.0.1:1").contains("64 characters"));
+        assert!(error(&format!("{key}@localhost")).contains("port"));
+        let name: RelayName = format!("{key}@127.0.0.1:7100").parse().unwrap();
+        assert_eq!(name.resolve().unwrap().port(), 7100);
+        let name: RelayName = format!("{key}@[::1]:7100").parse().unwrap();
+        assert!(name.resolve().unwrap().is_ipv6());
+    }
+}
