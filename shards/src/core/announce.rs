@@ -197,7 +197,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             if shard == self.config.shard {
                 self.peer_changed(key);
             } else {
-                let message = Message::PeerChanged { key: *key };
+                let message = Message::PeerChanged {
+                    key: Box::new(*key),
+                };
                 self.common.actions.push_back(Action::Message {
                     target: shard,
                     message,
@@ -376,7 +378,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.choose_announcer(relay);
         for target in (0..self.config.shards_count).map(ShardId) {
             if target != own {
-                let message = Message::AnnouncerGone { relay: *relay };
+                let message = Message::AnnouncerGone {
+                    relay: Box::new(*relay),
+                };
                 self.common
                     .actions
                     .push_back(Action::Message { target, message });

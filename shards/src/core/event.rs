@@ -200,8 +200,8 @@ pub enum Message<L> {
     },
     /// The link on which this relay told another one of its peers has ended.
     AnnouncerGone {
-        /// The other relay.
-        relay: PublicKey,
+        /// The other relay. In a box, as any key would make every message longer.
+        relay: Box<PublicKey>,
     },
     /// The destination answered the open.
     Answered {
@@ -255,7 +255,7 @@ pub enum Message<L> {
     /// A session of a peer has begun or ended on the sending shard.
     PeerChanged {
         /// The peer.
-        key: PublicKey,
+        key: Box<PublicKey>,
     },
     /// Payload whose frame header the receiving shard writes.
     Piece {

@@ -129,6 +129,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         request: &[u8],
         destination: &PublicKey,
     ) {
+        // Most opens to nobody end here, before anything is kept of them.
+        if self.directory.holders(destination).is_empty() {
+            return self.refuse(key, Reason::UnknownDestination);
+        }
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
