@@ -32,9 +32,7 @@ use ringway_proto::reason::Reason;
 
 use super::bridge::CREDIT_MAX;
 use super::egress::DIRECT_BYTES_MAX;
-use super::event::{
-    Action, Directory, Holder, Message, Place, SessionKey, ShardId, Slot, StreamKey,
-};
+use super::event::{Action, Directory, Holder, Message, Place, SessionKey, Slot, StreamKey};
 use super::session::{LinkSide, Session};
 use super::stream::{Piece, Stream, StreamState};
 use super::{Cause, ShardCore, Violation};
@@ -141,10 +139,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         let own = insert(side, StreamState::Announcing);
         let theirs = insert(side.other(), StreamState::Hearing);
-        if let Some(link) = self.live_mut(slot).and_then(|live| live.link.as_mut()) {
+        if let Some(link) = self.link_mut(slot) {
             link.announcing = own;
         }
         own.is_some() && theirs.is_some()
+    }
+
+    fn link_mut(&mut self, slot: Slot) -> Option<&mut LinkState> {
+        self.live_mut(slot)?.link.as_deref_mut()
     }
 
     pub(super) fn is_of_link(&self, key: StreamKey) -> bool {
@@ -163,10 +165,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if !self.directory.claim_announcer(*relay, link) {
             return;
         }
-        let state = self
-            .live_mut(session.slot)
-            .and_then(|live| live.link.as_mut());
-        if let Some(state) = state
+        if let Some(state) = self.link_mut(session.slot)
             && !std::mem::replace(&mut state.announcer.is_active, true)
         {
             self.begin_set(session.slot);
@@ -176,15 +175,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Lets the set of a link begin anew.
     pub(super) fn begin_set(&mut self, slot: Slot) {
         let is_active = self
-            .live_mut(slot)
-            .and_then(|live| live.link.as_ref())
+            .link_mut(slot)
             .is_some_and(|link| link.announcer.is_active);
         if !is_active {
             return;
         }
         // A set that begins anew does not speak of those who are gone.
         let pending = self.directory.keys().iter().filter_map(raw).collect();
-        if let Some(link) = self.live_mut(slot).and_then(|live| live.link.as_mut()) {
+        if let Some(link) = self.link_mut(slot) {
             link.announcer.pending = pending;
             link.announcer.is_anew = true;
             self.links.are_announcing = true;
@@ -212,9 +210,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     pub(super) fn peer_changed(&mut self, key: &PublicKey) {
         let Some(key) = raw(key) else { return };
         for session in self.links.all() {
-            if let Some(link) = self
-                .live_mut(session.slot)
-                .and_then(|live| live.link.as_mut())
+            if let Some(link) = self.link_mut(session.slot)
                 && link.announcer.is_active
             {
                 link.announcer.pending.insert(key);
@@ -232,7 +228,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(slot) = self.streams.get(key).map(|stream| stream.session.slot) else {
             return Ok(());
         };
-        let Some(link) = self.live_mut(slot).and_then(|live| live.link.as_mut()) else {
+        let Some(link) = self.link_mut(slot) else {
             return Ok(());
         };
         let credit = link.announcer.credit.saturating_add(delta);
@@ -376,16 +372,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         self.directory.drop_announcer(relay, link);
         self.choose_announcer(relay);
-        for target in (0..self.config.shards_count).map(ShardId) {
-            if target != own {
-                let message = Message::AnnouncerGone {
-                    relay: Box::new(*relay),
-                };
-                self.common
-                    .actions
-                    .push_back(Action::Message { target, message });
-            }
-        }
+        self.tell_others(|| Message::AnnouncerGone {
+            relay: Box::new(*relay),
+        });
     }
 
     /// Takes some of what ended links have told out of the directory.
@@ -450,7 +439,8 @@ impl Heard {
             told.is_gap = true;
             return told;
         }
-        self.expected = Some(expected + 1);
+        // Behind the last number there is none: whatever comes next is a gap.
+        self.expected = expected.checked_add(1);
         for key in set.gone() {
             if self.keys.remove(&key) {
                 directory.release(&key, holder.link);

@@ -545,10 +545,15 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         }
         self.relieve_here();
+        self.tell_others(|| Message::Relieve);
+    }
+
+    /// Tells every other shard the same.
+    pub(super) fn tell_others(&mut self, message: impl Fn() -> Message<L>) {
         let own = self.config.shard;
         for target in (0..self.config.shards_count).map(ShardId) {
             if target != own {
-                let message = Message::Relieve;
+                let message = message();
                 self.common
                     .actions
                     .push_back(Action::Message { target, message });

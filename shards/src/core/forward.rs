@@ -28,6 +28,7 @@ use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
 use super::ShardCore;
+use super::bridge::GRANT_MAX;
 use super::event::{Action, Directory, Holder, Job, Place, Slot, Step, StreamKey};
 use super::stream::{Other, StreamState};
 use crate::lease::Lease;
@@ -47,6 +48,13 @@ pub(super) struct Forward {
 }
 
 impl Forward {
+    /// Returns whether a second relay can take over where the first was asked: that has not granted the
+    /// opener anything, which the second one has not either, and the opener has not granted more than one
+    /// request may, which would end the link to the second one.
+    const fn is_untouched(&self, credit: u32) -> bool {
+        credit == self.credit && self.window_extra <= GRANT_MAX
+    }
+
     /// The opener grants more while somebody is being asked.
     pub(super) const fn note_grant(&mut self, delta: u32) {
         self.window_extra = self.window_extra.saturating_add(delta);
@@ -170,8 +178,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(forward) = stream.opening.as_mut().and_then(|o| o.forward.as_mut()) else {
             return false;
         };
-        // What the first one has granted the opener the second one has not.
-        let is_untouched = is_waiting && credit == forward.credit;
+        let is_untouched = is_waiting && forward.is_untouched(credit);
         let Some(asked) = forward.asked.last().copied() else {
             return false;
         };
@@ -273,4 +280,29 @@ const fn is_worth_another(reason: Reason) -> bool {
             | Reason::NotAllowed
             | Reason::RefusedByDestination
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use ringway_proto::key::SecretKey;
+
+    use super::*;
+
+    #[test]
+    fn second_relay_is_not_asked_for_more_than_a_request_may_grant() {
+        let mut forward = Forward {
+            request: Vec::new(),
+            destination: SecretKey::from_seed([1; 32]).public(),
+            asked: Vec::new(),
+            credit: 1_000,
+            window_extra: 0,
+        };
+        assert!(forward.is_untouched(1_000) && !forward.is_untouched(1_001));
+        forward.note_grant(GRANT_MAX);
+        assert!(forward.is_untouched(1_000));
+        for _ in 0..8 {
+            forward.note_grant(GRANT_MAX);
+            assert!(!forward.is_untouched(1_000));
+        }
+    }
 }

@@ -6,9 +6,9 @@
 //! Invariant: an entry that is new to a table after a trim has a generation that no key of an earlier entry
 //! in its place has, so that keys in jobs and messages under way still find nothing.
 
+use super::ShardCore;
 use super::event::Directory;
 use super::session::{Phase, Session};
-use super::{ShardCore, SlotTable};
 use crate::lease::Lease;
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
@@ -28,7 +28,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         self.sessions.shrink_to_fit();
         self.streams.trim();
-        SlotTable::trim(&mut self.dials);
+        self.dials.trim();
         self.wheel.trim();
         self.common.trim();
     }

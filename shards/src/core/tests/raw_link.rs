@@ -139,6 +139,19 @@ fn gap_is_noticed_and_the_set_asked_for_anew() {
 }
 
 #[test]
+fn last_number_there_is_has_no_successor() {
+    let mut link = RawLink::new();
+    link.tell(true, u64::MAX, &[raw(1)], &[]);
+    assert_eq!(link.holders(1), 1);
+    link.tell(false, 0, &[raw(2)], &[]);
+    assert_eq!(link.holders(2), 0);
+    link.tell(true, 0, &[raw(2)], &[]);
+    assert_eq!([1, 2].map(|byte| link.holders(byte)), [0, 1]);
+    assert!(link.is_up());
+    link.finish();
+}
+
+#[test]
 fn set_is_told_again_when_it_is_asked_for() {
     let mut link = RawLink::new();
     let peers: Vec<usize> = (1..=30).map(|byte| link.harness.connect(byte, 0)).collect();
