@@ -5,7 +5,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::support::{PATIENCE, Relay, Running, ringway, run};
+use crate::support::{PATIENCE, Relay, run};
+use crate::tunnel::{block, expose, forward};
 
 /// Starts a relay that allows every other one and keeps links with those named.
 fn linked(links: &[&str], further: &[&str]) -> Relay {
@@ -76,33 +77,6 @@ fn twice(count: usize) -> (String, JoinHandle<()>) {
     (address, thread)
 }
 
-/// Makes the service reachable through a relay; returns the process and its name.
-fn expose(relay: &Relay, service: &str) -> (Running, String) {
-    let state = relay.state.path();
-    let arguments = [
-        "expose",
-        "--relay",
-        &relay.name,
-        "--port",
-        "80",
-        "--to",
-        service,
-    ];
-    let mut process = Running::start(&mut ringway(state, &arguments));
-    let name = process.line().split_whitespace().last().unwrap().to_owned();
-    (process, name)
-}
-
-/// Brings a service to a TCP port through a relay; returns the process and the port's address.
-fn forward(relay: &Relay, name: &str) -> (Running, String) {
-    let state = relay.state.path();
-    let listen = ["--listen", "127.0.0.1:0", "--to", name];
-    let arguments = [&["forward", "--relay", &relay.name][..], &listen].concat();
-    let mut process = Running::start(&mut ringway(state, &arguments));
-    let address = process.line().split_whitespace().nth(1).unwrap().to_owned();
-    (process, address)
-}
-
 /// Sends bytes and returns whether they came back twice; false when there was no way.
 fn echo(address: &str, bytes: &[u8]) -> bool {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -118,15 +92,6 @@ fn echo(address: &str, bytes: &[u8]) -> bool {
     true
 }
 
-fn bytes(count: usize) -> Vec<u8> {
-    let mut state = 1_u32;
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    };
-    (0..count).map(|_| next()).collect()
-}
-
 #[test]
 fn service_of_one_relay_is_reached_through_another() {
     let (service, thread) = twice(3);
@@ -138,7 +103,7 @@ fn service_of_one_relay_is_reached_through_another() {
     wait_for(&second, "announced", |peers| peers == 1);
     let (forwarding, address) = forward(&second, &name);
     for length in [1, 70_000, 5_000_000] {
-        assert!(echo(&address, &bytes(length)), "{length} bytes");
+        assert!(echo(&address, &block(1, length)), "{length} bytes");
     }
     thread.join().unwrap();
     // A peer that leaves is forgotten; the relays end clean, links and all.
@@ -165,7 +130,7 @@ fn way_is_found_again_after_a_relay_was_killed() {
     let (exposing, name) = expose(&far, &service);
     wait_for(&hub, "announced", |peers| peers == 1);
     let (forwarding, address) = forward(&hub, &name);
-    assert!(echo(&address, &bytes(100_000)));
+    assert!(echo(&address, &block(1, 100_000)));
     // Killed: its links and what they told are gone at once, and nobody waits for an answer.
     let listen = far.name.split_once('@').unwrap().1.to_owned();
     far.process.signal("KILL");
@@ -177,7 +142,7 @@ fn way_is_found_again_after_a_relay_was_killed() {
     let again = linked_at(&listen, "1", &[&hub.name], &key);
     wait_for(&hub, "links", |links| links == 1);
     wait_for(&hub, "announced", |peers| peers == 1);
-    assert!(echo(&address, &bytes(100_000)));
+    assert!(echo(&address, &block(1, 100_000)));
     thread.join().unwrap();
     drop((exposing, forwarding));
     for relay in [again, hub] {

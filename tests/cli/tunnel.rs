@@ -21,37 +21,8 @@ impl Tunnel {
     }
 
     pub(crate) fn over(relay: Relay, service: &str) -> Self {
-        let state = relay.state.path();
-        let arguments = [
-            "expose",
-            "--relay",
-            &relay.name,
-            "--port",
-            "80",
-            "--to",
-            service,
-        ];
-        let mut expose = Running::start(&mut ringway(state, &arguments));
-        let line = expose.line();
-        assert!(
-            line.starts_with(&format!("exposing  {service} as ")),
-            "{line}"
-        );
-        let name = line.split_whitespace().last().unwrap().to_owned();
-        assert!(expose.line().starts_with("next "));
-        let arguments = [
-            "forward",
-            "--relay",
-            &relay.name,
-            "--listen",
-            "127.0.0.1:0",
-            "--to",
-            &name,
-        ];
-        let mut forward = Running::start(&mut ringway(state, &arguments));
-        let line = forward.line();
-        assert!(line.starts_with("forwarding  127.0.0.1:"), "{line}");
-        let address = line.split_whitespace().nth(1).unwrap().to_owned();
+        let (expose, name) = expose(&relay, service);
+        let (forward, address) = forward(&relay, &name);
         Self {
             relay,
             expose,
@@ -78,6 +49,32 @@ impl Tunnel {
     }
 }
 
+/// Makes the service reachable through a relay; returns the process and its name.
+pub(crate) fn expose(relay: &Relay, service: &str) -> (Running, String) {
+    let via = ["expose", "--relay", &relay.name];
+    let arguments = [&via[..], &["--port", "80", "--to", service]].concat();
+    let mut expose = Running::start(&mut ringway(relay.state.path(), &arguments));
+    let line = expose.line();
+    assert!(
+        line.starts_with(&format!("exposing  {service} as ")),
+        "{line}"
+    );
+    let name = line.split_whitespace().last().unwrap().to_owned();
+    assert!(expose.line().starts_with("next "));
+    (expose, name)
+}
+
+/// Brings a service to a TCP port through a relay; returns the process and the port's address.
+pub(crate) fn forward(relay: &Relay, name: &str) -> (Running, String) {
+    let via = ["forward", "--relay", &relay.name];
+    let arguments = [&via[..], &["--listen", "127.0.0.1:0", "--to", name]].concat();
+    let mut forward = Running::start(&mut ringway(relay.state.path(), &arguments));
+    let line = forward.line();
+    assert!(line.starts_with("forwarding  127.0.0.1:"), "{line}");
+    let address = line.split_whitespace().nth(1).unwrap().to_owned();
+    (forward, address)
+}
+
 fn service(serve: impl FnOnce(TcpStream) + Send + 'static) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -89,7 +86,7 @@ fn service(serve: impl FnOnce(TcpStream) + Send + 'static) -> (String, JoinHandl
     (address, thread)
 }
 
-fn block(seed: u32, length: usize) -> Vec<u8> {
+pub(crate) fn block(seed: u32, length: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
