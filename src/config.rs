@@ -85,6 +85,16 @@ pub(crate) struct Config {
     pub(crate) allowed_relays: AllowedRelays,
     /// Links of one shard.
     pub(crate) links_max: u32,
+    /// Whether other relays are told over links who the peers are.
+    pub(crate) announces_peers: bool,
+    /// Where a fleet keeps which relay has which peer.
+    pub(crate) registry: RegistryChoice,
+    /// What the names of its keys begin with.
+    pub(crate) registry_prefix: String,
+    /// How long this relay's lease there lasts without renewal.
+    pub(crate) lease: Duration,
+    /// Where other relays reach this one.
+    pub(crate) announce: Announce,
     /// How long a data thread looks for work before it blocks.
     pub(crate) spin: Duration,
     /// How long a sleeping data thread polls the queues of network cards first.
@@ -105,6 +115,42 @@ impl Config {
         let allows_nobody =
             matches!(&self.allowed_relays, AllowedRelays::Listed(keys) if keys.is_empty());
         !self.relays.is_empty() || !allows_nobody
+    }
+}
+
+/// Where a fleet keeps which relay has which peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RegistryChoice {
+    /// In a file of this relay: the relays it has had links with.
+    Embedded,
+    /// Nowhere.
+    Off,
+    /// In Redis or Valkey, at this URL.
+    Redis(String),
+}
+
+/// Where other relays are told to reach this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Announce {
+    /// Where it listens, unless that is every address of the host.
+    Automatic,
+    /// Here.
+    At(SocketAddr),
+    /// Nowhere: it only dials out.
+    Off,
+}
+
+impl Announce {
+    /// Returns the address that others are told, for a relay that listens at `listen`.
+    pub(crate) fn address(self, listen: SocketAddr) -> Option<SocketAddr> {
+        match self {
+            Self::Automatic => {
+                let is_one = !listen.ip().is_unspecified() && listen.port() != 0;
+                is_one.then_some(listen)
+            }
+            Self::At(address) => Some(address),
+            Self::Off => None,
+        }
     }
 }
 
@@ -156,6 +202,11 @@ impl Default for Config {
             relays: Vec::new(),
             allowed_relays: AllowedRelays::Listed(BTreeSet::new()),
             links_max: limits::LINKS_MAX,
+            announces_peers: true,
+            registry: RegistryChoice::Embedded,
+            registry_prefix: "ringway:".to_owned(),
+            lease: LEASE_DEFAULT,
+            announce: Announce::Automatic,
             spin: ringway_shards::set::SPIN_DEFAULT,
             napi: None,
             zero_copy_min: None,
@@ -174,6 +225,9 @@ pub(crate) const SESSIONS_MAX_MAX: u32 = 1_000_000;
 
 /// Longest drain by default: under systemd's 90 s before SIGKILL, long enough for most transfers.
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Lease by default: a relay that dies is believed to live for so long; it renews three times as often.
+const LEASE_DEFAULT: Duration = Duration::from_secs(15);
 
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)

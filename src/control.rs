@@ -6,6 +6,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod drain;
+pub(crate) mod fleet;
 pub(crate) mod health;
 pub(crate) mod histograms;
 pub(crate) mod metrics;
@@ -21,6 +22,7 @@ use ringway_shards::set::{DataNumbers, Placement, ShardAudit};
 
 use crate::capacity::Capacity;
 use crate::config::Config;
+use crate::registry::start::View;
 
 /// What stays the same for the life of a relay, and whether it drains.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(crate) struct Relay {
     pub(crate) started: SystemTime,
     /// When it started, for the uptime.
     pub(crate) started_at: Instant,
+    /// Its registry, if it has one.
+    pub(crate) registry: Option<View>,
     /// Whether it is ending.
     pub(crate) is_draining: AtomicBool,
 }

@@ -18,6 +18,7 @@ mod local_ports;
 mod output;
 mod preflight;
 mod proc_text;
+mod registry;
 mod relay_name;
 
 pub use config::Problems;

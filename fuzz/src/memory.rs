@@ -6,9 +6,11 @@
 //! Invariant: [`Memory::leased_bytes`] is the sum of the lengths of all leases that live.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ringway_proto::entry::PeerEntry;
 use ringway_proto::key::PublicKey;
 use ringway_shards::core::{Directory, Holder, Outdated, Place, Registration, ShardId};
 use ringway_shards::lease::Lease;
@@ -91,6 +93,7 @@ impl Directory for Map {
         &self,
         key: PublicKey,
         registration: Registration,
+        _: Option<&PeerEntry>,
     ) -> Result<Option<Place>, Outdated> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map
@@ -132,6 +135,12 @@ impl Directory for Map {
     fn announcers(&self) -> Vec<ShardId> {
         Vec::new()
     }
+
+    fn announcer(&self, _: &PublicKey) -> Option<Place> {
+        None
+    }
+
+    fn note_relay(&self, _: PublicKey, _: Option<SocketAddr>) {}
 
     fn hold(&self, _: PublicKey, _: Holder) {}
 

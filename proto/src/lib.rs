@@ -15,6 +15,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod dialect;
+pub mod entry;
 pub mod frame;
 pub mod handshake;
 pub mod key;

@@ -198,6 +198,12 @@ pub const SEALED_OVERHEAD: usize = 2 + 8 + 16;
 /// Longest plain object that is sealed.
 pub const SEALED_PLAIN_MAX: usize = max(max(OPEN_REQUEST_MAX, OPEN_RESPONSE_MAX), VERDICT_LEN);
 
+/// Keys that a shard may be asking the registry for at a time: an open that comes then is refused with 102.
+pub const LOOKUPS_MAX: u32 = 1_024;
+
+/// Bytes of a peer's entry: sequence and signature.
+pub const PEER_ENTRY_LEN: usize = 8 + 64;
+
 /// Bytes of a peer set without its keys: kind, version, flags, sequence and two counts.
 pub const PEER_SET_FIXED: usize = 4 + 8 + 2 + 2;
 

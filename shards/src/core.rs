@@ -9,7 +9,8 @@
 //!   [`ShardCore::sent`], [`ShardCore::closed`], [`ShardCore::computed`], [`ShardCore::message`],
 //!   [`ShardCore::handle_timeout`], [`ShardCore::relieve`], [`ShardCore::trim`], [`ShardCore::drain`],
 //!   [`ShardCore::shutdown`], [`ShardCore::kick`], [`ShardCore::dial`], [`ShardCore::hang_up`],
-//!   [`ShardCore::connected`], [`ShardCore::connect_failed`];
+//!   [`ShardCore::connected`], [`ShardCore::connect_failed`], [`ShardCore::looked_up`],
+//!   [`ShardCore::want_relays`];
 //! - outputs: [`ShardCore::poll_action`], [`ShardCore::next_deadline`], and the views
 //!   [`ShardCore::audit`], [`ShardCore::stats`].
 //!
@@ -56,8 +57,8 @@ pub use self::config::{
 };
 pub use self::dial::{ConnectFault, DialError, DialKey, Dialed};
 pub use self::event::{
-    Action, Directory, Holder, Job, JobResult, Message, OpenMessage, Outdated, Place, RecvEnd,
-    Registration, SessionKey, ShardId, Slot, StreamKey,
+    Action, Directory, Holder, Job, JobResult, LookedUp, Lookup, Message, OpenMessage, Outdated,
+    Place, RecvEnd, Registration, SessionKey, ShardId, Slot, StreamKey,
 };
 pub use self::recorder::Recorder;
 pub(crate) use self::sizes::CoreSizes;

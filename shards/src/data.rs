@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use crate::core::Action;
 use crate::core::ConnectFault;
 use crate::core::DialKey;
+use crate::core::LookedUp;
 use crate::core::Message;
 use crate::core::RecvEnd;
 use crate::core::ShardCore;
@@ -39,6 +40,7 @@ use crate::core::Source;
 use crate::directory::SessionDirectory;
 use crate::mailbox::Mailboxes;
 use crate::mailbox::SleepFlag;
+use crate::resolver::Resolver;
 use crate::ring;
 use crate::ring::Completion;
 use crate::ring::ConnectOptions;
@@ -77,6 +79,8 @@ pub(crate) struct Parts {
     pub(crate) spin: Duration,
     /// Congestion control of the connections that the shard makes.
     pub(crate) congestion: Option<String>,
+    /// Whom to ask about peers that no link has told of.
+    pub(crate) resolver: Option<Arc<dyn Resolver>>,
 }
 
 /// The state of the loop.
@@ -289,6 +293,12 @@ impl DataThread {
             let is_there = self.parts.core.hang_up(dialed, now);
             tracing::trace!(is_there, "nobody has taken a dialed connection");
         }
+        for _ in 0..TURN_QUANTUM {
+            let Some((lookup, answer)) = inbox.answers.pop() else {
+                break;
+            };
+            self.parts.core.looked_up(lookup, answer, now);
+        }
         for _ in 0..COMMANDS_MAX {
             let is_heard = match inbox.commands.pop() {
                 None => return,
@@ -300,6 +310,10 @@ impl DataThread {
                     answer.try_send(self.parts.core.kick(&key, now)).is_ok()
                 }
                 Some(Command::Snapshot(answer)) => answer.try_send(self.snapshot()).is_ok(),
+                Some(Command::Want(relays)) => {
+                    self.parts.core.want_relays(&relays, now);
+                    true
+                }
             };
             tracing::trace!(is_heard, "command answered");
         }
@@ -326,6 +340,8 @@ impl DataThread {
             rings,
             service,
             congestion,
+            resolver,
+            shard,
             ..
         } = &mut self.parts;
         while let Some(action) = core.poll_action() {
@@ -358,6 +374,14 @@ impl DataThread {
                 }
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
                 Action::Compute(job) => service.submit(job, now),
+                Action::LookUp(lookup) => {
+                    let is_asked = resolver
+                        .as_ref()
+                        .is_some_and(|resolver| resolver.look_up(*shard, lookup));
+                    if !is_asked {
+                        core.looked_up(lookup, LookedUp::Unavailable, now);
+                    }
+                }
                 Action::Message { target, message } => {
                     self.numbers.messages_sent += 1;
                     mailboxes.send(usize::from(target.0), message);
@@ -468,6 +492,7 @@ impl DataThread {
             || self.parts.service.has_result()
             || !self.parts.inbox.commands.is_empty()
             || !self.parts.inbox.abandoned.is_empty()
+            || !self.parts.inbox.answers.is_empty()
             || (!self.is_draining && self.parts.inbox.is_draining.load(Ordering::Acquire))
             || (self.ends_at.is_none() && self.parts.inbox.is_ending.load(Ordering::Acquire))
     }

@@ -7,11 +7,15 @@
 //! hash is keyed at random, so peers cannot choose keys that collide.
 //!
 //! Bound: one entry a session, so the sockets of all shards; one for each peer that links have announced,
-//! of `HOLDERS_MAX` holders.
+//! of `HOLDERS_MAX` holders; `NEWS_MAX` changes that wait for a registry; one entry a relay that has had a link.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crossbeam::queue::ArrayQueue;
 use papaya::{Compute, HashMap, Operation};
+use ringway_proto::entry::PeerEntry;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::HOLDERS_MAX;
 
@@ -20,14 +24,96 @@ use crate::core::{Directory, Holder, Outdated, Place, Registration, ShardId};
 /// Map from key to session, shared by all shards.
 #[derive(Debug, Clone, Default)]
 pub struct SessionDirectory {
-    here: Arc<HashMap<PublicKey, Registration>>,
+    here: Arc<HashMap<PublicKey, Here>>,
     /// Peers of other relays.
     there: Arc<HashMap<PublicKey, Box<[Holder]>>>,
     /// The links on which other relays are told of the peers here.
     announcers: Arc<HashMap<PublicKey, Place>>,
+    /// Relays that links have stood with, and where they are.
+    relays: Arc<HashMap<PublicKey, Option<SocketAddr>>>,
+    /// What a registry has to hear of; absent without one.
+    news: Option<Arc<News>>,
+}
+
+/// A session of this relay.
+#[derive(Debug)]
+struct Here {
+    registration: Registration,
+    /// Kept for a registry only.
+    entry: Option<Box<PeerEntry>>,
+}
+
+/// Peers that have come or gone, for whoever tells the registry.
+#[derive(Debug)]
+struct News {
+    keys: ArrayQueue<PublicKey>,
+    /// Some key did not fit: everything is to be told anew.
+    is_overrun: AtomicBool,
+}
+
+/// Peers that have come or gone since the last look.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Their keys, some more than once; whether one is there says [`SessionDirectory::entry_of`].
+    pub keys: Vec<PublicKey>,
+    /// More have changed than could be noted: all sessions are to be looked through.
+    pub is_overrun: bool,
 }
 
 impl SessionDirectory {
+    /// Returns a directory that keeps peers' entries and notes changes for a registry. Costs some 150 bytes a
+    /// session.
+    #[must_use]
+    pub fn for_registry() -> Self {
+        Self {
+            news: Some(Arc::new(News {
+                keys: ArrayQueue::new(NEWS_MAX),
+                is_overrun: AtomicBool::new(false),
+            })),
+            ..Self::default()
+        }
+    }
+
+    /// Takes at most `max` of the changes noted since the last call.
+    #[must_use]
+    pub fn take_changes(&self, max: usize) -> Changes {
+        let Some(news) = &self.news else {
+            return Changes::default();
+        };
+        // Before the keys: one that is lost meanwhile is told of the next time.
+        let is_overrun = news.is_overrun.swap(false, Ordering::AcqRel);
+        let keys = std::iter::from_fn(|| news.keys.pop()).take(max).collect();
+        Changes { keys, is_overrun }
+    }
+
+    /// Returns the entry of a peer that has a session here and has signed one.
+    #[must_use]
+    pub fn entry_of(&self, key: &PublicKey) -> Option<PeerEntry> {
+        let here = self.here.pin();
+        here.get(key)?.entry.as_deref().copied()
+    }
+
+    /// Returns the peers that have a session here.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PublicKey> {
+        self.here.pin().keys().copied().collect()
+    }
+
+    /// Returns the relays that links have stood with, and where they are reached if that is known.
+    #[must_use]
+    pub fn relays(&self) -> Vec<(PublicKey, Option<SocketAddr>)> {
+        let relays = self.relays.pin();
+        relays.iter().map(|(key, at)| (*key, *at)).collect()
+    }
+
+    fn note_change(&self, key: PublicKey) {
+        if let Some(news) = &self.news
+            && news.keys.push(key).is_err()
+        {
+            news.is_overrun.store(true, Ordering::Release);
+        }
+    }
+
     /// Returns the number of sessions.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -52,34 +138,47 @@ impl Directory for SessionDirectory {
         &self,
         key: PublicKey,
         registration: Registration,
+        entry: Option<&PeerEntry>,
     ) -> Result<Option<Place>, Outdated> {
+        let entry = entry.filter(|_| self.news.is_some());
         let sessions = self.here.pin();
-        let computed = sessions.compute(key, |entry| match entry {
-            Some((_, there)) if registration.is_outdated_by(there) => Operation::Abort(Outdated),
-            Some(_) | None => Operation::Insert(registration),
+        let computed = sessions.compute(key, |found| match found {
+            Some((_, there)) if registration.is_outdated_by(&there.registration) => {
+                Operation::Abort(Outdated)
+            }
+            Some(_) | None => Operation::Insert(Here {
+                registration,
+                entry: entry.copied().map(Box::new),
+            }),
         });
-        match computed {
-            Compute::Aborted(outdated) => Err(outdated),
-            Compute::Updated { old: (_, old), .. } => Ok(Some(old.place)),
-            Compute::Inserted(..) | Compute::Removed(..) => Ok(None),
-        }
+        let replaced = match computed {
+            Compute::Aborted(outdated) => return Err(outdated),
+            Compute::Updated { old: (_, old), .. } => Some(old.registration.place),
+            Compute::Inserted(..) | Compute::Removed(..) => None,
+        };
+        self.note_change(key);
+        Ok(replaced)
     }
 
     fn remove(&self, key: &PublicKey, place: Place) {
         let removed = self
             .here
             .pin()
-            .remove_if(key, |_, found| found.place == place)
-            .is_ok();
+            .remove_if(key, |_, found| found.registration.place == place)
+            .is_ok_and(|removed| removed.is_some());
+        if removed {
+            self.note_change(*key);
+        }
         tracing::trace!(removed, "session leaves the directory");
     }
 
     fn lookup(&self, key: &PublicKey) -> Option<Place> {
-        self.here.pin().get(key).map(|found| found.place)
+        let here = self.here.pin();
+        here.get(key).map(|found| found.registration.place)
     }
 
     fn keys(&self) -> Vec<PublicKey> {
-        self.here.pin().keys().copied().collect()
+        self.peers()
     }
 
     fn claim_announcer(&self, relay: PublicKey, link: Place) -> bool {
@@ -100,6 +199,18 @@ impl Directory for SessionDirectory {
         shards.sort_unstable();
         shards.dedup();
         shards
+    }
+
+    fn announcer(&self, relay: &PublicKey) -> Option<Place> {
+        self.announcers.pin().get(relay).copied()
+    }
+
+    fn note_relay(&self, relay: PublicKey, address: Option<SocketAddr>) {
+        let relays = self.relays.pin();
+        // A relay that dials this one without saying where it is may have said so before.
+        if address.is_some() || relays.get(&relay).is_none() {
+            relays.insert(relay, address);
+        }
     }
 
     fn hold(&self, key: PublicKey, holder: Holder) {
@@ -140,9 +251,14 @@ impl Directory for SessionDirectory {
     }
 }
 
+/// Changes that wait for the registry: the sessions of four full shards come at once. Costs 2.6 MB.
+const NEWS_MAX: usize = 65_536;
+
 #[cfg(test)]
 mod tests {
     use std::thread;
+
+    use ringway_proto::key::SecretKey;
 
     use ringway_proto::time::Now;
 
@@ -175,8 +291,11 @@ mod tests {
     fn replaced_session_cannot_remove_its_successor() {
         let directory = SessionDirectory::default();
         let (first, second) = (accepted(place(0, 1), 1), accepted(place(1, 2), 2));
-        assert_eq!(directory.insert(key(1), first), Ok(None));
-        assert_eq!(directory.insert(key(1), second), Ok(Some(place(0, 1))));
+        assert_eq!(directory.insert(key(1), first, None), Ok(None));
+        assert_eq!(
+            directory.insert(key(1), second, None),
+            Ok(Some(place(0, 1)))
+        );
         directory.remove(&key(1), place(0, 1));
         assert_eq!(directory.lookup(&key(1)), Some(place(1, 2)));
         directory.remove(&key(1), place(1, 2));
@@ -188,15 +307,15 @@ mod tests {
     fn older_connection_never_takes_the_place_of_a_newer_one() {
         let directory = SessionDirectory::default();
         let (older, newer) = (accepted(place(0, 1), 1), accepted(place(1, 2), 2));
-        assert_eq!(directory.insert(key(1), newer), Ok(None));
-        assert_eq!(directory.insert(key(1), older), Err(Outdated));
+        assert_eq!(directory.insert(key(1), newer, None), Ok(None));
+        assert_eq!(directory.insert(key(1), older, None), Err(Outdated));
         assert_eq!(directory.lookup(&key(1)), Some(place(1, 2)));
         // Of two that came at once, the later to finish.
         let twin = accepted(place(0, 3), 2);
-        assert_eq!(directory.insert(key(1), twin), Ok(Some(place(1, 2))));
+        assert_eq!(directory.insert(key(1), twin, None), Ok(Some(place(1, 2))));
         // Where there is nobody, the oldest is welcome.
         directory.remove(&key(1), place(0, 3));
-        assert_eq!(directory.insert(key(1), older), Ok(None));
+        assert_eq!(directory.insert(key(1), older, None), Ok(None));
     }
 
     #[test]
@@ -212,7 +331,7 @@ mod tests {
                         // Every third one is older than what came before it.
                         let at_ns = u64::from(if number % 3 == 0 { number / 2 } else { number });
                         let own = place(shard, number);
-                        match directory.insert(key(9), accepted(own, at_ns)) {
+                        match directory.insert(key(9), accepted(own, at_ns), None) {
                             Ok(Some(replaced)) => told.push(replaced),
                             Ok(None) => {}
                             Err(Outdated) => told.push(own),
@@ -236,5 +355,62 @@ mod tests {
             .flat_map(|shard| (0..count).map(move |slot| (shard, slot)))
             .collect();
         assert_eq!(told, expected);
+    }
+    #[test]
+    fn registry_hears_of_every_change_and_finds_the_entry_of_whoever_is_there() {
+        let directory = SessionDirectory::for_registry();
+        let secret = SecretKey::from_seed([7; 32]);
+        let (peer, relay) = (secret.public(), key(3));
+        let entry = PeerEntry::sign(&secret, &relay, 5).unwrap();
+        let (first, second) = (accepted(place(0, 1), 1), accepted(place(1, 2), 2));
+        assert_eq!(directory.insert(peer, first, Some(&entry)), Ok(None));
+        assert_eq!(directory.entry_of(&peer), Some(entry));
+        // The newer session has signed nothing.
+        assert_eq!(directory.insert(peer, second, None), Ok(Some(place(0, 1))));
+        assert_eq!(directory.entry_of(&peer), None);
+        // Changes nothing, and is no news.
+        directory.remove(&peer, place(0, 1));
+        directory.remove(&peer, place(1, 2));
+        let told = directory.take_changes(usize::MAX);
+        assert_eq!(told.keys, vec![peer; 3]);
+        assert!(!told.is_overrun);
+        assert_eq!(directory.take_changes(usize::MAX), Changes::default());
+    }
+
+    #[test]
+    fn changes_that_do_not_fit_are_owned_up_to_once() {
+        let directory = SessionDirectory::for_registry();
+        for number in 0..=u32::try_from(NEWS_MAX).unwrap() {
+            let newer = accepted(place(0, number), u64::from(number));
+            assert!(directory.insert(key(1), newer, None).is_ok());
+        }
+        let first = directory.take_changes(usize::MAX);
+        assert!(first.is_overrun && first.keys.len() == NEWS_MAX);
+        assert_eq!(directory.take_changes(usize::MAX), Changes::default());
+    }
+
+    #[test]
+    fn without_a_registry_no_entry_is_kept() {
+        let directory = SessionDirectory::default();
+        let secret = SecretKey::from_seed([7; 32]);
+        let entry = PeerEntry::sign(&secret, &key(3), 5).unwrap();
+        let session = accepted(place(0, 1), 1);
+        assert_eq!(
+            directory.insert(secret.public(), session, Some(&entry)),
+            Ok(None)
+        );
+        assert_eq!(directory.entry_of(&secret.public()), None);
+        assert_eq!(directory.take_changes(usize::MAX), Changes::default());
+    }
+
+    #[test]
+    fn known_address_of_a_relay_is_not_forgotten() {
+        let directory = SessionDirectory::default();
+        let address = SocketAddr::from(([127, 0, 0, 1], 7));
+        directory.note_relay(key(1), None);
+        assert_eq!(directory.relays(), [(key(1), None)]);
+        directory.note_relay(key(1), Some(address));
+        directory.note_relay(key(1), None);
+        assert_eq!(directory.relays(), [(key(1), Some(address))]);
     }
 }

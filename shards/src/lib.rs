@@ -17,5 +17,6 @@ pub mod set;
 mod data;
 mod load;
 mod placement;
+mod resolver;
 mod service;
 mod snapshot;

@@ -59,6 +59,8 @@ use crate::service::ServicePort;
 
 pub use crate::core::AdmissionLimits;
 pub use crate::core::AllowedRelays;
+pub use crate::core::LookedUp;
+pub use crate::core::Lookup;
 pub use crate::core::MeshConfig;
 pub use crate::core::QueueLimits;
 pub use crate::core::RelayAddress;
@@ -66,7 +68,9 @@ pub use crate::core::Timeouts;
 pub use crate::data::CommandError;
 pub use crate::data::PendingDial;
 pub use crate::data::ShardHandle;
+pub use crate::directory::Changes;
 pub use crate::load::Placement;
+pub use crate::resolver::Resolver;
 pub use crate::snapshot::DataNumbers;
 pub use crate::snapshot::ShardAudit;
 pub use crate::snapshot::ShardSnapshot;
@@ -111,6 +115,8 @@ pub struct ShardSetConfig {
     pub ports: PortsConfig,
     /// Other relays. Each shard has links of its own with them.
     pub mesh: MeshConfig,
+    /// Answers questions about peers that no link has told of; `mesh.has_registry` follows from it.
+    pub resolver: Option<Arc<dyn Resolver>>,
     /// Each shard's ring.
     pub ring: RingConfig,
 }
@@ -143,6 +149,7 @@ impl ShardSetConfig {
             },
             ports: PortsConfig::default(),
             mesh: MeshConfig::default(),
+            resolver: None,
             ring,
         }
     }
@@ -258,7 +265,10 @@ impl ShardSet {
         let address = listeners.first().map_or(config.listen, Listener::address);
         let ports = ports(config, address)?;
         let cores = placement::cores(&config.cores, count);
-        let directory = SessionDirectory::default();
+        let directory = match config.resolver {
+            Some(_) => SessionDirectory::for_registry(),
+            None => SessionDirectory::default(),
+        };
         let loads = Loads::new(config.shards_count, admission(config).sockets_max);
         let epoch = now();
         let mut starting = Vec::with_capacity(count);
@@ -550,7 +560,10 @@ impl Seed {
             queue: self.config.queue,
             timeouts: self.config.timeouts,
             ports: self.ports,
-            mesh: self.config.mesh.clone(),
+            mesh: MeshConfig {
+                has_registry: self.config.resolver.is_some(),
+                ..self.config.mesh
+            },
             hash_seed: self.hash_seed,
         };
         let core = ShardCore::new(core, self.directory, since(self.epoch));
@@ -566,6 +579,7 @@ impl Seed {
             epoch: self.epoch,
             spin: self.config.spin,
             congestion: self.config.congestion,
+            resolver: self.config.resolver,
         };
         Some(DataThread::new(parts).run())
     }

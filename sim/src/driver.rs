@@ -7,14 +7,16 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ringway_proto::entry::PeerEntry;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::HOLDERS_MAX;
 use ringway_proto::time::Now;
 use ringway_shards::core::{
-    Action, CoreConfig, Directory, Holder, JobResult, Message, Outdated, Place, RecvEnd,
+    Action, CoreConfig, Directory, Holder, JobResult, LookedUp, Message, Outdated, Place, RecvEnd,
     Registration, ShardCore, ShardId, Slot, Source,
 };
 
@@ -45,6 +47,7 @@ impl Directory for SimDirectory {
         &self,
         key: PublicKey,
         registration: Registration,
+        _: Option<&PeerEntry>,
     ) -> Result<Option<Place>, Outdated> {
         let mut map = self.here.borrow_mut();
         if map
@@ -86,6 +89,12 @@ impl Directory for SimDirectory {
         let shards: BTreeSet<_> = self.announcers.borrow().values().map(|l| l.shard).collect();
         shards.into_iter().collect()
     }
+
+    fn announcer(&self, relay: &PublicKey) -> Option<Place> {
+        self.announcers.borrow().get(relay).copied()
+    }
+
+    fn note_relay(&self, _: PublicKey, _: Option<SocketAddr>) {}
 
     fn hold(&self, key: PublicKey, holder: Holder) {
         let mut there = self.there.borrow_mut();
@@ -468,6 +477,12 @@ impl World {
                 }
                 Action::Connect { dial, source, .. } => self.start_connect(shard, dial, source),
                 Action::Dialed { dial, outcome } => self.dial_answered(shard, dial, outcome),
+                // There is no registry, so that nobody is asked.
+                Action::LookUp(lookup) => {
+                    let core = &mut self.shards[shard].core;
+                    let now = Now::from_nanos(self.now);
+                    core.looked_up(lookup, LookedUp::Unavailable, now);
+                }
                 Action::Compute(job) => {
                     self.shards[shard].book.jobs += 1;
                     let random = self.rng.bytes_32();

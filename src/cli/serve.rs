@@ -15,12 +15,14 @@ use super::runtime::Signals;
 use crate::capacity::{Capacity, Room};
 use crate::config::{Config, LogFormat, Settings, resolve};
 use crate::control::drain::{self, End};
+use crate::control::fleet::Fleet;
 use crate::control::plane::{self, Plane};
 use crate::control::{Relay, Shards, admin};
 use crate::failure::Failure;
 use crate::key_file;
 use crate::output::say;
 use crate::preflight::preflight;
+use crate::registry::start::Running;
 
 /// Run a relay
 #[derive(Debug, ClapArgs)]
@@ -101,7 +103,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
     let capacity = Capacity::of(&config, plane::shards_count(&config), Room::of_host())?;
     preflight(&config, &capacity);
-    let plane = Arc::new(Plane::launch(&config, &capacity, &held.secret)?);
+    let fleet = Fleet::new();
+    let plane = Arc::new(Plane::launch(&config, &capacity, &held.secret, &fleet)?);
+    let registry = fleet.start(&config, &held.secret, plane.shards(), &key_path)?;
+    let (registry, view) = registry.unzip();
     let relay = Arc::new(Relay {
         key: held.secret.public(),
         listen: plane.address(),
@@ -110,6 +115,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         capacity,
         started: SystemTime::now(),
         started_at: Instant::now(),
+        registry: view,
         is_draining: AtomicBool::new(false),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -117,7 +123,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::host("cannot start the control thread", error))?;
     let stdin_closed = args.until_stdin_closes.then(watch_stdin);
-    let outcome = runtime.block_on(operate(&relay, &plane, admin_listener, stdin_closed));
+    let outcome = runtime.block_on(operate(
+        &relay,
+        &plane,
+        registry,
+        admin_listener,
+        stdin_closed,
+    ));
     // The runtime's threads that wait for snapshots hold the shards too.
     drop(runtime);
     if let Some(plane) = Arc::into_inner(plane) {
@@ -130,6 +142,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 async fn operate(
     relay: &Arc<Relay>,
     plane: &Arc<Plane>,
+    mut registry: Option<Running>,
     admin_listener: Option<std::net::TcpListener>,
     stdin_closed: Option<oneshot::Receiver<()>>,
 ) -> Result<(), Failure> {
@@ -163,6 +176,10 @@ async fn operate(
     }
     tracing::info!(timeout = ?relay.config.drain_timeout, "draining");
     relay.is_draining.store(true, Ordering::Relaxed);
+    // Before its sessions end, nobody is sent here any more.
+    if let Some(registry) = &mut registry {
+        registry.leave();
+    }
     plane.drain();
     let view = async || admin::view(Arc::clone(&shards)).await;
     match drain::wait(view, relay.config.drain_timeout, signals.next()).await {

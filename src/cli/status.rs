@@ -88,6 +88,17 @@ fn print(health: &Health) -> Result<(), Failure> {
         "limits  {} sessions a shard, {} streams a session",
         limits.shard_sessions_max, limits.session_streams_max
     ))?;
+    let links: u64 = health.shards.iter().map(|shard| shard.of("links")).sum();
+    if links > 0 || health.registry.is_some() {
+        say(format_args!("mesh    {links} links with other relays"))?;
+    }
+    if let Some(registry) = &health.registry {
+        let state = if registry.up { "answers" } else { "DOWN" };
+        say(format_args!(
+            "        registry {} {state}: {} relays, {} peers of this one, {} to be written",
+            registry.name, registry.relays, registry.peers, registry.pending
+        ))?;
+    }
     let mut table = Table::default();
     table.row(
         [
@@ -105,6 +116,13 @@ fn print(health: &Health) -> Result<(), Failure> {
         table.row(row(shard.shard.to_string(), shard));
     }
     say(format_args!("\n{table}"))
+}
+
+impl Shard {
+    /// Returns a number of the audit.
+    fn of(&self, name: &str) -> u64 {
+        self.audit.get(name).copied().unwrap_or(0)
+    }
 }
 
 fn row(name: String, shard: &Shard) -> [String; 7] {

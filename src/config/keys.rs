@@ -7,7 +7,7 @@
 //! Invariant: every default in the table, applied, gives `Config::default()` (tested).
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use toml::Value;
 use super::units::{parse_address, parse_duration, parse_port_range, parse_size, within};
 use crate::relay_name::RelayName;
 
-use super::{Config, Congestion, LogFormat, SESSIONS_MAX_MAX};
+use super::{Announce, Config, Congestion, LogFormat, RegistryChoice, SESSIONS_MAX_MAX};
+use crate::registry::redis::Redis;
 
 /// One configuration key.
 #[derive(Debug)]
@@ -359,6 +360,64 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
+        path: "mesh.announce_peers",
+        accepts: "\"on\" or \"off\"",
+        default: "\"on\"",
+        apply: |config, value| {
+            config.announces_peers = match text(value)? {
+                "on" => true,
+                "off" => false,
+                other => return Err(format!("{other:?} is neither")),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        path: "mesh.registry",
+        accepts: "\"embedded\", \"off\" or the address of a Redis or Valkey, such as \
+                  \"redis://:PASSWORD@registry.example:6379/0\" or \"redis+unix:///run/redis.sock\"",
+        default: "\"embedded\"",
+        apply: |config, value| {
+            config.registry = registry(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "mesh.registry_prefix",
+        accepts: "a text of at most 64 characters",
+        default: "\"ringway:\"",
+        apply: |config, value| {
+            let prefix = text(value)?;
+            if prefix.len() > REGISTRY_PREFIX_MAX || prefix.chars().any(char::is_control) {
+                return Err(format!("{prefix:?} is no prefix"));
+            }
+            config.registry_prefix = prefix.to_owned();
+            Ok(())
+        },
+    },
+    Key {
+        path: "mesh.lease",
+        accepts: "a duration from \"3s\" to \"5m\"",
+        default: "\"15s\"",
+        apply: |config, value| {
+            config.lease = duration(value, Duration::from_secs(3), Duration::from_secs(300))?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "mesh.announce",
+        accepts: "\"auto\", \"off\" or an IP address and a port, such as \"192.0.2.1:7100\"",
+        default: "\"auto\"",
+        apply: |config, value| {
+            config.announce = match text(value)? {
+                "auto" => Announce::Automatic,
+                "off" => Announce::Off,
+                address => Announce::At(announced(address)?),
+            };
+            Ok(())
+        },
+    },
+    Key {
         path: "poll.spin",
         accepts: "a duration from \"0us\" (off) to \"10ms\"",
         default: "\"20us\"",
@@ -428,6 +487,9 @@ const SHARDS_MAX: u32 = 256;
 
 /// Most relays that one keeps links with: a link and a timer each, a shard.
 const RELAYS_MAX: usize = 1_024;
+
+/// Longest prefix of a registry's keys: each of them has it.
+const REGISTRY_PREFIX_MAX: usize = 64;
 
 /// Most source addresses: each is a budget that an exhausted dial looks at, and 4 KiB a shard.
 const SOURCES_MAX: usize = 64;
@@ -607,6 +669,26 @@ fn allowed_relays(value: &Value) -> Result<AllowedRelays, String> {
     let key = |text: &str| text.parse().map_err(|error| format!("{text:?}: {error}"));
     let keys = texts(value)?.into_iter().map(key);
     Ok(AllowedRelays::Listed(keys.collect::<Result<_, String>>()?))
+}
+
+fn registry(value: &Value) -> Result<RegistryChoice, String> {
+    match filled(value)? {
+        "embedded" => Ok(RegistryChoice::Embedded),
+        "off" => Ok(RegistryChoice::Off),
+        // What is wrong with an address must not repeat it: it may hold a password.
+        url => match Redis::new(url, "") {
+            Ok(_) => Ok(RegistryChoice::Redis(url.to_owned())),
+            Err(error) => Err(format!("no address of a Redis: {error}")),
+        },
+    }
+}
+
+fn announced(text: &str) -> Result<SocketAddr, String> {
+    let address = parse_address(text)?;
+    if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
+        return Err(format!("{text:?} is no address that others can reach"));
+    }
+    Ok(address)
 }
 
 fn congestion(value: &Value) -> Result<Congestion, String> {

@@ -88,7 +88,8 @@ async fn histograms_page(State(pages): State<Pages>) -> impl IntoResponse {
 async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
     let Pages { relay, shards } = pages;
     let uptime_s = relay.started_at.elapsed().as_secs();
-    let page = metrics::page(&view(shards).await, uptime_s, relay.is_draining());
+    let registry = relay.registry.as_ref().map(|view| &*view.numbers);
+    let page = metrics::page(&view(shards).await, registry, uptime_s, relay.is_draining());
     (
         [(
             header::CONTENT_TYPE,

@@ -13,6 +13,7 @@ use ringway_shards::set::ShardAudit;
 use serde::{Deserialize, Serialize};
 
 use super::{COMMIT, Relay, ShardView, VERSION, metrics};
+use crate::registry::start::View;
 
 /// What `/health` answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub(crate) struct Health {
     pub(crate) draining: bool,
     /// Bounds in force.
     pub(crate) limits: Limits,
+    /// Its registry; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) registry: Option<RegistryState>,
     /// The counters' laws and whether they hold.
     pub(crate) consistency: Consistency,
     /// Every shard.
@@ -96,6 +100,34 @@ pub(crate) struct Limits {
     /// Time for which a peer may take no byte.
     #[serde(default)]
     pub(crate) send_stall_timeout_ms: u64,
+}
+
+/// How the registry stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RegistryState {
+    /// Which one.
+    pub(crate) name: String,
+    /// Whether it answers.
+    pub(crate) up: bool,
+    /// Relays that hold leases there.
+    pub(crate) relays: u64,
+    /// Peers of this relay that stand there.
+    pub(crate) peers: u64,
+    /// Peers whose places are still to be written or taken out.
+    pub(crate) pending: u64,
+}
+
+impl From<&View> for RegistryState {
+    fn from(view: &View) -> Self {
+        let numbers = &view.numbers;
+        Self {
+            name: view.name.clone(),
+            up: numbers.up.read() == 1,
+            relays: numbers.relays.read(),
+            peers: numbers.written.read(),
+            pending: numbers.pending.read(),
+        }
+    }
 }
 
 /// The check of the counters.
@@ -234,6 +266,7 @@ pub(crate) fn health(relay: &Relay, shards: &[ShardView], shards_count: usize) -
         ready: !is_draining && shards.len() == shards_count,
         draining: is_draining,
         limits: limits(relay),
+        registry: relay.registry.as_ref().map(RegistryState::from),
         consistency: consistency(shards),
         shards: shards.iter().map(shard).collect(),
     }
@@ -429,6 +462,7 @@ mod tests {
             placement: Placement::default(),
             started: SystemTime::UNIX_EPOCH,
             started_at: Instant::now(),
+            registry: None,
             is_draining: AtomicBool::new(is_draining),
         }
     }

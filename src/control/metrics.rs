@@ -12,6 +12,7 @@ use ringway_proto::reason::Reason;
 use ringway_shards::core::{ByReason, CoreStats, Recorder};
 
 use super::ShardView;
+use crate::registry::numbers::{self, Numbers};
 
 /// One metric.
 struct Metric {
@@ -361,6 +362,36 @@ const METRICS: &[Metric] = &[
         read: Read::Counter(|s| s.forwards_spared),
     },
     Metric {
+        name: "ringway_lookups_sent_total",
+        help: "Questions to the registry which relay has a peer that no link has told of.",
+        read: Read::Counter(|s| s.lookups_sent),
+    },
+    Metric {
+        name: "ringway_lookups_current",
+        help: "Questions that wait for the registry's answer.",
+        read: Read::Gauge(|s| s.lookups_current),
+    },
+    Metric {
+        name: "ringway_lookups_found_total",
+        help: "Questions answered with a relay.",
+        read: Read::Counter(|s| s.lookups_found),
+    },
+    Metric {
+        name: "ringway_lookups_nowhere_total",
+        help: "Questions about peers that the registry does not know.",
+        read: Read::Counter(|s| s.lookups_nowhere),
+    },
+    Metric {
+        name: "ringway_lookups_unavailable_total",
+        help: "Questions without an answer: the registry is down or slow, or too many waited. Refused with 102.",
+        read: Read::Counter(|s| s.lookups_unavailable),
+    },
+    Metric {
+        name: "ringway_lookups_unlinked_total",
+        help: "Answers with a relay that this one has no link with.",
+        read: Read::Counter(|s| s.lookups_unlinked),
+    },
+    Metric {
         name: "ringway_forwards_received_total",
         help: "Opens that other relays have forwarded to this one.",
         read: Read::Counter(|s| s.forwards_received),
@@ -623,7 +654,12 @@ const METRICS: &[Metric] = &[
 ];
 
 /// Returns the whole page. A reason's series exists from its first event on.
-pub(crate) fn page(shards: &[ShardView], uptime_s: u64, is_draining: bool) -> String {
+pub(crate) fn page(
+    shards: &[ShardView],
+    registry: Option<&Numbers>,
+    uptime_s: u64,
+    is_draining: bool,
+) -> String {
     let mut out = String::with_capacity(16_384);
     let version = super::VERSION;
     heading(
@@ -654,6 +690,13 @@ pub(crate) fn page(shards: &[ShardView], uptime_s: u64, is_draining: bool) -> St
     }
     for times in TIMES {
         times.write(&mut out, shards);
+    }
+    if let Some(numbers) = registry {
+        for shown in numbers::SHOWN {
+            heading(&mut out, shown.name, shown.help, shown.kind);
+            let value = (shown.read)(numbers);
+            line(&mut out, format_args!("{} {value}", shown.name));
+        }
     }
     out
 }

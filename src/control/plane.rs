@@ -19,6 +19,7 @@ use ringway_shards::set::{
     ShardSetConfig, ShardSnapshot,
 };
 
+use super::fleet::Fleet;
 use super::{ShardView, Shards};
 use crate::capacity::{Capacity, SPARE_SLOTS};
 use crate::config::Config;
@@ -43,10 +44,16 @@ impl Plane {
         config: &Config,
         capacity: &Capacity,
         secret: &SecretKey,
+        fleet: &Fleet,
     ) -> Result<Self, Failure> {
-        let mesh = mesh(config, secret)?;
+        let entry = fleet.entry(config, secret);
+        let mesh = MeshConfig {
+            entry: entry.ok(),
+            ..mesh(config, secret)?
+        };
         let config = ShardSetConfig {
             mesh,
+            resolver: fleet.resolver(config),
             ..set_config(config, capacity, secret)
         };
         let shards = ShardSet::launch(&config).map_err(failure)?;
@@ -56,6 +63,11 @@ impl Plane {
     /// Returns where peers connect, with the port the kernel chose.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.shards.address()
+    }
+
+    /// Returns the shards themselves.
+    pub(crate) const fn shards(&self) -> &ShardSet {
+        &self.shards
     }
 
     /// Returns how connections are shared out among the shards.
@@ -154,6 +166,7 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
         },
         ports: local_ports::ports_config(config),
         mesh: MeshConfig::default(),
+        resolver: None,
         ring: RingConfig {
             sockets_max: capacity.sockets_max.saturating_add(SPARE_SLOTS),
             blocks_max: blocks_max(config.receive_bytes_max, &ring),
@@ -185,6 +198,7 @@ fn mesh(config: &Config, secret: &SecretKey) -> Result<MeshConfig, Failure> {
             .collect::<Result<_, _>>()?,
         allowed: config.allowed_relays.clone(),
         links_max: config.links_max,
+        announces_peers: config.announces_peers,
         ..MeshConfig::default()
     })
 }

@@ -14,6 +14,8 @@ mod keys;
 mod killed;
 #[cfg(test)]
 mod mesh;
+#[cfg(test)]
+mod registry;
 mod relay;
 #[cfg(test)]
 mod support;

@@ -24,7 +24,7 @@ fn linked_at(listen: &str, shards: &str, links: &[&str], further: &[&str]) -> Re
 }
 
 /// Returns what a relay's admin endpoint answers.
-fn get(admin: &str, path: &str) -> String {
+pub(crate) fn get(admin: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
@@ -35,7 +35,7 @@ fn get(admin: &str, path: &str) -> String {
 }
 
 /// Returns one number of a relay's audit.
-fn audit(relay: &Relay, name: &str) -> u64 {
+pub(crate) fn audit(relay: &Relay, name: &str) -> u64 {
     let health: serde_json::Value = serde_json::from_str(&get(&relay.admin, "/health")).unwrap();
     let shards = health["shards"].as_array().unwrap().iter();
     shards
@@ -44,7 +44,7 @@ fn audit(relay: &Relay, name: &str) -> u64 {
 }
 
 /// Waits until a number of a relay's audit is as wanted.
-fn wait_for(relay: &Relay, name: &str, is_right: impl Fn(u64) -> bool) {
+pub(crate) fn wait_for(relay: &Relay, name: &str, is_right: impl Fn(u64) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let have = audit(relay, name);
@@ -61,7 +61,7 @@ fn wait_for(relay: &Relay, name: &str, is_right: impl Fn(u64) -> bool) {
 }
 
 /// A TCP service that sends back what it was sent, twice, until it has served `count` connections.
-fn twice(count: usize) -> (String, JoinHandle<()>) {
+pub(crate) fn twice(count: usize) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let thread = thread::spawn(move || {
@@ -78,7 +78,7 @@ fn twice(count: usize) -> (String, JoinHandle<()>) {
 }
 
 /// Sends bytes and returns whether they came back twice; false when there was no way.
-fn echo(address: &str, bytes: &[u8]) -> bool {
+pub(crate) fn echo(address: &str, bytes: &[u8]) -> bool {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = Vec::new();

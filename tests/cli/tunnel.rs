@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 
 use crate::support::{PATIENCE, Relay, Running, ringway};
@@ -51,9 +52,14 @@ impl Tunnel {
 
 /// Makes the service reachable through a relay; returns the process and its name.
 pub(crate) fn expose(relay: &Relay, service: &str) -> (Running, String) {
+    expose_as(relay.state.path(), relay, service)
+}
+
+/// The same with the key in a state directory.
+pub(crate) fn expose_as(state: &Path, relay: &Relay, service: &str) -> (Running, String) {
     let via = ["expose", "--relay", &relay.name];
     let arguments = [&via[..], &["--port", "80", "--to", service]].concat();
-    let mut expose = Running::start(&mut ringway(relay.state.path(), &arguments));
+    let mut expose = Running::start(&mut ringway(state, &arguments));
     let line = expose.line();
     assert!(
         line.starts_with(&format!("exposing  {service} as ")),
@@ -66,9 +72,14 @@ pub(crate) fn expose(relay: &Relay, service: &str) -> (Running, String) {
 
 /// Brings a service to a TCP port through a relay; returns the process and the port's address.
 pub(crate) fn forward(relay: &Relay, name: &str) -> (Running, String) {
+    forward_as(relay.state.path(), relay, name)
+}
+
+/// The same with the key in a state directory.
+pub(crate) fn forward_as(state: &Path, relay: &Relay, name: &str) -> (Running, String) {
     let via = ["forward", "--relay", &relay.name];
     let arguments = [&via[..], &["--listen", "127.0.0.1:0", "--to", name]].concat();
-    let mut forward = Running::start(&mut ringway(relay.state.path(), &arguments));
+    let mut forward = Running::start(&mut ringway(state, &arguments));
     let line = forward.line();
     assert!(line.starts_with("forwarding  127.0.0.1:"), "{line}");
     let address = line.split_whitespace().nth(1).unwrap().to_owned();

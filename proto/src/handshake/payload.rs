@@ -109,6 +109,8 @@ pub enum ExtensionKind {
     Announcement = 2,
     /// The origin of a WebSocket; reserved.
     WebSocketOrigin = 3,
+    /// A peer's signed word that it is at this relay (`entry`).
+    Entry = 4,
 }
 
 impl ExtensionKind {
@@ -125,6 +127,7 @@ impl ExtensionKind {
             1 => Some(Self::Passphrase),
             2 => Some(Self::Announcement),
             3 => Some(Self::WebSocketOrigin),
+            4 => Some(Self::Entry),
             _ => None,
         }
     }

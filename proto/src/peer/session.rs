@@ -43,8 +43,9 @@ use super::error::{MuxError, SessionError, StreamError};
 use super::event::PeerEvent;
 use super::mux::{Mux, Side};
 use super::stream::{State, StreamId};
+use crate::entry::PeerEntry;
 use crate::frame::GoAwayCode;
-use crate::handshake::{Initiator, Offer};
+use crate::handshake::{Extension, ExtensionKind, HandshakeError, Initiator, Offer, Role};
 use crate::key::{PublicKey, SecretKey};
 use crate::limits::PIPELINED_MAX;
 use crate::time::Now;
@@ -114,8 +115,17 @@ impl PeerSession {
         random: [u8; 32],
         now: Now,
     ) -> Result<Self, SessionError> {
+        let mut extensions = config.extensions.clone();
+        if config.role == Role::Peer {
+            let entry = PeerEntry::sign(&identity, &relay, config.unix_time_ns)
+                .map_err(HandshakeError::PeerKey)?;
+            extensions.push(Extension {
+                kind: ExtensionKind::Entry,
+                value: entry.encode().to_vec(),
+            });
+        }
         let (mut initiator, output) =
-            Initiator::new(&identity, &relay, config.role, &config.extensions, random)?;
+            Initiator::new(&identity, &relay, config.role, &extensions, random)?;
         if let Some(passphrase) = &config.passphrase {
             initiator = initiator.with_passphrase(passphrase);
         }

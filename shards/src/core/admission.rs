@@ -22,7 +22,8 @@
 //! Bound: a handshake holds one message (`HANDSHAKE_MESSAGE_MAX`) and at most `PIPELINED_MAX` bytes
 //! behind it, all of them `pipelined_bytes_max`; `AdmissionLimits` has the rest.
 
-use ringway_proto::handshake::{Established, Role, message_len};
+use ringway_proto::entry::PeerEntry;
+use ringway_proto::handshake::{Established, Extension, ExtensionKind, Role, message_len};
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::{
     HANDSHAKE_FOLD_AFTER, HANDSHAKES_UNFOLDED_MAX, LINGER_TIMEOUT, PIPELINED_MAX,
@@ -250,6 +251,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             role,
             mut sealer,
             opener,
+            extensions,
             ..
         } = established;
         let place = Place {
@@ -258,7 +260,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         let mut reason = self.admit(&key, role);
         if reason == Reason::Accepted && role == Role::Peer {
-            reason = self.register(slot, key, place);
+            reason = self.register(slot, key, place, &extensions);
         }
         let mut verdict = Vec::new();
         let plain = Verdict {
@@ -289,6 +291,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let live = Live::new(key, link, (sealer, opener), self.now);
         session.phase = Phase::Live(Box::new(live));
         if link.is_some() {
+            self.note_announcement(key, &extensions);
             self.link_up(key, place.session);
         } else {
             self.announce(&key);
@@ -321,7 +324,20 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Enters a session in the directory and ends the one whose place it takes. An older connection
     /// that comes to its end only now is told what it would have been told had it been in time.
-    fn register(&mut self, slot: Slot, key: PublicKey, place: Place) -> Reason {
+    fn register(
+        &mut self,
+        slot: Slot,
+        key: PublicKey,
+        place: Place,
+        extensions: &[Extension],
+    ) -> Reason {
+        let entry = extensions
+            .iter()
+            .find(|extension| extension.kind == ExtensionKind::Entry)
+            .map(|extension| PeerEntry::decode(&extension.value));
+        let Ok(entry) = entry.transpose() else {
+            return Reason::BadHandshake;
+        };
         let Some(handshake) = self.handshake_mut(slot) else {
             return Reason::BadHandshake;
         };
@@ -329,7 +345,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             place,
             accepted_at: handshake.accepted_at,
         };
-        match self.directory.insert(key, registration) {
+        match self.directory.insert(key, registration, entry.as_ref()) {
             Ok(None) => Reason::Accepted,
             Ok(Some(older)) => {
                 self.evict(older);

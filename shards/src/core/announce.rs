@@ -177,7 +177,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let is_active = self
             .link_mut(slot)
             .is_some_and(|link| link.announcer.is_active);
-        if !is_active {
+        if !is_active || !self.config.mesh.announces_peers {
             return;
         }
         // A set that begins anew does not speak of those who are gone.
@@ -191,6 +191,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// A session of a peer has begun or ended here: tells the shards that announce.
     pub(super) fn announce(&mut self, key: &PublicKey) {
+        if !self.config.mesh.announces_peers {
+            return;
+        }
         for shard in self.directory.announcers() {
             if shard == self.config.shard {
                 self.peer_changed(key);

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ringway_proto::dialect::Dialect;
+use ringway_proto::entry::RelayEntry;
 use ringway_proto::handshake::Offer;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits;
@@ -95,6 +96,12 @@ pub struct MeshConfig {
     pub link_streams_max: u32,
     /// Streams open at a time on all links of the shard.
     pub forwarded_streams_max: u32,
+    /// Whether other relays are told who the peers are. Without it they have to ask the registry.
+    pub announces_peers: bool,
+    /// Whether there is a registry to ask about peers that no link has told of.
+    pub has_registry: bool,
+    /// What the relay tells others about itself when it begins a link.
+    pub entry: Option<RelayEntry>,
 }
 
 impl Default for MeshConfig {
@@ -106,6 +113,9 @@ impl Default for MeshConfig {
             links_max: limits::LINKS_MAX,
             link_streams_max: limits::LINK_STREAMS_MAX,
             forwarded_streams_max: limits::FORWARDED_STREAMS_MAX,
+            announces_peers: true,
+            has_registry: false,
+            entry: None,
         }
     }
 }

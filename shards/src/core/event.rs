@@ -6,9 +6,10 @@
 use ::core::net::SocketAddr;
 
 use ringway_proto::dialect::RequestHash;
+use ringway_proto::entry::PeerEntry;
 use ringway_proto::handshake::{
-    Established, FoldedResponder, HandshakeError, Initiator, InitiatorEstablished, Offer,
-    RelayIdentity, Responder,
+    Established, Extension, FoldedResponder, HandshakeError, Initiator, InitiatorEstablished,
+    Offer, RelayIdentity, Responder,
 };
 use ringway_proto::key::PublicKey;
 use ringway_proto::open::OpenRequest;
@@ -84,12 +85,17 @@ pub struct Outdated;
 /// Every method must be atomic: of two shards that insert the same key, exactly one is told about the
 /// other's place or that it is outdated, so that exactly one of the two sessions is ended.
 pub trait Directory {
-    /// Makes the session the one of `key`; returns the place it replaces.
+    /// Makes the session the one of `key`; returns the place it replaces. The peer's entry is kept for a
+    /// registry, where there is one.
     ///
     /// # Errors
     /// When the session [is outdated](Registration::is_outdated_by) by the one there, which stays.
-    fn insert(&self, key: PublicKey, registration: Registration)
-    -> Result<Option<Place>, Outdated>;
+    fn insert(
+        &self,
+        key: PublicKey,
+        registration: Registration,
+        entry: Option<&PeerEntry>,
+    ) -> Result<Option<Place>, Outdated>;
     /// Removes `key` if its session is the one at `place`.
     fn remove(&self, key: &PublicKey, place: Place);
     /// Returns the session of `key`.
@@ -103,6 +109,10 @@ pub trait Directory {
     fn drop_announcer(&self, relay: &PublicKey, link: Place);
     /// Returns the shards that have such links, each once.
     fn announcers(&self) -> Vec<ShardId>;
+    /// Returns the link on which `relay` is told of the peers here.
+    fn announcer(&self, relay: &PublicKey) -> Option<Place>;
+    /// Notes that a link with a relay stands, and what the relay says of itself, if it does.
+    fn note_relay(&self, relay: PublicKey, address: Option<SocketAddr>);
     /// Notes that another relay has a session of `key`. Beyond `HOLDERS_MAX` of them nothing is noted.
     fn hold(&self, key: PublicKey, holder: Holder);
     /// Forgets what a link has told of `key`.
@@ -141,6 +151,8 @@ pub enum Action<L> {
     },
     /// Run on the service executor; answer with `ShardCore::computed`.
     Compute(Job),
+    /// Ask the registry which relay has a peer; answer with `ShardCore::looked_up`.
+    LookUp(Lookup),
     /// Bind to exactly `source` and connect to `target`; answer with `ShardCore::connected` or, once the
     /// socket is gone, `ShardCore::connect_failed`.
     Connect {
@@ -177,6 +189,26 @@ pub enum Action<L> {
         /// What to send.
         batch: Batch<L>,
     },
+}
+
+/// A question to the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lookup {
+    /// The open that waits for the answer.
+    pub stream: StreamKey,
+    /// The peer.
+    pub key: PublicKey,
+}
+
+/// What the registry knows of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookedUp {
+    /// It has a session with this relay.
+    At(PublicKey),
+    /// Nothing.
+    Nowhere,
+    /// The registry did not answer, or is asked too much.
+    Unavailable,
 }
 
 /// How receiving on a socket ended.
@@ -320,6 +352,8 @@ pub(super) enum Step {
     /// Begin the handshake of a link with a relay.
     LinkHello {
         relay: PublicKey,
+        /// What this relay says of itself.
+        extensions: Vec<Extension>,
     },
     /// Go on with it after message 2.
     LinkAnswer {
@@ -404,13 +438,13 @@ impl Job {
                 stream,
                 request,
             }),
-            Step::LinkHello { relay } => {
-                Initiator::of_relay(identity, &relay, &[], random).map(|(initiator, message)| {
-                    Progress::LinkHello {
+            Step::LinkHello { relay, extensions } => {
+                Initiator::of_relay(identity, &relay, &extensions, random).map(
+                    |(initiator, message)| Progress::LinkHello {
                         initiator: Box::new(initiator),
                         message,
-                    }
-                })
+                    },
+                )
             }
             Step::LinkAnswer { initiator, message } => {
                 initiator.message_2(&message).map(|(message, established)| {

@@ -22,14 +22,18 @@
 use std::collections::BTreeMap;
 
 use ringway_proto::key::PublicKey;
-use ringway_proto::limits::{FORWARD_TRIES_MAX, NEGATIVE_ANSWER_TIME, NEGATIVE_ANSWERS_MAX};
+use ringway_proto::limits::{
+    FORWARD_TRIES_MAX, LOOKUPS_MAX, NEGATIVE_ANSWER_TIME, NEGATIVE_ANSWERS_MAX,
+};
 use ringway_proto::open::OpenRequest;
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
 use super::ShardCore;
 use super::bridge::GRANT_MAX;
-use super::event::{Action, Directory, Holder, Job, Place, Slot, Step, StreamKey};
+use super::event::{
+    Action, Directory, Holder, Job, LookedUp, Lookup, Place, Slot, Step, StreamKey,
+};
 use super::stream::{Other, StreamState};
 use crate::lease::Lease;
 
@@ -45,6 +49,15 @@ pub(super) struct Forward {
     credit: u32,
     /// Bytes the opener has granted beyond the initial window, to whoever comes to be its destination.
     window_extra: u32,
+    lookup: Registry,
+}
+
+/// How far the question to the registry has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Registry {
+    NotAsked,
+    Asked,
+    Answered,
 }
 
 impl Forward {
@@ -138,7 +151,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         destination: &PublicKey,
     ) {
         // Most opens to nobody end here, before anything is kept of them.
-        if self.directory.holders(destination).is_empty() {
+        let is_known = !self.directory.holders(destination).is_empty();
+        if !is_known && !self.config.mesh.has_registry {
             return self.refuse(key, Reason::UnknownDestination);
         }
         let Some(stream) = self.streams.get_mut(key) else {
@@ -155,10 +169,111 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             asked: Vec::new(),
             credit: stream.credit,
             window_extra: opening.window_extra,
+            lookup: Registry::NotAsked,
         }));
-        if !self.ask_holder(key) {
-            self.refuse(key, Reason::UnknownDestination);
+        if self.ask_holder(key) {
+            return;
         }
+        if let Err(reason) = self.look_up(key) {
+            self.refuse(key, reason);
+        }
+    }
+
+    /// Asks the registry where the destination of an open is, once.
+    fn look_up(&mut self, key: StreamKey) -> Result<(), Reason> {
+        let has_registry = self.config.mesh.has_registry;
+        let has_room = self.common.stats.lookups_current < u64::from(LOOKUPS_MAX);
+        let forward = self.forward_mut(key).ok_or(Reason::UnknownDestination)?;
+        if !has_registry || forward.lookup != Registry::NotAsked {
+            return Err(Reason::UnknownDestination);
+        }
+        forward.lookup = if has_room {
+            Registry::Asked
+        } else {
+            Registry::Answered
+        };
+        let lookup = Lookup {
+            stream: key,
+            key: forward.destination,
+        };
+        self.common.stats.lookups_sent += 1;
+        if !has_room {
+            self.common.stats.lookups_unavailable += 1;
+            return Err(Reason::DirectoryUnavailable);
+        }
+        self.common.stats.lookups_current += 1;
+        self.common.actions.push_back(Action::LookUp(lookup));
+        Ok(())
+    }
+
+    /// The registry has answered. Once for each [`Action::LookUp`].
+    pub fn looked_up(&mut self, lookup: Lookup, answer: LookedUp, now: Now) {
+        self.now = now;
+        let stats = &mut self.common.stats;
+        stats.lookups_current -= 1;
+        match answer {
+            LookedUp::At(_) => stats.lookups_found += 1,
+            LookedUp::Nowhere => stats.lookups_nowhere += 1,
+            LookedUp::Unavailable => stats.lookups_unavailable += 1,
+        }
+        let key = lookup.stream;
+        let is_asked = self
+            .streams
+            .get(key)
+            .is_some_and(|stream| stream.state == StreamState::Asked);
+        let Some(forward) = self.forward_mut(key) else {
+            return;
+        };
+        // The opener may have gone, and have been given up in favour of its time-out.
+        if !is_asked || forward.lookup != Registry::Asked || forward.destination != lookup.key {
+            return;
+        }
+        forward.lookup = Registry::Answered;
+        let relay = match answer {
+            LookedUp::At(relay) => relay,
+            LookedUp::Nowhere => return self.refuse(key, Reason::UnknownDestination),
+            LookedUp::Unavailable => return self.refuse(key, Reason::DirectoryUnavailable),
+        };
+        let is_asked = forward.asked.contains(&relay);
+        let is_here = self.directory.lookup(&lookup.key);
+        if let Some(place) = is_here {
+            // It has come here meanwhile.
+            return self.ask_arrived(key, place);
+        }
+        if is_asked || self.negatives.has(&lookup.key, &relay, now) {
+            return self.refuse(key, Reason::UnknownDestination);
+        }
+        let own = self.links.with(&relay).first().map(|session| Place {
+            shard: self.config.shard,
+            session: *session,
+        });
+        let Some(link) = own.or_else(|| self.directory.announcer(&relay)) else {
+            self.common.stats.lookups_unlinked += 1;
+            return self.refuse(key, Reason::UnknownDestination);
+        };
+        if !self.ask_relay(key, Holder { relay, link }) {
+            self.refuse(key, Reason::RelayCapacity);
+        }
+    }
+
+    /// Asks a session of this relay in place of another relay.
+    fn ask_arrived(&mut self, key: StreamKey, place: Place) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        let Some(opening) = stream.opening.as_mut() else {
+            return;
+        };
+        let Some(forward) = opening.forward.take() else {
+            return;
+        };
+        opening.window_extra = forward.window_extra;
+        self.ask_at(key, place, &forward.request);
+    }
+
+    fn forward_mut(&mut self, key: StreamKey) -> Option<&mut Forward> {
+        let opening = self.streams.get_mut(key)?.opening.as_mut()?;
+        opening.forward.as_deref_mut()
     }
 
     /// Returns whether another relay is being asked for the destination of an open.
@@ -191,7 +306,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         stream.other = Other::None;
         let is_asked = self.ask_holder(key);
         self.common.stats.forwards_again += u64::from(is_asked);
-        is_asked
+        is_asked || self.look_up(key).is_ok()
     }
 
     /// Asks the next relay that has said to have the destination; false when there is none.
@@ -206,9 +321,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         let destination = forward.destination;
         let asked = forward.asked.clone();
-        if self.link_streams_count() >= u64::from(self.config.mesh.forwarded_streams_max) {
-            return false;
-        }
         let mut holders = self.directory.holders(&destination);
         holders.retain(|holder| !asked.contains(&holder.relay));
         let before = holders.len();
@@ -218,6 +330,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(holder) = holders.last().copied() else {
             return false;
         };
+        self.ask_relay(key, holder)
+    }
+
+    /// Asks a relay; false when too many streams are on links already.
+    fn ask_relay(&mut self, key: StreamKey, holder: Holder) -> bool {
+        if self.link_streams_count() >= u64::from(self.config.mesh.forwarded_streams_max) {
+            return false;
+        }
         let place = self.link_to(holder);
         let Some(stream) = self.streams.get_mut(key) else {
             return false;
@@ -296,6 +416,7 @@ mod tests {
             asked: Vec::new(),
             credit: 1_000,
             window_extra: 0,
+            lookup: Registry::NotAsked,
         };
         assert!(forward.is_untouched(1_000) && !forward.is_untouched(1_001));
         forward.note_grant(GRANT_MAX);

@@ -6,7 +6,7 @@
 //!                      +----- failed -----+------- failed -------+-------- lost -------------+
 //! ```
 //!
-//! A shard keeps at least one link with each relay that its configuration names, and dials only while it
+//! A shard keeps at least one link with each relay that its configuration or the registry names, and dials only while it
 //! has none, whoever began the one it has. So two relays that name each other come to rest: neither closes a
 //! link that stands, and neither makes another. Waits grow with each failure and are spread, so that a fleet
 //! does not come back to a relay all at once.
@@ -19,12 +19,14 @@
 //! (`admission`), connects (`dial`), what goes over a link.
 //!
 //! Invariant: a wanted relay has a timer, an attempt, or a link; never two attempts.
-//! Bound: `links_max` links and handshakes of links a shard; one attempt a wanted relay.
+//! Bound: `links_max` links and handshakes of links a shard; one attempt a wanted relay; the configuration and the
+//! registry name `RELAYS_MAX` each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ringway_proto::handshake::{HandshakeError, InitiatorEstablished};
+use ringway_proto::entry::RelayEntry;
+use ringway_proto::handshake::{Extension, ExtensionKind, HandshakeError, InitiatorEstablished};
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::{LINK_RETRY_MAX, LINK_RETRY_MIN};
 use ringway_proto::reason::Reason;
@@ -57,15 +59,25 @@ pub(super) struct Links {
     pub(super) withdrawals: Withdrawals,
 }
 
-/// A relay that the configuration names.
+/// A relay that the configuration names, or the registry.
 #[derive(Debug)]
 struct Wanted {
     relay: RelayAddress,
+    by: WantedBy,
     attempt: Option<Attempt>,
     /// In a row.
     failures: u32,
     /// When to dial.
     timer: Option<TimerKey>,
+}
+
+/// Who wants a link with a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WantedBy {
+    Configuration,
+    /// Nobody any more: the place is free once its attempt is over.
+    Nobody,
+    Registry,
 }
 
 /// A link being made.
@@ -77,12 +89,9 @@ enum Attempt {
 
 impl Links {
     pub(super) fn new(relays: &[RelayAddress]) -> Self {
-        let wanted = relays.iter().map(|relay| Wanted {
-            relay: *relay,
-            attempt: None,
-            failures: 0,
-            timer: None,
-        });
+        let wanted = relays
+            .iter()
+            .map(|relay| Wanted::new(*relay, WantedBy::Configuration));
         Self {
             wanted: wanted.collect(),
             up: BTreeMap::new(),
@@ -98,7 +107,24 @@ impl Links {
 
     /// Returns the number of a wanted relay.
     fn number_of(&self, key: &PublicKey) -> Option<u32> {
-        let place = self.wanted.iter().position(|w| w.relay.key == *key)?;
+        let is_it = |wanted: &Wanted| wanted.relay.key == *key && wanted.by != WantedBy::Nobody;
+        let place = self.wanted.iter().position(is_it)?;
+        u32::try_from(place).ok()
+    }
+
+    /// Puts a relay of the registry into a free place; returns its number.
+    fn add(&mut self, relay: RelayAddress) -> Option<u32> {
+        let wanted = Wanted::new(relay, WantedBy::Registry);
+        let place = match self.wanted.iter().position(Wanted::is_free) {
+            Some(free) => {
+                self.wanted[free] = wanted;
+                free
+            }
+            None => {
+                self.wanted.push(wanted);
+                self.wanted.len() - 1
+            }
+        };
         u32::try_from(place).ok()
     }
 
@@ -113,7 +139,49 @@ impl Links {
     }
 }
 
+impl Wanted {
+    const fn new(relay: RelayAddress, by: WantedBy) -> Self {
+        Self {
+            relay,
+            by,
+            attempt: None,
+            failures: 0,
+            timer: None,
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.by == WantedBy::Nobody && self.attempt.is_none()
+    }
+}
+
 impl<L: Lease, D: Directory> ShardCore<L, D> {
+    /// Sets the relays that the registry names, besides those of the configuration. Those that it does not name
+    /// any more are no longer dialed; their links stand.
+    pub fn want_relays(&mut self, relays: &[RelayAddress], now: Now) {
+        self.now = now;
+        let links = &mut self.links;
+        for wanted in &mut links.wanted {
+            let is_named = relays.contains(&wanted.relay);
+            if wanted.by == WantedBy::Registry && !is_named {
+                wanted.by = WantedBy::Nobody;
+                self.wheel.cancel(&mut wanted.timer);
+            }
+        }
+        for relay in relays {
+            let is_own = relay.key == self.config.own_key;
+            if is_own || self.links.number_of(&relay.key).is_some() {
+                continue;
+            }
+            if let Some(number) = self.links.add(*relay)
+                && self.links.with(&relay.key).is_empty()
+                && !self.is_draining
+            {
+                self.set_link_timer(number, Duration::ZERO);
+            }
+        }
+    }
+
     /// Sets the first timers: every wanted relay is dialed at once.
     pub(super) fn want_links(&mut self) {
         for relay in 0..u32::try_from(self.links.wanted.len()).unwrap_or(u32::MAX) {
@@ -166,8 +234,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         wanted.attempt = Some(Attempt::Shaking(key));
+        let announcement = self.config.mesh.entry.as_ref().map(|entry| Extension {
+            kind: ExtensionKind::Announcement,
+            value: entry.encoded().to_vec(),
+        });
         let step = Step::LinkHello {
             relay: wanted.relay.key,
+            extensions: announcement.into_iter().collect(),
         };
         let job = Job { session: key, step };
         self.common.actions.push_back(Action::Compute(job));
@@ -288,7 +361,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         wanted.attempt = None;
-        let key = wanted.relay.key;
+        let RelayAddress { key, address } = wanted.relay;
+        self.directory.note_relay(key, Some(address));
         // Its handshake is over; `link_up` counts it again.
         self.links.count -= 1;
         let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
@@ -326,8 +400,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let wait = retry_wait(wanted.failures, seed ^ u64::from(relay), now);
         wanted.failures = wanted.failures.saturating_add(1);
         let key = wanted.relay.key;
+        let is_wanted = wanted.by != WantedBy::Nobody;
         // One that the other relay began may stand by now.
-        if !is_over && self.links.with(&key).is_empty() {
+        if is_wanted && !is_over && self.links.with(&key).is_empty() {
             self.set_link_timer(relay, after.map_or(wait, |after| after.max(wait)));
         }
     }
@@ -344,6 +419,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         } else {
             Reason::Accepted
         }
+    }
+
+    /// Notes what a relay that has begun a link says of itself.
+    pub(super) fn note_announcement(&self, relay: PublicKey, extensions: &[Extension]) {
+        let announcement = extensions
+            .iter()
+            .find(|extension| extension.kind == ExtensionKind::Announcement);
+        let entry = announcement.and_then(|found| RelayEntry::decode(&found.value).ok());
+        let own = entry.filter(|entry| entry.relay == relay);
+        self.directory
+            .note_relay(relay, own.and_then(|entry| entry.address));
     }
 
     /// A link stands.

@@ -141,6 +141,18 @@ pub struct CoreStats {
     pub forwards_again: u64,
     /// Relays not asked because they had said a moment ago that they do not have the destination.
     pub forwards_spared: u64,
+    /// Questions to the registry which relay has a peer.
+    pub lookups_sent: u64,
+    /// Those that wait for an answer.
+    pub lookups_current: u64,
+    /// Those that it answered with a relay.
+    pub lookups_found: u64,
+    /// Those that it knew nothing about.
+    pub lookups_nowhere: u64,
+    /// Those without an answer: the registry is down or slow, or too many were waiting.
+    pub lookups_unavailable: u64,
+    /// Answers with a relay that there is no link with.
+    pub lookups_unlinked: u64,
     /// Opens that other relays have forwarded to this one.
     pub forwards_received: u64,
     /// Peer sets sent to other relays.
@@ -223,6 +235,13 @@ impl CoreStats {
                 (s.links_opened, s.links_current + ended)
             },
         },
+        Law {
+            text: "lookups_sent = lookups_current + lookups_found + lookups_nowhere + lookups_unavailable",
+            sides: |s| {
+                let ended = s.lookups_found + s.lookups_nowhere + s.lookups_unavailable;
+                (s.lookups_sent, s.lookups_current + ended)
+            },
+        },
     ];
 
     /// Returns the laws that do not hold, each as a sentence; none in a correct relay.
@@ -295,6 +314,7 @@ mod tests {
         broken.dials_received = 1;
         broken.dials_connected = 2;
         broken.links_opened = 1;
+        broken.lookups_sent = 1;
         let named = broken.broken_laws();
         assert_eq!(named.len(), CoreStats::LAWS.len());
         for (law, named) in CoreStats::LAWS.iter().zip(&named) {

@@ -21,6 +21,9 @@ use ringway_proto::key::PublicKey;
 use crate::core::DialError;
 use crate::core::DialKey;
 use crate::core::Dialed;
+use crate::core::LookedUp;
+use crate::core::Lookup;
+use crate::core::RelayAddress;
 use crate::core::SessionKey;
 use crate::core::ShardId;
 use crate::load::LoadPermit;
@@ -51,6 +54,8 @@ pub(crate) struct Inbox {
     pub(super) commands: ArrayQueue<Command>,
     /// Dialed connections that nobody has taken. Bound: the sockets of the shard, each once.
     pub(super) abandoned: Arc<SegQueue<SessionKey>>,
+    /// Answers of the registry. Bound: `LOOKUPS_MAX`, one a question.
+    pub(super) answers: SegQueue<(Lookup, LookedUp)>,
     /// These two must not meet a full queue.
     pub(super) is_draining: AtomicBool,
     pub(super) is_ending: AtomicBool,
@@ -62,6 +67,7 @@ pub(super) enum Command {
     HangUp(SessionKey, mpsc::SyncSender<bool>),
     Kick(PublicKey, mpsc::SyncSender<bool>),
     Snapshot(mpsc::SyncSender<ShardSnapshot>),
+    Want(Vec<RelayAddress>),
 }
 
 /// Where the outcome of a dial goes.
@@ -160,6 +166,7 @@ impl ShardHandle {
         let inbox = Arc::new(Inbox {
             commands: ArrayQueue::new(COMMANDS_MAX),
             abandoned: Arc::default(),
+            answers: SegQueue::new(),
             is_draining: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
         });
@@ -232,6 +239,21 @@ impl ShardHandle {
         let (answer, receiver) = mpsc::sync_channel(1);
         self.command(Command::Snapshot(answer))?;
         Ok(receiver)
+    }
+
+    /// Sets the relays that the registry names: the shard keeps links with them, besides those that its
+    /// configuration names.
+    ///
+    /// # Errors
+    /// As for [`ShardHandle::kick`].
+    pub fn want_relays(&self, relays: Vec<RelayAddress>) -> Result<(), CommandError> {
+        self.command(Command::Want(relays))
+    }
+
+    /// Answers a question that the shard has put to its [`Resolver`](crate::set::Resolver). Once each.
+    pub fn answer(&self, lookup: Lookup, answer: LookedUp) {
+        self.inbox.answers.push((lookup, answer));
+        self.doorbell.ring();
     }
 
     /// Closes everything and ends the shard.

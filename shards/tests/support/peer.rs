@@ -37,6 +37,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Settings of a small relay on a free port.
 pub(crate) fn config(shards_count: u16) -> ShardSetConfig {
     ShardSetConfig {
+        resolver: None,
         shards_count,
         cores: Vec::new(),
         placement: Placement::Balanced,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringway_proto::peer::{PeerEvent, PeerSession, SessionError};
 use ringway_proto::reason::Reason;
-use ringway_shards::core::{Action, ShardId};
+use ringway_shards::core::{Action, LookedUp, ShardId};
 
 use super::socket::Party;
 use super::{ROUNDS_MAX, SHARDS, SLOTS, SOCKETS, World, slot_of};
@@ -98,6 +98,10 @@ impl World {
                 self.dials.connect(shard, dial, source.port(), self.now);
             }
             Action::Compute(job) => self.late[shard].jobs.push(job),
+            // There is no registry, so that nobody is asked.
+            Action::LookUp(lookup) => {
+                self.cores[shard].looked_up(lookup, LookedUp::Unavailable, self.now);
+            }
             Action::Dialed { dial, outcome } => {
                 self.dials.answer(shard, dial);
                 if let Ok(dialed) = outcome {

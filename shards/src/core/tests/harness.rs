@@ -106,6 +106,8 @@ pub(super) struct Harness {
     pub(super) far: BTreeMap<(usize, Slot), Far>,
     pub(super) cancelled: Vec<DialKey>,
     pub(super) dialed: Vec<(DialKey, Result<Dialed, DialError>)>,
+    /// Questions to the registry, with the shards that ask.
+    pub(super) lookups: Vec<(usize, Lookup)>,
     /// Slots of dialed sockets that were closed, when `holds_closes` is set.
     pub(super) closes_held: Vec<Slot>,
     pub(super) holds_closes: bool,
@@ -190,6 +192,7 @@ impl Harness {
             far: BTreeMap::new(),
             cancelled: Vec::new(),
             dialed: Vec::new(),
+            lookups: Vec::new(),
             closes_held: Vec::new(),
             holds_closes: false,
             cores,
@@ -412,6 +415,7 @@ impl Harness {
             }),
             Action::Dialed { dial, outcome } => self.dialed.push((dial, outcome)),
             Action::Close { slot } => self.close(shard, slot),
+            Action::LookUp(lookup) => self.lookups.push((shard, lookup)),
             Action::Compute(job) => {
                 let random = self.random();
                 let result = job.run(&self.identity, random);
