@@ -3,6 +3,7 @@
 mod admission;
 mod dials;
 mod harness;
+mod lookup;
 mod mesh;
 mod queues;
 mod raw_link;

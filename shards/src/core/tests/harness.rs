@@ -14,8 +14,9 @@ use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 
 use crate::core::{
-    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Directory, Holder, MeshConfig,
-    Message, Place, QueueLimits, RecvEnd, SessionKey, ShardCore, ShardId, Slot, Source, Timeouts,
+    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Directory, Holder, Lookup,
+    MeshConfig, Message, Place, QueueLimits, RecvEnd, SessionKey, ShardCore, ShardId, Slot, Source,
+    Timeouts,
 };
 use crate::directory::SessionDirectory;
 use crate::lease::Lease;

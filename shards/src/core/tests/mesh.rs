@@ -30,19 +30,19 @@ struct LinkWire {
 }
 
 /// A relay and one of its wires.
-type Peer = (usize, usize);
+pub(super) type Peer = (usize, usize);
 
 /// Relays with keys 100, 101 and so on at ports 7100, 7101 and so on.
-struct Mesh {
-    relays: Vec<Harness>,
+pub(super) struct Mesh {
+    pub(super) relays: Vec<Harness>,
     wires: Vec<LinkWire>,
     /// Relays that nobody can connect to.
-    is_down: Vec<bool>,
+    pub(super) is_down: Vec<bool>,
     /// The shard of each relay that gets the next link.
     next_shard: Vec<usize>,
 }
 
-fn key_byte(relay: usize) -> u8 {
+pub(super) fn key_byte(relay: usize) -> u8 {
     100 + u8::try_from(relay).unwrap()
 }
 
@@ -50,7 +50,7 @@ fn address(relay: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 9], 7_100 + u16::try_from(relay).unwrap()))
 }
 
-fn relay_address(relay: usize) -> RelayAddress {
+pub(super) fn relay_address(relay: usize) -> RelayAddress {
     RelayAddress {
         key: secret(key_byte(relay)).public(),
         address: address(relay),
@@ -59,11 +59,15 @@ fn relay_address(relay: usize) -> RelayAddress {
 
 impl Mesh {
     /// Relays of `shards` shards each; relay `n` wants links with those that `wants` names.
-    fn new(shards: &[u16], wants: &[&[usize]]) -> Self {
+    pub(super) fn new(shards: &[u16], wants: &[&[usize]]) -> Self {
         Self::with(shards, wants, |_, _| {})
     }
 
-    fn with(shards: &[u16], wants: &[&[usize]], change: impl Fn(usize, &mut CoreConfig)) -> Self {
+    pub(super) fn with(
+        shards: &[u16],
+        wants: &[&[usize]],
+        change: impl Fn(usize, &mut CoreConfig),
+    ) -> Self {
         let relays = shards
             .iter()
             .zip(wants)
@@ -84,7 +88,7 @@ impl Mesh {
     }
 
     /// Carries everything out until nothing moves.
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         for _ in 0..10_000 {
             for relay in &mut self.relays {
                 relay.run();
@@ -106,7 +110,7 @@ impl Mesh {
         panic!("the relays never come to rest");
     }
 
-    fn connect(&mut self, from: usize, connect: Connect) {
+    pub(super) fn connect(&mut self, from: usize, connect: Connect) {
         let to = (0..self.relays.len())
             .find(|relay| address(*relay) == connect.target && !self.is_down[*relay]);
         let now = self.relays[from].now;
@@ -127,7 +131,7 @@ impl Mesh {
     }
 
     /// Moves bytes and ends of one connection; returns whether there were any.
-    fn carry(&mut self, wire: usize) -> bool {
+    pub(super) fn carry(&mut self, wire: usize) -> bool {
         let LinkWire { from, to, is_cut } = self.wires[wire];
         if is_cut {
             return false;
@@ -160,7 +164,7 @@ impl Mesh {
         !there.is_empty() || !back.is_empty()
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now() + time;
         while self.now() < end {
             let step = Duration::from_millis(100).min(end.saturating_since(self.now()));
@@ -171,28 +175,28 @@ impl Mesh {
         }
     }
 
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         self.relays[0].now
     }
 
-    fn stats(&self, relay: usize, shard: usize) -> &CoreStats {
+    pub(super) fn stats(&self, relay: usize, shard: usize) -> &CoreStats {
         self.relays[relay].cores[shard].stats()
     }
 
     /// Returns the links of each shard of a relay.
-    fn links(&self, relay: usize) -> Vec<u64> {
+    pub(super) fn links(&self, relay: usize) -> Vec<u64> {
         let cores = self.relays[relay].cores.iter();
         cores.map(|core| core.stats().links_current).collect()
     }
 
     /// Returns the links that a relay's shards have opened in all.
-    fn opened(&self, relay: usize) -> u64 {
+    pub(super) fn opened(&self, relay: usize) -> u64 {
         let cores = self.relays[relay].cores.iter();
         cores.map(|core| core.stats().links_opened).sum()
     }
 
     /// Ends a relay at once, as a kill does; its peers are told by their kernels.
-    fn kill(&mut self, relay: usize) {
+    pub(super) fn kill(&mut self, relay: usize) {
         self.is_down[relay] = true;
         let wires = std::mem::take(&mut self.wires);
         for wire in wires {
@@ -210,21 +214,21 @@ impl Mesh {
     }
 
     /// Connects a peer whose key is made from `byte`; returns its wire.
-    fn peer(&mut self, relay: usize, byte: u8, shard: usize) -> usize {
+    pub(super) fn peer(&mut self, relay: usize, byte: u8, shard: usize) -> usize {
         let wire = self.relays[relay].connect(byte, shard);
         self.run();
         wire
     }
 
     /// Opens a stream without waiting for the answer.
-    fn open(&mut self, (relay, wire): Peer, byte: u8) -> StreamId {
+    pub(super) fn open(&mut self, (relay, wire): Peer, byte: u8) -> StreamId {
         let stream = self.relays[relay].open(wire, byte, 80);
         self.run();
         stream
     }
 
     /// Opens a stream and lets the destination accept; returns both ends.
-    fn bridge(&mut self, from: Peer, to: Peer, byte: u8) -> (StreamId, StreamId) {
+    pub(super) fn bridge(&mut self, from: Peer, to: Peer, byte: u8) -> (StreamId, StreamId) {
         let opened = self.open(from, byte);
         let accepted = self.relays[to.0].accept(to.1);
         self.run();
@@ -239,7 +243,7 @@ impl Mesh {
     }
 
     /// Returns the reason with which the last open of a peer was refused.
-    fn refusal(&mut self, (relay, wire): Peer) -> Option<Reason> {
+    pub(super) fn refusal(&mut self, (relay, wire): Peer) -> Option<Reason> {
         let events = self.relays[relay].take_events(wire);
         events.into_iter().find_map(|event| match event {
             PeerEvent::OpenRefused { reason_code, .. } => Reason::from_code(reason_code),
@@ -248,7 +252,12 @@ impl Mesh {
     }
 
     /// Sends all of `bytes` from one end and returns what the other end read.
-    fn transfer(&mut self, from: (Peer, StreamId), to: (Peer, StreamId), bytes: &[u8]) -> Vec<u8> {
+    pub(super) fn transfer(
+        &mut self,
+        from: (Peer, StreamId),
+        to: (Peer, StreamId),
+        bytes: &[u8],
+    ) -> Vec<u8> {
         let ((from, out), (to, into)) = (from, to);
         let mut received = Vec::new();
         let mut sent = 0;
@@ -277,13 +286,13 @@ impl Mesh {
     }
 
     /// Returns how many relays the shard knows to have the peer made from `byte`.
-    fn holders(&self, relay: usize, byte: u8) -> Vec<PublicKey> {
+    pub(super) fn holders(&self, relay: usize, byte: u8) -> Vec<PublicKey> {
         let holders = self.relays[relay].directory.holders(&secret(byte).public());
         holders.into_iter().map(|holder| holder.relay).collect()
     }
 
     /// Asserts that no relay but those killed owns anything after its end.
-    fn finish(mut self) {
+    pub(super) fn finish(mut self) {
         for relay in 0..self.relays.len() {
             let now = self.relays[relay].now;
             for shard in 0..self.relays[relay].cores.len() {
