@@ -6,15 +6,16 @@
 //!          <--answers--          --relays to link with--> shards
 //! ```
 //!
-//! A peer's place is written once and never renewed: it names the relay and that relay's epoch. What is renewed is
-//! one lease a relay. A reader believes a place while the relay holds its lease with that epoch, so a relay that dies
-//! takes all its peers with it, and the traffic of a fleet at rest grows with its relays, not with its peers.
+//! A peer's place is written once and never renewed: it names the relay and that relay's epoch. What is
+//! renewed is one lease a relay. A reader believes a place while the relay holds its lease with that epoch,
+//! so a relay that dies takes all its peers with it, and the traffic of a fleet at rest grows with its
+//! relays, not with its peers.
 //!
-//! Whoever can write to a registry is not trusted: places are signed by the peers, leases by the relays, and neither
-//! an older place nor an older epoch is believed once a newer one was seen.
+//! Whoever can write to a registry is not trusted: places are signed by the peers, leases by the relays,
+//! and neither an older place nor an older epoch is believed once a newer one was seen.
 //!
-//! Here: what a backend has to do. Not here: when it is done (`service`), what is believed (`beliefs`), what is
-//! still to be written (`updates`), the backends (`embedded`, `redis`).
+//! Here: what a backend has to do. Not here: when it is done (`service`), what is believed (`beliefs`),
+//! what is still to be written (`updates`), the backends (`embedded`, `redis`).
 
 pub(crate) mod beliefs;
 pub(crate) mod embedded;
@@ -111,8 +112,8 @@ pub(crate) trait Registry: Send + 'static {
     fn connect(&self) -> impl Future<Output = Result<Self::Session, RegistryError>> + Send;
 }
 
-/// A connection to a registry. Every call is bounded in time; after an error the connection is dropped and made
-/// again, so a call that is cut short need not leave it usable.
+/// A connection to a registry. Every call is bounded in time; after an error the connection is dropped and
+/// made again, so a call that is cut short need not leave it usable.
 pub(crate) trait Session: Send + 'static {
     /// Renews this relay's lease.
     fn renew(
@@ -147,8 +148,8 @@ pub(crate) trait Session: Send + 'static {
         peers: &[PublicKey],
     ) -> impl Future<Output = Result<Vec<Option<PeerRecord>>, RegistryError>> + Send;
 
-    /// Returns some of all records, others each time, for this relay to find those whose relay is gone; none while
-    /// another relay of the fleet does so.
+    /// Returns some of all records, others each time, for this relay to find those whose relay is gone;
+    /// none while another relay of the fleet does so.
     fn scan(
         &mut self,
         own: &RelayEntry,

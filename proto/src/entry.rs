@@ -1,8 +1,8 @@
 //! Entries: signed records of where a party is reachable.
 //!
 //! A peer signs which relay it has a session with and hands that over in its handshake; a relay signs where
-//! it listens. Both stand in a registry that everybody in the fleet may read and write: the signature keeps it
-//! from naming a relay that the peer never went to, the sequence from bringing back what was true once.
+//! it listens. Both stand in a registry that everybody in the fleet may read and write: the signature keeps
+//! it from naming a relay that the peer never went to, the sequence from bringing back what was true once.
 //!
 //! Here: layouts and signatures. Not here: who keeps entries and for how long, which of two is newer for a
 //! reader (`sequence` says so, the reader remembers).

@@ -11,6 +11,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use ringway_proto::dialect::{Dialect, RequestHash};
+use ringway_proto::entry::{PeerEntry, RelayEntry};
 use ringway_proto::frame::{Flags, GoAwayCode, Header};
 use ringway_proto::handshake::{
     Extension, ExtensionKind, Initiator, Offer, RelayIdentity, Responder, Role,
@@ -134,6 +135,34 @@ fn peer_set() {
             .hex(&set.encode());
     }
     file.compare("peer_set.hex");
+}
+
+#[test]
+fn entry() {
+    let layout = "entries of a peer and of a relay; docs/protocol.md section 6";
+    let mut file = Golden::new(layout);
+    let sequence = 1_700_000_000_123_456_789;
+    let entry = PeerEntry::sign(&PEER, &RELAY.public(), sequence).unwrap();
+    assert_eq!(PeerEntry::decode(&entry.encode()), Ok(entry));
+    assert_eq!(entry.verify(&PEER.public(), &RELAY.public()), Ok(()));
+    file.case("of a peer")
+        .field("relay", RELAY.public())
+        .field("sequence", sequence)
+        .hex(&entry.encode());
+    for (name, address) in [
+        ("of a relay that only dials out", None),
+        ("of a relay", Some("192.0.2.1:7100")),
+        ("of a relay with IPv6", Some("[2001:db8::1]:7100")),
+    ] {
+        let address = address.map(|address| address.parse().unwrap());
+        let entry = RelayEntry::sign(&RELAY, sequence, address).unwrap();
+        assert_eq!(RelayEntry::decode(entry.encoded()), Ok(entry.clone()));
+        file.case(name)
+            .field("epoch", sequence)
+            .field("address", format_args!("{address:?}"))
+            .hex(entry.encoded());
+    }
+    file.compare("entry.hex");
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! hash is keyed at random, so peers cannot choose keys that collide.
 //!
 //! Bound: one entry a session, so the sockets of all shards; one for each peer that links have announced,
-//! of `HOLDERS_MAX` holders; `NEWS_MAX` changes that wait for a registry; one entry a relay that has had a link.
+//! of `HOLDERS_MAX` holders; `NEWS_MAX` changes that wait for a registry; one entry a relay that has had a
+//! link.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringway_proto::entry::RelayEntry;
 use ringway_proto::key::{KeyError, SecretKey};
@@ -61,7 +61,8 @@ impl Fleet {
         }
     }
 
-    /// Starts the registry's service; none where the settings want none, or where no relay may be linked with.
+    /// Starts the registry's service; none where the settings want none, or where no relay may be linked
+    /// with.
     ///
     /// # Errors
     ///
@@ -88,7 +89,10 @@ impl Fleet {
                 let path = key_path.with_file_name(FILE_NAME);
                 let name = format!("embedded ({})", path.display());
                 let registry = Embedded::new(path);
-                let parts = self.parts(config, registry, own, shards, &numbers);
+                let parts = Parts {
+                    tick: EMBEDDED_TICK,
+                    ..self.parts(config, registry, own, shards, &numbers)
+                };
                 Ok(Some((Running::start(parts)?, view(name))))
             }
             RegistryChoice::Redis(url) => {
@@ -113,6 +117,7 @@ impl Fleet {
         Parts {
             registry,
             own,
+            tick: REDIS_TICK,
             lease: config.lease,
             allowed: config.allowed_relays.clone(),
             configured: config.relays.iter().map(|relay| relay.key).collect(),
@@ -140,6 +145,13 @@ fn warn_of_gaps(config: &Config, own: &RelayEntry) {
         );
     }
 }
+
+/// How often sessions that came and went are told to Redis, and its notices are read: soon enough for a
+/// peer that moves, and ten wake-ups a second.
+const REDIS_TICK: Duration = Duration::from_millis(100);
+
+/// How often the embedded registry looks whether links stand with new relays.
+const EMBEDDED_TICK: Duration = Duration::from_secs(1);
 
 /// Name of the file of the embedded registry, beside the key's.
 const FILE_NAME: &str = "fleet.json";

@@ -363,7 +363,7 @@ const METRICS: &[Metric] = &[
     },
     Metric {
         name: "ringway_lookups_sent_total",
-        help: "Questions to the registry which relay has a peer that no link has told of.",
+        help: "Questions to the registry which relay has a peer that no link has told of. lookups_sent = lookups_current + lookups_found + lookups_nowhere + lookups_unavailable",
         read: Read::Counter(|s| s.lookups_sent),
     },
     Metric {

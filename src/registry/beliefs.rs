@@ -2,11 +2,10 @@
 //!
 //! Here: a pure state machine: records, leases and the time go in, answers come out. Not here: the registry.
 //!
-//! Invariant: a place is believed only with the peer's signature, while its relay holds a lease with the epoch
-//! that the place names; of a peer never an older place than one that is remembered, of a relay never an older
-//! epoch than one that was seen.
-//! Bound: `ENTRIES_MAX` peers, `RELAYS_MAX` relays; the oldest answer goes first. An epoch is forgotten with its
-//! relay, an hour after its lease was seen last.
+//! Invariant: a place is believed only with the peer's signature, while its relay holds a lease with the
+//! epoch that the place names; of a peer never an older place than one that is remembered, of a relay never
+//! an older epoch than one that was seen. Bound: `ENTRIES_MAX` peers, `RELAYS_MAX` relays; the oldest
+//! answer goes first. An epoch is forgotten with its relay, an hour after its lease was seen last.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -22,8 +21,8 @@ use super::{KnownRelay, PeerRecord};
 #[derive(Debug, Default)]
 pub(crate) struct Beliefs {
     entries: HashMap<PublicKey, Remembered>,
-    /// Keys of `entries` in the order in which they came, each with the number it came with: one that came again
-    /// has a later place.
+    /// Keys of `entries` in the order in which they came, each with the number it came with: one that came
+    /// again has a later place.
     order: VecDeque<(PublicKey, u64)>,
     arrivals: u64,
     relays: BTreeMap<PublicKey, Standing>,
@@ -74,8 +73,8 @@ impl Beliefs {
         (now.saturating_since(found.taken_at) < time).then_some(found.answer)
     }
 
-    /// Returns the place that is remembered, up to `STALE_TIME` old and even if it may have changed: the registry
-    /// is down, and the relay that the place names says no if it is wrong.
+    /// Returns the place that is remembered, up to `STALE_TIME` old and even if it may have changed: the
+    /// registry is down, and the relay that the place names says no if it is wrong.
     pub(crate) fn stale_answer(&self, peer: &PublicKey, now: Now) -> Option<LookedUp> {
         let found = self.entries.get(peer)?;
         let is_place = matches!(found.answer, LookedUp::At(_));
@@ -144,8 +143,8 @@ impl Beliefs {
         }
     }
 
-    /// The place of a peer has changed: the next question about it goes to the registry. What was seen last still
-    /// keeps it from bringing back something older.
+    /// The place of a peer has changed: the next question about it goes to the registry. What was seen last
+    /// still keeps it from bringing back something older.
     pub(crate) fn doubt(&mut self, peer: &PublicKey) {
         if let Some(found) = self.entries.get_mut(peer) {
             found.is_doubted = true;
@@ -159,8 +158,8 @@ impl Beliefs {
         }
     }
 
-    /// Takes in who holds a lease now; returns how many names an older epoch than one seen before, which is not
-    /// believed.
+    /// Takes in who holds a lease now; returns how many names an older epoch than one seen before, which is
+    /// not believed.
     pub(crate) fn set_relays(&mut self, relays: &[KnownRelay], now: Now) -> u64 {
         let mut rolled_back = 0;
         for standing in self.relays.values_mut() {
@@ -194,8 +193,8 @@ impl Beliefs {
         standing.is_some_and(|standing| standing.is_leased && standing.epoch == epoch)
     }
 
-    /// Returns whether a place may be taken out because its relay is gone: another epoch has followed, or nobody
-    /// has seen a lease of it for `grace`. A relay that was never seen counts as seen at `since`.
+    /// Returns whether a place may be taken out because its relay is gone: another epoch has followed, or
+    /// nobody has seen a lease of it for `grace`. A relay that was never seen counts as seen at `since`.
     pub(crate) fn is_orphan(
         &self,
         record: &PeerRecord,

@@ -1,13 +1,12 @@
 //! The registry in the relay itself: a file with the relays that links have stood with.
 //!
-//! Who has which peer such relays tell each other over their links; the file only lets a relay that starts anew
-//! dial those it knew before, besides those that its configuration names.
+//! Who has which peer such relays tell each other over their links; the file only lets a relay that starts
+//! anew dial those it knew before, besides those that its configuration names.
 //!
 //! Here: the file. Not here: who is dialed (`service`), links.
 //!
-//! Invariant: the file is written whole beside the old one and takes its place, so that an end at any moment leaves
-//! one of the two.
-//! Bound: `RELAYS_MAX` relays, `FILE_BYTES_MAX` bytes.
+//! Invariant: the file is written whole beside the old one and takes its place, so that an end at any
+//! moment leaves one of the two. Bound: `RELAYS_MAX` relays, `FILE_BYTES_MAX` bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -168,7 +167,8 @@ fn failure(path: &Path, source: io::Error) -> RegistryError {
     }
 }
 
-/// Returns the time in seconds since 1970, of this day's beginning: the file is written once a day at most for it.
+/// Returns the time in seconds since 1970, of this day's beginning: the file is written once a day at most
+/// for it.
 fn today_s() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let now_s = since.map_or(0, |since| since.as_secs());

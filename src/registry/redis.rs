@@ -9,8 +9,9 @@
 //! | `peer:KEY` | place of a peer, without a time to live | once, by the relay it is at |
 //! | `reaper` | the relay that looks for orphans now, with a time to live | by whichever comes first |
 //!
-//! A place is `sequence | epoch`, 16 hex digits each, so that scripts compare them as text, then the relay's key and the
-//! peer's signature as bytes: 128 in all. Changes are published on the channel `changes`, 32 bytes a peer.
+//! A place is `sequence | epoch`, 16 hex digits each, so that scripts compare them as text, then the
+//! relay's key and the peer's signature as bytes: 128 in all. Changes are published on the channel
+//! `changes`, 32 bytes a peer.
 //!
 //! Every command is on one key, so that the keys may lie on different nodes of a cluster.
 //!

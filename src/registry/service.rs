@@ -2,11 +2,12 @@
 //!
 //! Here: when what is done. Not here: what is believed, what is still to be written, the backend.
 //!
-//! The data plane waits for none of it. A shard hands a question over and goes on; with the registry down the answer
-//! is what was true before, or that there is none. Changes of sessions are picked up every `TICK`, merged, and written
-//! when the registry takes them.
+//! The data plane waits for none of it. A shard hands a question over and goes on; with the registry down
+//! the answer is what was true before, or that there is none. Changes of sessions are picked up at each
+//! tick, merged, and written when the registry takes them.
 //!
-//! Bound: `QUESTIONS_MAX` questions wait; a question is answered within the time that a backend gives one call.
+//! Bound: `QUESTIONS_MAX` questions wait; a question is answered within the time that a backend gives one
+//! call.
 
 use std::fmt;
 use std::future::Future;
@@ -59,6 +60,8 @@ pub(crate) struct Parts<R> {
     pub(crate) registry: R,
     /// What this relay says of itself.
     pub(crate) own: RelayEntry,
+    /// How often changes are looked for.
+    pub(crate) tick: Duration,
     /// How long a lease lasts.
     pub(crate) lease: Duration,
     pub(crate) allowed: AllowedRelays,
@@ -84,8 +87,8 @@ struct Service<R: Registry> {
     renew_at: Instant,
     scan_at: Instant,
     remember_at: Instant,
-    /// When to write everything once more: a relay that took this one's places for orphans may have removed what
-    /// was written right after the lease had lapsed.
+    /// When to write everything once more: a relay that took this one's places for orphans may have removed
+    /// what was written right after the lease had lapsed.
     rewrite_at: Option<Instant>,
     /// Since when leases are seen.
     connected_at: Now,
@@ -97,7 +100,7 @@ struct Service<R: Registry> {
 pub(crate) async fn run<R: Registry + Clone + Sync>(parts: Parts<R>, stop: oneshot::Receiver<()>) {
     let mut service = Service::new(parts);
     let mut stop = stop;
-    let mut ticks = interval(TICK);
+    let mut ticks = interval(service.parts.tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connecting: Option<Connecting<R::Session>> = None;
     loop {
@@ -467,9 +470,6 @@ fn is_allowed(allowed: &AllowedRelays, relay: &PublicKey) -> bool {
         AllowedRelays::Listed(keys) => keys.contains(relay),
     }
 }
-
-/// How often changes are looked for: they are merged meanwhile.
-const TICK: Duration = Duration::from_millis(50);
 
 /// Changes looked at in a tick.
 const CHANGES_MAX: usize = 65_536;

@@ -1,7 +1,7 @@
 //! What a registry is still to be told of this relay's peers.
 //!
-//! Here: which peers differ from what was written, merged: of one that comes and goes a hundred times the registry
-//! hears the last word. Not here: writing.
+//! Here: which peers differ from what was written, merged: of one that comes and goes a hundred times the
+//! registry hears the last word. Not here: writing.
 //!
 //! Invariant: a peer that is neither here nor written waits for nothing.
 //! Bound: one place a peer that is here or written, so at most twice the relay's sessions.
@@ -34,6 +34,8 @@ impl Updates {
 
     /// Changes were missed: looks at all peers that are here or written.
     pub(crate) fn note_all(&mut self, here: impl IntoIterator<Item = PublicKey>) {
+        // Of those that wait, some may have gone without a word.
+        self.pending.clear();
         self.pending.extend(self.written.keys());
         self.pending.extend(here);
     }
@@ -169,8 +171,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, goes, gets lost or is told of too late: once all has been written, the registry has
-        /// exactly who is here.
+        /// Whatever comes, goes, gets lost or is told of too late: once all has been written, the registry
+        /// has exactly who is here.
         #[test]
         fn registry_comes_to_have_exactly_who_is_here(steps in prop::collection::vec(step(), 0..60)) {
             let mut updates = Updates::default();

@@ -9,6 +9,7 @@
 
 use std::sync::atomic::Ordering;
 
+use ringway_proto::entry::PeerEntry;
 use ringway_proto::handshake::{Initiator, InitiatorEstablished, Role, message_len};
 use ringway_proto::sealed::object_len;
 use ringway_proto::time::Now;
@@ -199,8 +200,12 @@ impl Worker {
         };
         let random = random()?;
         let session = &mut self.sessions[index];
-        let begun = Initiator::new(&session.secret, &relay.key, Role::Peer, &[], random);
-        let (initiator, message) = begun.map_err(|_| "handshake: the relay's key is unusable")?;
+        // As a client does: a relay with a registry has something to write.
+        let unusable = "handshake: the relay's key is unusable";
+        let entry = PeerEntry::sign(&session.secret, &relay.key, unix_time_ns());
+        let entry = [entry.map_err(|_| unusable)?.into()];
+        let begun = Initiator::new(&session.secret, &relay.key, Role::Peer, &entry, random);
+        let (initiator, message) = begun.map_err(|_| unusable)?;
         session.step = Step::Shaking(Box::new(initiator));
         session.control.extend_from_slice(&message);
         self.mark_dirty(index);

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use super::{CAPABILITIES, HandshakeError, VERSION};
 use crate::bytes::Reader;
+use crate::entry::{PeerEntry, RelayEntry};
 use crate::key::{NATIVE_KEY_LEN, PublicKey};
 use crate::limits::HANDSHAKE_MESSAGE_MAX;
 use crate::noise::MESSAGE_OVERHEAD_MAX;
@@ -97,6 +98,24 @@ pub struct Extension {
     pub kind: ExtensionKind,
     /// Its bytes.
     pub value: Vec<u8>,
+}
+
+impl From<PeerEntry> for Extension {
+    fn from(entry: PeerEntry) -> Self {
+        Self {
+            kind: ExtensionKind::Entry,
+            value: entry.encode().to_vec(),
+        }
+    }
+}
+
+impl From<&RelayEntry> for Extension {
+    fn from(entry: &RelayEntry) -> Self {
+        Self {
+            kind: ExtensionKind::Announcement,
+            value: entry.encoded().to_vec(),
+        }
+    }
 }
 
 /// What an extension is. The numbers are the wire's.

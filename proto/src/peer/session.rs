@@ -45,7 +45,7 @@ use super::mux::{Mux, Side};
 use super::stream::{State, StreamId};
 use crate::entry::PeerEntry;
 use crate::frame::GoAwayCode;
-use crate::handshake::{Extension, ExtensionKind, HandshakeError, Initiator, Offer, Role};
+use crate::handshake::{HandshakeError, Initiator, Offer, Role};
 use crate::key::{PublicKey, SecretKey};
 use crate::limits::PIPELINED_MAX;
 use crate::time::Now;
@@ -119,10 +119,7 @@ impl PeerSession {
         if config.role == Role::Peer {
             let entry = PeerEntry::sign(&identity, &relay, config.unix_time_ns)
                 .map_err(HandshakeError::PeerKey)?;
-            extensions.push(Extension {
-                kind: ExtensionKind::Entry,
-                value: entry.encode().to_vec(),
-            });
+            extensions.push(entry.into());
         }
         let (mut initiator, output) =
             Initiator::new(&identity, &relay, config.role, &extensions, random)?;

@@ -6,10 +6,10 @@
 //!                      +----- failed -----+------- failed -------+-------- lost -------------+
 //! ```
 //!
-//! A shard keeps at least one link with each relay that its configuration or the registry names, and dials only while it
-//! has none, whoever began the one it has. So two relays that name each other come to rest: neither closes a
-//! link that stands, and neither makes another. Waits grow with each failure and are spread, so that a fleet
-//! does not come back to a relay all at once.
+//! A shard keeps at least one link with each relay that its configuration or the registry names, and dials
+//! only while it has none, whoever began the one it has. So two relays that name each other come to rest:
+//! neither closes a link that stands, and neither makes another. Waits grow with each failure and are
+//! spread, so that a fleet does not come back to a relay all at once.
 //!
 //! A link is a session like any other afterwards, but for the ids of its streams (odd ones are those of the
 //! side that began it), the count of them, and the time after which silence is suspicious. It is in no
@@ -19,8 +19,8 @@
 //! (`admission`), connects (`dial`), what goes over a link.
 //!
 //! Invariant: a wanted relay has a timer, an attempt, or a link; never two attempts.
-//! Bound: `links_max` links and handshakes of links a shard; one attempt a wanted relay; the configuration and the
-//! registry name `RELAYS_MAX` each.
+//! Bound: `links_max` links and handshakes of links a shard; one attempt a wanted relay; the configuration
+//! and the registry name `RELAYS_MAX` each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -156,8 +156,8 @@ impl Wanted {
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// Sets the relays that the registry names, besides those of the configuration. Those that it does not name
-    /// any more are no longer dialed; their links stand.
+    /// Sets the relays that the registry names, besides those of the configuration. Those that it does not
+    /// name any more are no longer dialed; their links stand.
     pub fn want_relays(&mut self, relays: &[RelayAddress], now: Now) {
         self.now = now;
         let links = &mut self.links;
@@ -234,10 +234,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         wanted.attempt = Some(Attempt::Shaking(key));
-        let announcement = self.config.mesh.entry.as_ref().map(|entry| Extension {
-            kind: ExtensionKind::Announcement,
-            value: entry.encoded().to_vec(),
-        });
+        let announcement = self.config.mesh.entry.as_ref().map(Extension::from);
         let step = Step::LinkHello {
             relay: wanted.relay.key,
             extensions: announcement.into_iter().collect(),
