@@ -5,6 +5,7 @@
 
 mod args;
 mod check_config;
+mod config;
 mod demo;
 mod expose;
 mod forward;
@@ -39,6 +40,7 @@ enum Command {
     Forward(forward::Args),
     Status(status::Args),
     CheckConfig(check_config::Args),
+    Config(config::Args),
     Demo(demo::Args),
 }
 
@@ -56,6 +58,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), F
         Command::Forward(args) => forward::run(&args),
         Command::Status(args) => status::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

@@ -1,13 +1,17 @@
 //! The relay's settings.
 //!
 //! Here: the settings as the rest of the program uses them, with their defaults. `keys` is the one
-//! table of all keys, `file` reads TOML, `resolve` joins flags, environment, file and defaults.
-//! Not here: what a setting does.
+//! table of all keys, `file` reads TOML, `deployment` the file around all others, `resolve` joins flags,
+//! environment, file, deployment and defaults. Not here: what a setting does.
 //!
-//! Precedence: flag, then environment, then file, then default.
+//! Precedence: flag, then environment, then file, then deployment, then default.
 
+mod deployment;
+mod effective;
 mod file;
 mod keys;
+mod origin;
+mod problems;
 mod resolve;
 mod units;
 
@@ -21,8 +25,10 @@ use ringway_shards::set::{AllowedRelays, Placement, Timeouts};
 
 use crate::relay_name::RelayName;
 
+pub(crate) use deployment::{Deployment, VARIABLE as DEPLOY_VARIABLE};
+pub(crate) use effective::{Effective, Resolved};
 pub(crate) use keys::KEYS;
-pub use resolve::Problems;
+pub use problems::Problems;
 pub(crate) use resolve::{Settings, resolve};
 pub(crate) use units::{parse_address, parse_duration, size_text};
 

@@ -2,6 +2,7 @@
 //!
 //! Here: the text and its address. Not here: connecting.
 
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
@@ -31,6 +32,19 @@ impl RelayName {
         found
             .next()
             .ok_or_else(|| Failure::Check(format!("{} has no address", self.host)))
+    }
+
+    /// Returns whether both are reached under the same host and port, without a look-up.
+    pub(crate) fn is_at_address_of(&self, other: &Self) -> bool {
+        let literal = |host: &str| host.parse::<SocketAddr>().ok();
+        self.host.eq_ignore_ascii_case(&other.host)
+            || literal(&self.host).is_some_and(|address| literal(&other.host) == Some(address))
+    }
+}
+
+impl fmt::Display for RelayName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.key, self.host)
     }
 }
 
@@ -71,5 +85,21 @@ mod tests {
         assert_eq!(name.resolve().unwrap().port(), 7100);
         let name: RelayName = format!("{key}@[::1]:7100").parse().unwrap();
         assert!(name.resolve().unwrap().is_ipv6());
+    }
+
+    #[test]
+    fn addresses_are_compared_without_a_look_up() {
+        let key = "ab".repeat(32);
+        let name = |host: &str| format!("{key}@{host}").parse::<RelayName>().unwrap();
+        for (one, other, is_same) in [
+            ("Relay.example:7100", "relay.EXAMPLE:7100", true),
+            ("[::1]:7100", "[0:0::1]:7100", true),
+            ("relay.example:7100", "relay.example:7101", false),
+            ("localhost:7100", "127.0.0.1:7100", false),
+        ] {
+            let is_found = name(one).is_at_address_of(&name(other));
+            assert_eq!(is_found, is_same, "{one} and {other}");
+        }
+        assert_eq!(name("[::1]:7100").to_string(), format!("{key}@[::1]:7100"));
     }
 }

@@ -1,12 +1,15 @@
 //! Flags that several subcommands take.
 //!
-//! Here: where keys are kept and which relays are used. Not here: what is done with them.
+//! Here: where keys are kept and which relays are used, within a deployment where there is one. Not
+//! here: what is done with them.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ringway_client::RelayAddress;
 
+use crate::config::{DEPLOY_VARIABLE, Deployment};
 use crate::failure::Failure;
 use crate::key_file::{self, HeldKey};
 use crate::relay_name::RelayName;
@@ -57,15 +60,22 @@ impl KeyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Relay")]
 pub(super) struct RelayArgs {
-    /// Relay to use, as `ringway serve` prints it; may be given several times
-    #[arg(
-        long = "relay",
-        value_name = "KEY@HOST:PORT",
-        env = "RINGWAY_RELAY",
-        value_delimiter = ',',
-        required = true
-    )]
-    pub(super) relays: Vec<RelayName>,
+    /// Relay to use, as `ringway serve` prints it; may be given several times, or in `RINGWAY_RELAY`
+    /// [default: those of the deployment]
+    #[arg(long = "relay", value_name = "KEY@HOST:PORT", value_delimiter = ',')]
+    relays: Vec<RelayName>,
+
+    #[command(flatten)]
+    deploy: DeployArgs,
+}
+
+/// Which deployment is in force.
+#[derive(Debug, Args)]
+pub(super) struct DeployArgs {
+    /// Deployment file: the relays there are, and no other is contacted; `RINGWAY_DEPLOY` names one
+    /// too, or holds the same as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) deploy: Option<PathBuf>,
 }
 
 impl RelayArgs {
@@ -73,12 +83,90 @@ impl RelayArgs {
     ///
     /// # Errors
     ///
-    /// [`Failure::Host`] when a name has no address.
+    /// As [`Self::names`] does, and [`Failure::Host`] when a name has no address.
     pub(super) fn resolve(&self) -> Result<Vec<RelayAddress>, Failure> {
         let address = |name: &RelayName| Ok(RelayAddress::new(name.key, name.resolve()?));
-        self.relays.iter().map(address).collect()
+        self.names()?.iter().map(address).collect()
+    }
+
+    /// Returns the relays: the flag's, else the environment's, else the deployment's.
+    fn names(&self) -> Result<Vec<RelayName>, Failure> {
+        let deployment = self.deploy.find()?;
+        let named = named(&self.relays, std::env::var_os(RELAY_VARIABLE))?;
+        match (admitted(named, deployment.as_ref())?, deployment) {
+            (Some(relays), _) => Ok(relays),
+            (None, Some(deployment)) => Ok(deployment.relays),
+            (None, None) => Err(no_relay()),
+        }
     }
 }
+
+impl DeployArgs {
+    /// Reads the deployment, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when it cannot be read or something in it is wrong.
+    pub(super) fn find(&self) -> Result<Option<Deployment>, Failure> {
+        Deployment::find(self.deploy.as_deref(), std::env::var_os(DEPLOY_VARIABLE))
+    }
+}
+
+/// Relays that somebody has named, and where: a flag or a variable.
+pub(super) type Named = (&'static str, Vec<RelayName>);
+
+/// Returns the relays of the flag, else those of the variable, if there are any.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] when the variable names no relays.
+pub(super) fn named(
+    flag: &[RelayName],
+    variable: Option<OsString>,
+) -> Result<Option<Named>, Failure> {
+    match (flag, variable) {
+        ([], Some(list)) => {
+            let list = list.to_string_lossy();
+            let relays = list.split(',').map(|name| {
+                name.parse()
+                    .map_err(|error| Failure::Usage(format!("{RELAY_VARIABLE}: {name:?}: {error}")))
+            });
+            Ok(Some((RELAY_VARIABLE, relays.collect::<Result<_, _>>()?)))
+        }
+        ([], None) => Ok(None),
+        (relays, _) => Ok(Some(("--relay", relays.to_vec()))),
+    }
+}
+
+/// Returns the named relays when the deployment, if there is one, has them all.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] for the first that it has not.
+pub(super) fn admitted(
+    named: Option<Named>,
+    deployment: Option<&Deployment>,
+) -> Result<Option<Vec<RelayName>>, Failure> {
+    let Some((origin, relays)) = named else {
+        return Ok(None);
+    };
+    for relay in &relays {
+        deployment
+            .map_or(Ok(()), |deployment| deployment.admits(relay))
+            .map_err(|error| Failure::Usage(format!("{origin}: {error}")))?;
+    }
+    Ok(Some(relays))
+}
+
+/// Returns the failure of a command that needs a relay and was given none.
+pub(super) fn no_relay() -> Failure {
+    let text = "no relay is named: give one with --relay KEY@HOST:PORT or RINGWAY_RELAY, or a \
+                deployment with --deploy FILE or RINGWAY_DEPLOY";
+    Failure::Usage(text.to_owned())
+}
+
+/// The environment variable that names relays, with commas between them.
+pub(super) const RELAY_VARIABLE: &str = "RINGWAY_RELAY";
 
 /// Returns the settings that name a key file or directory, as the configuration's flags.
 pub(super) fn path_text(path: &Path) -> String {

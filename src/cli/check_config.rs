@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
+use super::args::DeployArgs;
 use crate::capacity::{Capacity, Room};
 use crate::config::{KEYS, Settings, resolve};
 use crate::control::plane;
@@ -22,6 +23,9 @@ pub(super) struct Args {
     /// List every key with its default and what it accepts
     #[arg(long)]
     keys: bool,
+
+    #[command(flatten)]
+    deploy: DeployArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -30,7 +34,7 @@ Examples:
   ringway check-config --keys
 
 Exits with 2 when something is wrong, and names every problem; with 1 when this host does not allow
-what the file asks for.";
+what the file asks for. `ringway config show` tells what is in force and where it comes from.";
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -50,9 +54,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(file) = &args.file {
         let settings = Settings {
             file: Some(file.clone()),
+            deploy: args.deploy.deploy.clone(),
             ..Settings::default()
         };
-        let config = resolve(&settings, |name| std::env::var(name).ok())?;
+        let config = resolve(&settings, |name| std::env::var_os(name))?.config;
         let capacity = Capacity::of(&config, plane::shards_count(&config), Room::of_host())?;
         say(format_args!("{}: ok", file.display()))?;
         say(format_args!("capacity   {capacity}"))?;

@@ -7,8 +7,9 @@ use clap::Args as ClapArgs;
 use ringway_client::{Client, Config, PingError, PublicKey, RelayAddress};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::args::{DeployArgs, Named, RELAY_VARIABLE, admitted, named, no_relay};
 use super::runtime::{Signals, block_on};
-use crate::config::parse_duration;
+use crate::config::{Deployment, parse_duration};
 use crate::failure::{Failure, chain};
 use crate::key_file;
 use crate::output::say;
@@ -22,13 +23,9 @@ pub(super) struct Args {
     #[arg(value_name = "KEY[@HOST:PORT]")]
     target: Target,
 
-    /// Relay to use, as `ringway serve` prints it
-    #[arg(
-        long,
-        value_name = "KEY@HOST:PORT",
-        env = "RINGWAY_RELAY",
-        help_heading = "Relay"
-    )]
+    /// Relay to use, as `ringway serve` prints it; `RINGWAY_RELAY` names one too [default: those of
+    /// the deployment]
+    #[arg(long, value_name = "KEY@HOST:PORT", help_heading = "Relay")]
     relay: Option<RelayName>,
 
     /// Key file of this party [default: a key for this one run]
@@ -48,12 +45,16 @@ pub(super) struct Args {
     /// Time between two pings
     #[arg(short, long, value_name = "DURATION", default_value = "200ms", value_parser = parse_duration)]
     interval: Duration,
+
+    #[command(flatten, next_help_heading = "Relay")]
+    deploy: DeployArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   ringway ping KEY@127.0.0.1:7100                         the relay itself
   ringway ping --relay KEY@127.0.0.1:7100 KEY -c 100      a peer, through that relay
+  ringway ping --deploy lab.toml KEY                      a relay of lab.toml, or a peer through it
 
 A relay answers on its session; a peer answers with an echo on its port 7, end to end.
 Exits with 1 when a ping stays without an answer.";
@@ -85,15 +86,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(path) => key_file::load(path)?,
         None => key_file::generate()?,
     };
-    let relay = match (&args.target, &args.relay) {
-        (Target::Relay(relay), None) => relay,
-        (_, Some(relay)) => relay,
-        (Target::Key(_), None) => {
-            let text = "no relay is named: give one with --relay KEY@HOST:PORT or RINGWAY_RELAY";
-            return Err(Failure::Usage(text.to_owned()));
-        }
-    };
-    let relay = RelayAddress::new(relay.key, relay.resolve()?);
+    let deployment = args.deploy.find()?;
+    let variable = std::env::var_os(RELAY_VARIABLE);
+    let named = named(args.relay.as_slice(), variable)?;
+    let names = relays(&args.target, named, deployment)?;
+    let address = |name: &RelayName| Ok(RelayAddress::new(name.key, name.resolve()?));
+    let relays: Vec<RelayAddress> = names.iter().map(address).collect::<Result<_, Failure>>()?;
     let key = match &args.target {
         Target::Key(key) => *key,
         Target::Relay(name) => name.key,
@@ -102,23 +100,45 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let mut signals = Signals::take()?;
         let config = Config {
             answer_ping: false,
-            ..Config::new([relay])
+            ..Config::new(relays.iter().copied())
         };
         let client = tokio::select! {
             client = Client::connect(secret, config) => client,
             () = signals.next() => return Ok(()),
         };
         let client = client.map_err(|error| Failure::host("no session", error))?;
-        let whom = if key == relay.key {
-            Whom::Relay
-        } else {
-            Whom::Peer(key)
+        let whom = match relays.as_slice() {
+            [relay] if relay.key == key => Whom::Relay,
+            _ => Whom::Peer(key),
         };
-        say(format_args!("PING {key} over {relay}"))?;
+        let over: Vec<String> = relays.iter().map(ToString::to_string).collect();
+        say(format_args!("PING {key} over {}", over.join(", ")))?;
         let outcome = ping(args, &client, &whom, &mut signals).await;
         client.close().await;
         outcome
     })
+}
+
+/// Returns the relays to use: named ones, else the target itself, else those of the deployment; when
+/// the target is one of these, that one.
+fn relays(
+    target: &Target,
+    named: Option<Named>,
+    deployment: Option<Deployment>,
+) -> Result<Vec<RelayName>, Failure> {
+    let named = match (named, target) {
+        (None, Target::Relay(relay)) => Some(("the target", vec![relay.clone()])),
+        (named, _) => named,
+    };
+    match (admitted(named, deployment.as_ref())?, deployment, target) {
+        (Some(relays), ..) => Ok(relays),
+        (None, Some(deployment), Target::Key(key)) => {
+            let mut relays = deployment.relays.iter();
+            let own = relays.find(|relay| relay.key == *key);
+            Ok(own.map_or_else(|| deployment.relays.clone(), |own| vec![own.clone()]))
+        }
+        (None, ..) => Err(no_relay()),
+    }
 }
 
 enum Whom {

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 use clap::Args as ClapArgs;
 use tokio::sync::oneshot;
 
-use super::args::{KeyArgs, path_text};
+use super::args::{DeployArgs, KeyArgs, path_text};
 use super::runtime::Signals;
 use crate::capacity::{Capacity, Room};
 use crate::config::{Config, LogFormat, Settings, resolve};
@@ -53,6 +53,9 @@ pub(super) struct Args {
     #[arg(long = "link", value_name = "KEY@HOST:PORT", help_heading = "Mesh")]
     links: Vec<String>,
 
+    #[command(flatten, next_help_heading = "Mesh")]
+    deploy: DeployArgs,
+
     /// Address for `ringway status`, /health and /metrics, or off [default: 127.0.0.1:7180]
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Admin")]
     admin: Option<String>,
@@ -83,23 +86,27 @@ Examples:
   ringway serve --listen 0.0.0.0:7100 --key-file /var/lib/ringway/relay.key
   ringway serve --config relay.toml --set limits.sessions_max=1000
   ringway serve --link KEY@relay.example:7100 --set mesh.allowed=all
+  ringway serve --deploy lab.toml
 
 A flag beats the environment (RINGWAY_LISTEN, RINGWAY_LIMITS_SESSIONS_MAX, ...), which beats the
-file, which beats the default. SIGTERM and SIGINT drain: peers are told, open bridges may end, at
-most for the drain's timeout; a second signal ends it at once.";
+file, which beats the deployment, which beats the default; `ringway config show` tells what is in
+force. A relay outside of the deployment is refused, whoever names it. SIGTERM and SIGINT drain:
+peers are told, open bridges may end, at most for the drain's timeout; a second signal ends it at once.";
 
 /// Runs the command until a signal ends it.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let config = resolve(&args.settings(), |name| std::env::var(name).ok())?;
-    start_logs(&config)?;
+    let mut resolved = resolve(&args.settings(), |name| std::env::var_os(name))?;
+    start_logs(&resolved.config)?;
     if let Err(error) = ringway_shards::ring::huge_pages_only_where_asked() {
         tracing::debug!(%error, "huge pages stay as the host has them");
     }
-    let key_path = match &config.key_file {
+    let key_path = match &resolved.config.key_file {
         Some(path) => path.clone(),
         None => key_file::state_directory(args.key.state_dir.as_deref())?.join("relay.key"),
     };
     let held = key_file::hold(&key_path, BESIDE)?;
+    resolved.leave_out(held.secret.public());
+    let config = resolved.config;
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
     let capacity = Capacity::of(&config, plane::shards_count(&config), Room::of_host())?;
     preflight(&config, &capacity);
@@ -252,11 +259,12 @@ impl Args {
         Settings {
             flags: general.chain(special.into_iter().flatten()).collect(),
             file: self.config.clone(),
+            deploy: self.deploy.deploy.clone(),
         }
     }
 }
 
-fn parse_setting(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text
         .split_once('=')
         .ok_or("expected KEY=VALUE, such as limits.sessions_max=1000")?;

@@ -44,6 +44,12 @@ impl Key {
         }));
         name
     }
+
+    /// Returns the default as a value, where there is one to write.
+    pub(super) fn default_value(&self) -> Option<Value> {
+        let table: toml::Table = format!("value = {}", self.default).parse().ok()?;
+        table.get("value").cloned()
+    }
 }
 
 /// Returns the key with this path.
@@ -646,7 +652,8 @@ fn texts(value: &Value) -> Result<Vec<&str>, String> {
     }
 }
 
-fn relays(value: &Value) -> Result<Vec<RelayName>, String> {
+/// Reads the relays of `mesh.relays`, and of a deployment.
+pub(super) fn relays(value: &Value) -> Result<Vec<RelayName>, String> {
     let relays: Vec<RelayName> = texts(value)?
         .into_iter()
         .map(|text| text.parse().map_err(|error| format!("{text:?}: {error}")))
@@ -662,7 +669,8 @@ fn relays(value: &Value) -> Result<Vec<RelayName>, String> {
     Ok(relays)
 }
 
-fn allowed_relays(value: &Value) -> Result<AllowedRelays, String> {
+/// Reads the keys of `mesh.allowed`, and of a deployment.
+pub(super) fn allowed_relays(value: &Value) -> Result<AllowedRelays, String> {
     if value.as_str() == Some("all") {
         return Ok(AllowedRelays::All);
     }

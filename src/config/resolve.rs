@@ -1,18 +1,23 @@
-//! Flags, environment, file and defaults become one [`Config`], or a list of everything wrong.
+//! Flags, environment, file, deployment and defaults become one [`Config`], or a list of everything wrong.
 //!
-//! Here: precedence, unknown keys, checks across keys. Not here: what a single key accepts.
+//! Here: precedence, unknown keys, checks across keys, the fence of a deployment. Not here: what a single
+//! key accepts.
 //!
 //! Invariant: a problem in one value never hides a problem in another.
 
-use std::fmt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use ringway_proto::limits::KEEPALIVE_MISSED_MAX;
-use thiserror::Error;
 use toml::Value;
 
-use super::keys::{KEYS, key_of};
-use super::{Config, file, size_text};
+use super::deployment::{self, Deployment};
+use super::effective::{Effective, Resolved};
+use super::file::{self, Document, Kind};
+use super::keys::{KEYS, Key, key_of};
+use super::origin::{Origin, Place};
+use super::problems::{Problem, Problems};
+use super::{Config, size_text};
 use crate::failure::Failure;
 use crate::local_ports;
 
@@ -23,90 +28,124 @@ pub(crate) struct Settings {
     pub(crate) flags: Vec<(String, String, String)>,
     /// The file.
     pub(crate) file: Option<PathBuf>,
-}
-
-/// One thing wrong with the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Problem {
-    /// Where the value stands.
-    origin: String,
-    /// The key.
-    key: String,
-    /// What is wrong, and what is accepted.
-    text: String,
-}
-
-/// Everything wrong with the configuration; never empty.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub struct Problems(Vec<Problem>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noun = if self.0.len() == 1 {
-            "problem"
-        } else {
-            "problems"
-        };
-        write!(f, "the configuration has {} {noun}", self.0.len())?;
-        for Problem { origin, key, text } in &self.0 {
-            write!(f, "\n  {key} ({origin}): {text}")?;
-        }
-        Ok(())
-    }
+    /// The file of the deployment; the environment may name one as well.
+    pub(crate) deploy: Option<PathBuf>,
 }
 
 /// Joins all sources; `variable` looks up the environment.
 ///
 /// # Errors
 ///
-/// [`Failure::Host`] when the file cannot be read, [`Failure::Configuration`] with every problem of
-/// every source.
+/// [`Failure::Host`] when a file cannot be read, [`Failure::Configuration`] with every problem of
+/// every source; those of a deployment come first, for it decides what the others may say.
 pub(crate) fn resolve(
     settings: &Settings,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<Config, Failure> {
-    let mut resolver = Resolver::default();
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Resolved, Failure> {
+    let deployment = variable(deployment::VARIABLE);
+    let deployment = Deployment::find(settings.deploy.as_deref(), deployment)?;
+    let mut resolver = Resolver::new(deployment);
     if let Some(path) = &settings.file {
-        resolver.file(path, &file::read(path)?);
+        resolver.file(path, &file::read(path, FILE)?);
     }
     for key in KEYS {
         let name = key.variable();
         if let Some(text) = variable(&name) {
-            resolver.set(&name, key.path, &scalar(&text));
+            resolver.variable(name, key.path, &text);
         }
     }
     for (flag, key, text) in &settings.flags {
-        resolver.set(flag, key, &scalar(text));
+        resolver.set(Origin::Flag(flag.clone()), key, scalar(text));
     }
     resolver.finish().map_err(Failure::Configuration)
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Resolver {
-    config: Config,
+    resolved: Resolved,
     problems: Vec<Problem>,
 }
 
 impl Resolver {
+    fn new(deployment: Option<Deployment>) -> Self {
+        let value = |key: &'static Key| Effective {
+            value: key.default_value(),
+            key,
+            origin: Origin::Default,
+            note: (key.path == "key_file").then_some("relay.key in the state directory"),
+        };
+        let said = deployment.as_ref().map(Deployment::values);
+        let mut resolver = Self {
+            resolved: Resolved {
+                config: Config::default(),
+                values: KEYS.iter().map(value).collect(),
+                deployment,
+            },
+            problems: Vec::new(),
+        };
+        for (path, value, origin) in said.into_iter().flatten() {
+            resolver.set(origin, path, value);
+        }
+        resolver
+    }
+
     fn file(&mut self, path: &Path, bytes: &[u8]) {
-        let name = path.display().to_string();
-        match file::leaves(bytes) {
-            Ok(leaves) => {
-                for (key, value) in leaves {
-                    self.set(&name, &key, &value);
+        let path = path.display();
+        match Document::of_toml(bytes) {
+            Ok(document) => {
+                for (key, value) in &document.leaves {
+                    let place = Place::new(&path, document.line(key));
+                    self.set(Origin::File(place), key, value.clone());
                 }
             }
-            Err(error) => self.problem(&name, "file", format!("no valid TOML: {error}")),
+            Err(error) => {
+                let place = Place::new(&path, None).to_string();
+                self.problem(&place, "file", format!("no valid TOML: {error}"));
+            }
         }
     }
 
-    fn set(&mut self, origin: &str, path: &str, value: &Value) {
+    fn variable(&mut self, name: String, path: &str, value: &OsString) {
+        match value.to_str() {
+            Some(text) => self.set(Origin::Environment(name), path, scalar(text)),
+            None => self.problem(&name, path, "is no UTF-8".to_owned()),
+        }
+    }
+
+    fn set(&mut self, origin: Origin, path: &str, value: Value) {
         let Some(key) = key_of(path) else {
-            self.problem(origin, path, unknown(path));
+            self.problem(&origin.place(), path, unknown(path));
             return;
         };
-        if let Err(error) = (key.apply)(&mut self.config, value) {
-            self.problem(origin, path, format!("{error}; accepted: {}", key.accepts));
+        if let Err(error) = (key.apply)(&mut self.resolved.config, &value) {
+            let text = format!("{error}; accepted: {}", key.accepts);
+            self.problem(&origin.place(), path, text);
+            return;
+        }
+        if let Err(error) = self.fence(path) {
+            self.problem(&origin.place(), path, error);
+            return;
+        }
+        let mut values = self.resolved.values.iter_mut();
+        if let Some(one) = values.find(|one| one.key.path == path) {
+            one.value = Some(value);
+            one.origin = origin;
+            one.note = None;
+        }
+    }
+
+    /// Refuses what a value has just named outside of the deployment.
+    fn fence(&self, path: &str) -> Result<(), String> {
+        let Resolved {
+            config, deployment, ..
+        } = &self.resolved;
+        match (deployment, path) {
+            (Some(deployment), "mesh.relays") => {
+                let mut relays = config.relays.iter();
+                relays.try_for_each(|relay| deployment.admits(relay))
+            }
+            (Some(deployment), "mesh.allowed") => deployment.admits_keys(&config.allowed_relays),
+            _ => Ok(()),
         }
     }
 
@@ -118,12 +157,12 @@ impl Resolver {
         });
     }
 
-    fn finish(mut self) -> Result<Config, Problems> {
+    fn finish(mut self) -> Result<Resolved, Problems> {
         self.check_pairs();
         self.fit_times();
         match self.problems.is_empty() {
-            true => Ok(self.config),
-            false => Err(Problems(self.problems)),
+            true => Ok(self.resolved),
+            false => Err(Problems::of_configuration(self.problems)),
         }
     }
 
@@ -138,7 +177,7 @@ impl Resolver {
             session_queue_bytes_max,
             shard_queue_bytes_max,
             ..
-        } = &self.config;
+        } = &self.resolved.config;
         let few = port_range.and_then(|range| {
             let own = [Some(*listen), *admin_listen].into_iter().flatten();
             let ports = local_ports::without(range, own).len();
@@ -182,11 +221,23 @@ impl Resolver {
     /// Shortens a time that others leave no room for: the relay's pings are stuck behind a stuck send, so it
     /// has to be looked at before they count as missed.
     fn fit_times(&mut self) {
-        let timeouts = &mut self.config.timeouts;
+        let timeouts = &mut self.resolved.config.timeouts;
         let most = timeouts.keepalive * KEEPALIVE_MISSED_MAX;
-        timeouts.send_stall = timeouts.send_stall.min(most);
+        if timeouts.send_stall > most {
+            timeouts.send_stall = most;
+            let text = humantime::format_duration(most).to_string();
+            let note = "held to three times limits.keepalive";
+            self.resolved
+                .replace("timeouts.send_stall", Value::String(text), note);
+        }
     }
 }
+
+/// The configuration file, for the texts of its errors.
+const FILE: Kind = Kind {
+    name: "configuration",
+    fix: "--config, or leave the flag out to start without one",
+};
 
 /// Returns the value that a flag's or variable's text stands for: a number where it is one.
 fn scalar(text: &str) -> Value {
@@ -231,123 +282,4 @@ fn distance(left: &str, right: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::*;
-
-    fn resolve_text(
-        file: &str,
-        env: &[(&str, &str)],
-        flags: &[(&str, &str)],
-    ) -> Result<Config, String> {
-        let mut resolver = Resolver::default();
-        resolver.file(Path::new("relay.toml"), file.as_bytes());
-        let env: HashMap<&str, &str> = env.iter().copied().collect();
-        for key in KEYS {
-            if let Some(text) = env.get(key.variable().as_str()) {
-                resolver.set(&key.variable(), key.path, &scalar(text));
-            }
-        }
-        for (key, text) in flags {
-            resolver.set("--flag", key, &scalar(text));
-        }
-        resolver.finish().map_err(|problems| problems.to_string())
-    }
-
-    #[test]
-    fn flag_beats_environment_beats_file_beats_default() {
-        let file = "shards = 2\n[tcp]\nbacklog = 10\n[limits]\nstreams_max = 1";
-        let env = [
-            ("RINGWAY_TCP_BACKLOG", "20"),
-            ("RINGWAY_LIMITS_STREAMS_MAX", "2"),
-        ];
-        let config = resolve_text(file, &env, &[("limits.streams_max", "3")]).unwrap();
-        assert_eq!(config.shards, Some(2));
-        assert_eq!(config.backlog, 20);
-        assert_eq!(config.streams_max, 3);
-        assert_eq!(config.listen, super::super::LISTEN_DEFAULT);
-    }
-
-    #[test]
-    fn all_problems_are_reported_together() {
-        let file = "lisen = \"x\"\nshards = 0\n[drain]\ntimeout = 5\n[bogus]\nx = 1";
-        let env = [("RINGWAY_TCP_BACKLOG", "70000")];
-        let error = resolve_text(file, &env, &[("cores", "0,0")]).unwrap_err();
-        assert!(
-            error.starts_with("the configuration has 6 problems\n"),
-            "{error}"
-        );
-        for part in [
-            "lisen (relay.toml): is no key; did you mean listen?",
-            "shards (relay.toml): 0 is too small; accepted: \"auto\" or 1 to 256",
-            "drain.timeout (relay.toml): 5 has no unit; write for example \"5s\"; accepted:",
-            "bogus.x (relay.toml): is no key; the keys are listen, ",
-            "tcp.backlog (RINGWAY_TCP_BACKLOG): 70000 is too large; accepted: 1 to 65535",
-            "cores (--flag): core 0 stands there twice",
-        ] {
-            assert!(error.contains(part), "{part}\nin\n{error}");
-        }
-    }
-
-    #[test]
-    fn one_broken_line_is_one_problem() {
-        let error = resolve_text("shards = = 1", &[], &[]).unwrap_err();
-        assert!(
-            error.contains("1 problem\n  file (relay.toml): no valid TOML: line 1"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn pairs_of_keys_are_checked() {
-        let error = resolve_text(
-            "listen = \"127.0.0.1:7180\"\nshards = 2\ncores = [0]\n[limits]\nshard_queue = \"16MiB\"",
-            &[],
-            &[],
-        )
-        .unwrap_err();
-        assert!(
-            error.contains("admin.listen (with listen): is 127.0.0.1:7180"),
-            "{error}"
-        );
-        assert!(
-            error.contains("cores (with shards): names 1 for 2 shards"),
-            "{error}"
-        );
-        assert!(
-            error.contains(
-                "limits.session_queue (with limits.shard_queue): 32MiB for one session is more than the \
-                 16MiB for all of them"
-            ),
-            "{error}"
-        );
-        // The range holds two ports, and one of them is the relay's own.
-        let error =
-            resolve_text("shards = 2\n[ports]\nrange = \"7099-7100\"", &[], &[]).unwrap_err();
-        assert!(
-            error.contains("ports.range (with shards): leaves 1 ports for 2 shards"),
-            "{error}"
-        );
-        assert!(resolve_text("shards = 1\n[ports]\nrange = \"7099-7100\"", &[], &[]).is_ok());
-    }
-
-    #[test]
-    fn stuck_send_is_looked_at_before_its_peer_is_given_up() {
-        let stall = |file| resolve_text(file, &[], &[]).unwrap().timeouts.send_stall;
-        let seconds = std::time::Duration::from_secs;
-        assert_eq!(stall(""), seconds(30));
-        assert_eq!(stall("[limits]\nkeepalive = \"5s\""), seconds(15));
-        assert_eq!(stall("[timeouts]\nsend_stall = \"10m\""), seconds(90));
-        let both = "[limits]\nkeepalive = \"1m\"\n[timeouts]\nsend_stall = \"2m\"";
-        assert_eq!(stall(both), seconds(120));
-    }
-
-    #[test]
-    fn distance_counts_changes() {
-        assert_eq!(distance("listen", "listen"), 0);
-        assert_eq!(distance("lisen", "listen"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("tcp.backlok", "tcp.backlog"), 1);
-    }
-}
+mod tests;

@@ -21,16 +21,17 @@ fn help_is_as_kept() {
         "forward",
         "status",
         "check-config",
+        "config",
+        "config show",
         "demo",
     ] {
-        let mut arguments = vec![command, "--help"];
-        arguments.retain(|argument| !argument.is_empty());
+        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        arguments.push("--help");
         let help = run(state.path(), &arguments);
         assert_eq!(help.code, Some(0), "{}", help.err);
-        let name = if command.is_empty() {
-            "ringway"
-        } else {
-            command
+        let name = match command {
+            "" => "ringway".to_owned(),
+            command => command.replace(' ', "-"),
         };
         let file = directory.join(format!("help-{name}.txt"));
         if is_blessing {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringway_client::RelayAddress;
 
+use crate::config::DEPLOY_VARIABLE;
 use crate::control::admin;
 use crate::control::health::Health;
 use crate::failure::Failure;
@@ -41,6 +42,8 @@ impl RelayProcess {
             .arg("--until-stdin-closes")
             .arg("--state-dir")
             .arg(&directory.path)
+            // The relay of the demonstration is in no deployment, and keeps no links.
+            .env_remove(DEPLOY_VARIABLE)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         if let Some(shards) = shards {

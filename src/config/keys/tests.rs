@@ -50,7 +50,8 @@ fn example_of_the_document_is_valid() {
         .split("```")
         .next()
         .unwrap();
-    for (path, value) in super::super::file::leaves(example.as_bytes()).unwrap() {
+    let document = super::super::file::Document::of_toml(example.as_bytes()).unwrap();
+    for (path, value) in document.leaves {
         (key_of(&path).unwrap().apply)(&mut Config::default(), &value).unwrap();
     }
 }
