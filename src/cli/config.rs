@@ -166,3 +166,6 @@ fn json(resolved: &Resolved) -> serde_json::Value {
 
 /// Longest value that others are aligned with.
 const VALUE_MAX: usize = 40;
+
+#[cfg(test)]
+mod tests;

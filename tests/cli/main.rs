@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod capacity;
 mod configuration;
+#[cfg(test)]
+mod deploy;
 mod help;
 mod keys;
 #[cfg(test)]
