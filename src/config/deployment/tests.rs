@@ -53,6 +53,26 @@ fn document_says_what_its_keys_are() {
 }
 
 #[test]
+fn example_of_the_document_is_valid() {
+    let document = include_str!("../../../docs/config.md");
+    let (_, section) = document.split_once("## Deployments").unwrap();
+    let (_, example) = section.split_once("```toml").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let keys = [("KEY_A", 'a'), ("KEY_B", 'b'), ("KEY_C", 'c')];
+    let text = keys.iter().fold(example.to_owned(), |text, (name, digit)| {
+        text.replace(name, &key(*digit))
+    });
+    let deployment = of(&text).unwrap();
+    assert_eq!(deployment.name, "lab");
+    assert_eq!(deployment.relays.len(), 2);
+    let allowed = [key('c').parse().unwrap()].into();
+    assert_eq!(
+        deployment.allowed_relays,
+        Some(AllowedRelays::Listed(allowed))
+    );
+}
+
+#[test]
 fn variable_is_a_path_or_the_document_itself() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lab.toml");
