@@ -106,13 +106,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     };
     let held = key_file::hold(&key_path, BESIDE)?;
     resolved.leave_out(held.secret.public());
+    let of_registry = resolved.config_of_registry();
     let config = resolved.config;
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
     let capacity = Capacity::of(&config, plane::shards_count(&config), Room::of_host())?;
     preflight(&config, &capacity);
     let fleet = Fleet::new();
     let plane = Arc::new(Plane::launch(&config, &capacity, &held.secret, &fleet)?);
-    let registry = fleet.start(&config, &held.secret, plane.shards(), &key_path)?;
+    let registry = fleet.start(&of_registry, &held.secret, plane.shards(), &key_path)?;
     let (registry, view) = registry.unzip();
     let relay = Arc::new(Relay {
         key: held.secret.public(),

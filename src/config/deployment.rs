@@ -13,8 +13,10 @@ use ringway_proto::key::PublicKey;
 use ringway_shards::set::AllowedRelays;
 use toml::Value;
 
+use super::RegistryChoice;
+use super::effective::without_password;
 use super::file::{self, Document, Kind};
-use super::keys::{allowed_relays, relays};
+use super::keys::{allowed_relays, registry, relays};
 use super::origin::{Origin, Place};
 use super::problems::{Problem, Problems};
 use crate::failure::Failure;
@@ -35,8 +37,11 @@ pub(crate) struct Deployment {
     /// Which relays may make links with those of the deployment, besides these themselves; `None`
     /// when the deployment says nothing of it.
     pub(crate) allowed_relays: Option<AllowedRelays>,
+    /// Where its relays keep which of them has which peer; `None` when the deployment says nothing of it.
+    pub(crate) registry: Option<RegistryChoice>,
     relays_line: Option<usize>,
     allowed_line: Option<usize>,
+    registry_line: Option<usize>,
 }
 
 impl Deployment {
@@ -115,6 +120,41 @@ impl Deployment {
         ))
     }
 
+    /// Refuses a registry that is not the deployment's. Who logs in there may differ: a password
+    /// need not stand in a file that everybody has.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the registry, without its password, the deployment and what to do.
+    pub(super) fn admits_registry(&self, choice: &RegistryChoice) -> Result<(), String> {
+        let RegistryChoice::Redis(url) = choice else {
+            return Ok(());
+        };
+        let own = match &self.registry {
+            Some(RegistryChoice::Redis(own)) => Some(own),
+            _ => None,
+        };
+        if own.is_some_and(|own| place_of(own) == place_of(url)) {
+            return Ok(());
+        }
+        let Self { name, source, .. } = self;
+        let url = without_password(url);
+        Err(format!(
+            "{url} is not the registry of the deployment {name} ({source}), and nothing outside it is \
+             contacted; leave it out, or name it as the deployment's registry"
+        ))
+    }
+
+    /// Returns those of the allowed relays that the deployment has: the others may come, and are not
+    /// contacted, whatever a registry says of them.
+    pub(super) fn within(&self, allowed: &AllowedRelays) -> AllowedRelays {
+        let own = self.relays.iter().map(|relay| relay.key);
+        AllowedRelays::Listed(match allowed {
+            AllowedRelays::All => own.collect(),
+            AllowedRelays::Listed(keys) => own.filter(|key| keys.contains(key)).collect(),
+        })
+    }
+
     /// Returns what the deployment says of configuration keys.
     pub(super) fn values(&self) -> Vec<(&'static str, Value, Origin)> {
         let origin = |line| Origin::Deployment {
@@ -132,6 +172,15 @@ impl Deployment {
             }
         });
         values.extend(allowed.map(|allowed| ("mesh.allowed", allowed, origin(self.allowed_line))));
+        let registry = self.registry.as_ref().map(|registry| match registry {
+            RegistryChoice::Embedded => "embedded".to_owned(),
+            RegistryChoice::Off => "off".to_owned(),
+            RegistryChoice::Redis(url) => url.clone(),
+        });
+        values.extend(registry.map(|registry| {
+            let registry = Value::String(registry);
+            ("mesh.registry", registry, origin(self.registry_line))
+        }));
         values
     }
 
@@ -150,11 +199,13 @@ impl Deployment {
             source,
             problems: Vec::new(),
         };
-        let (mut name, mut listed, mut allowed) = (None, None, None);
+        let (mut name, mut listed) = (None, None);
+        let (mut allowed, mut kept) = (None, None);
         for (path, value) in &document.leaves {
             match path.as_str() {
                 "name" => name = draft.take(path, name_of(value)),
                 "relays" => listed = draft.relays(value),
+                "registry" => kept = draft.take(path, registry(value)),
                 "keys.allowed_relays" => allowed = draft.take(path, allowed_relays(value)),
                 // A table of key sets that has none.
                 "keys" if value.is_table() => {}
@@ -176,8 +227,10 @@ impl Deployment {
                 source: Place::new(source, None).to_string(),
                 relays,
                 allowed_relays: allowed,
+                registry: kept,
                 relays_line: document.line("relays"),
                 allowed_line: document.line("keys.allowed_relays"),
+                registry_line: document.line("registry"),
             }),
             _ => Err(Problems::of_deployment(problems)),
         }
@@ -236,6 +289,15 @@ fn whole(source: &str, text: String) -> Problems {
     }])
 }
 
+/// Returns a URL without who logs in there.
+fn place_of(url: &str) -> (&str, &str) {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    (
+        scheme,
+        rest.rsplit_once('@').map_or(rest, |(_, place)| place),
+    )
+}
+
 fn name_of(value: &Value) -> Result<String, String> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     match value.as_str() {
@@ -256,7 +318,7 @@ const FILE: Kind = Kind {
 const NAME_MAX: usize = 64;
 
 /// What may stand in a deployment.
-const KEYS: &str = "name, relays and keys.allowed_relays";
+const KEYS: &str = "name, relays, registry and keys.allowed_relays";
 
 const NAME_FIX: &str =
     "write 1 to 64 letters, digits, dots, dashes and underscores, such as name = \"lab\"";

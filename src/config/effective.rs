@@ -51,6 +51,16 @@ impl Resolved {
         }
     }
 
+    /// Returns the settings for what finds relays by itself, a registry: within a deployment only
+    /// the deployment's are dialed.
+    pub(crate) fn config_of_registry(&self) -> Config {
+        let mut config = self.config.clone();
+        if let Some(deployment) = &self.deployment {
+            config.allowed_relays = deployment.within(&config.allowed_relays);
+        }
+        config
+    }
+
     /// Puts in what became of a value.
     pub(super) fn replace(&mut self, path: &str, value: Value, note: &'static str) {
         if let Some(one) = self.values.iter_mut().find(|one| one.key.path == path) {
@@ -136,7 +146,7 @@ fn shown(value: &Value) -> Value {
 }
 
 /// Hides who logs in at a URL and how. In doubt too much: a password may have any letter in it.
-fn without_password(text: &str) -> String {
+pub(super) fn without_password(text: &str) -> String {
     let hidden = text.split_once("://").and_then(|(scheme, rest)| {
         let (_, host) = rest.rsplit_once('@')?;
         Some(format!("{scheme}://***@{host}"))

@@ -679,7 +679,8 @@ pub(super) fn allowed_relays(value: &Value) -> Result<AllowedRelays, String> {
     Ok(AllowedRelays::Listed(keys.collect::<Result<_, String>>()?))
 }
 
-fn registry(value: &Value) -> Result<RegistryChoice, String> {
+/// Reads the registry of `mesh.registry`, and of a deployment.
+pub(super) fn registry(value: &Value) -> Result<RegistryChoice, String> {
     match filled(value)? {
         "embedded" => Ok(RegistryChoice::Embedded),
         "off" => Ok(RegistryChoice::Off),

@@ -145,6 +145,7 @@ impl Resolver {
                 relays.try_for_each(|relay| deployment.admits(relay))
             }
             (Some(deployment), "mesh.allowed") => deployment.admits_keys(&config.allowed_relays),
+            (Some(deployment), "mesh.registry") => deployment.admits_registry(&config.registry),
             _ => Ok(()),
         }
     }

@@ -66,6 +66,14 @@ fn caller(listener: &TcpListener) -> Option<TcpStream> {
     }
 }
 
+fn wait_for_caller(listener: &TcpListener) {
+    let deadline = Instant::now() + PATIENCE;
+    while caller(listener).is_none() {
+        assert!(Instant::now() < deadline, "nobody came");
+        std::thread::yield_now();
+    }
+}
+
 fn key(digit: char) -> String {
     std::iter::repeat_n(digit, 64).collect()
 }
@@ -137,12 +145,40 @@ fn endpoint_outside_of_the_deployment_is_not_contacted() {
     let inside = Lab::new(&[&outside]);
     let arguments = ["ping", &key('c'), "--deploy", inside.file()];
     let ping = Running::start(&mut ringway(inside.state(), &arguments));
-    let deadline = Instant::now() + PATIENCE;
-    while caller(&listener).is_none() {
-        assert!(Instant::now() < deadline, "nobody came");
-        std::thread::yield_now();
-    }
+    wait_for_caller(&listener);
     drop(ping);
+}
+
+#[test]
+fn registry_outside_of_the_deployment_is_not_contacted() {
+    let (listener, address) = listener();
+    let relay = format!("{}@127.0.0.1:1", key('a'));
+    let lab = Lab::new(&[&relay]);
+    let registry = format!("redis://:secret@{address}/0");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--admin", "off"];
+    let set = ["--set", "limits.sessions_max=64", "--shards", "1"];
+    let serve = [&serve[..], &set].concat();
+    let variables = [
+        ("RINGWAY_DEPLOY", lab.json.as_str()),
+        ("RINGWAY_MESH_REGISTRY", &registry),
+    ];
+    let finished = lab.run(&serve, &variables);
+    assert_eq!(finished.code, Some(2), "{}", finished.err);
+    let text = format!(
+        "mesh.registry (RINGWAY_MESH_REGISTRY): redis://***@{address}/0 is not the registry of the \
+         deployment lab"
+    );
+    assert!(finished.err.contains(&text), "{}", finished.err);
+    assert!(!finished.err.contains("secret"), "{}", finished.err);
+    assert!(caller(&listener).is_none());
+    // The deployment's own is contacted, with the password of the environment.
+    let own =
+        format!(r#"{{"name": "lab", "relays": ["{relay}"], "registry": "redis://{address}/0"}}"#);
+    let mut command = ringway(lab.state(), &serve);
+    command.env("RINGWAY_DEPLOY", own);
+    let serving = Running::start(command.env("RINGWAY_MESH_REGISTRY", &registry));
+    wait_for_caller(&listener);
+    drop(serving);
 }
 
 #[test]

@@ -47,6 +47,11 @@ fn texts_of(path: &str) -> BoxedStrategy<String> {
             prop_oneof![Just("all".to_owned()), keys].boxed()
         }
         "mesh.links_max" => count(4_096),
+        "mesh.announce_peers" => one_of(&["on", "off"]),
+        "mesh.registry" => one_of(&["embedded", "off", "redis://registry.example:6379/0"]),
+        "mesh.registry_prefix" => "[^0-9\\x00-\\x1f\\x7f-\\x9f][a-z:\"]{0,9}".boxed(),
+        "mesh.lease" => millis(3_000, 300_000),
+        "mesh.announce" => one_of(&["auto", "off", "192.0.2.1:7100"]),
         "poll.spin" | "poll.napi" => millis(1, 10),
         "log.format" => one_of(&["text", "json"]),
         "log.level" => one_of(&["off", "debug", "warn,ringway=debug"]),
@@ -117,6 +122,25 @@ fn each_key_alone_reads_back() {
         }
         assert!(shown_count >= 5, "{}: its texts are refused", key.path);
     }
+}
+
+#[test]
+fn password_is_in_nothing_that_is_shown() {
+    let url = "redis://me:secret@registry.example:6379/0".to_owned();
+    let resolved = resolved(&[("mesh.registry", url, true)]).unwrap();
+    let hidden = "\"redis://***@registry.example:6379/0\"";
+    for shown in [
+        table(&resolved),
+        toml(&resolved),
+        json(&resolved).to_string(),
+    ] {
+        assert!(
+            shown.contains(hidden) && !shown.contains("secret"),
+            "{shown}"
+        );
+    }
+    let line = format!("# mesh.registry = {hidden}  # flag --set; the password is not shown");
+    assert!(toml(&resolved).lines().any(|one| one == line));
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn everything_wrong_is_named_with_its_line_and_a_fix() {
         "relays[3] (lab.toml:6): 7 is a bare number where text in quotes",
         "relays[4] (lab.toml:7): \"1111",
         "\"host\" does not end in a port",
-        "registri (lab.toml:8): is no key of a deployment; the keys are name, relays and keys.allowed",
+        "registri (lab.toml:8): is no key of a deployment; the keys are name, relays, registry and keys.",
         "keys.allowed_relays (lab.toml:10): \"some\": ",
         "keys.other (lab.toml:11): is no key",
     ] {
@@ -202,4 +202,60 @@ fn key_sets_can_be_narrowed_and_not_widened() {
         error.contains("\"all\" is more than the deployment lab (lab.toml) allows"),
         "{error}"
     );
+}
+
+#[test]
+fn registry_is_the_deployments_whoever_logs_in() {
+    let redis = |url: &str| RegistryChoice::Redis(url.to_owned());
+    let of_lab = |url: &str| {
+        let text = format!("name = \"lab\"\nrelays = [\"{ONE}@a:1\"]\nregistry = \"{url}\"");
+        of(&text).unwrap()
+    };
+    let deployment = of_lab("redis://registry.example:6379/0");
+    let values = deployment.values();
+    let (path, _, origin) = values.last().unwrap();
+    assert_eq!(
+        (*path, origin.place().as_str()),
+        ("mesh.registry", "lab.toml:3")
+    );
+    for (url, is_admitted) in [
+        ("redis://registry.example:6379/0", true),
+        ("redis://:pass@word@registry.example:6379/0", true),
+        ("rediss://registry.example:6379/0", false),
+        ("redis://registry.example:6379/1", false),
+        ("redis://other.example:6379/0", false),
+    ] {
+        let outcome = deployment.admits_registry(&redis(url));
+        assert_eq!(outcome.is_ok(), is_admitted, "{url}");
+    }
+    // Those that contact nobody need no permission; a deployment without one permits no other.
+    for deployment in [deployment, of_lab("off"), lab("")] {
+        for choice in [RegistryChoice::Embedded, RegistryChoice::Off] {
+            assert_eq!(deployment.admits_registry(&choice), Ok(()));
+        }
+        let error = deployment.admits_registry(&redis("redis://me:secret@c:1"));
+        let error = error.unwrap_err();
+        assert!(
+            error.starts_with("redis://***@c:1 is not the registry of"),
+            "{error}"
+        );
+    }
+    let wrong = format!("name = \"lab\"\nrelays = [\"{ONE}@a:1\"]\nregistry = \"http://x\"");
+    let error = of(&wrong).unwrap_err();
+    assert!(
+        error.contains("registry (lab.toml:3): no address of a Redis"),
+        "{error}"
+    );
+}
+
+#[test]
+fn only_relays_of_the_deployment_are_dialed_because_a_registry_has_them() {
+    let listed = |digits: &[char]| {
+        let keys = digits.iter().map(|digit| key(*digit).parse().unwrap());
+        AllowedRelays::Listed(keys.collect())
+    };
+    let deployment = lab("[keys]\nallowed_relays = \"all\"");
+    assert_eq!(deployment.within(&AllowedRelays::All), listed(&['a', 'b']));
+    assert_eq!(deployment.within(&listed(&['b', 'c'])), listed(&['b']));
+    assert_eq!(deployment.within(&listed(&[])), listed(&[]));
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use ringway_shards::set::AllowedRelays;
+
 use super::*;
 
 fn resolve_text(
@@ -183,6 +185,29 @@ fn fence_holds_against_every_layer() {
         assert!(error.contains(part), "{part}\nin\n{error}");
     }
     assert!(resolve_within(None, &file, &env, &flags).is_ok());
+}
+
+#[test]
+fn registry_finds_no_relay_outside_of_the_deployment() {
+    let all = [("mesh.allowed", "all")];
+    let free = resolve_within(None, "", &[], &all).unwrap();
+    assert_eq!(free.config_of_registry(), free.config);
+    let (a, b) = (key('a'), key('b'));
+    let json = format!(
+        r#"{{"name": "x", "relays": ["{a}@a:1", "{b}@b:1"], "keys": {{"allowed_relays": "all"}}}}"#
+    );
+    let deployment = Deployment::find(None, Some(json.into())).unwrap();
+    let fenced = resolve_within(deployment, "", &[], &all).unwrap();
+    assert_eq!(fenced.config.allowed_relays, AllowedRelays::All);
+    let keys = [a.parse().unwrap(), b.parse().unwrap()].into();
+    let allowed = fenced.config_of_registry().allowed_relays;
+    assert_eq!(allowed, AllowedRelays::Listed(keys));
+    let redis = [("mesh.registry", "redis://me:secret@c:1")];
+    let error = resolve_within(Some(lab()), "", &[], &redis).unwrap_err();
+    assert!(
+        error.contains("mesh.registry (--flag): redis://***@c:1 is not"),
+        "{error}"
+    );
 }
 
 #[test]
