@@ -1,27 +1,24 @@
-//! The client: which sessions there are, and which of them a dial takes.
+//! The client's public face.
 //!
-//! Here: the public face and the state that its sessions share. Not here: how a session is made and
-//! kept (`supervisor`), what happens on it (`session`).
-//!
-//! Invariant: `inner` is never locked while a session or the listeners are, the other way round it
-//! may be.
+//! Here: what a program asks of a client. Not here: the state that its tasks share (`inner`), which
+//! relays a dial asks (`dial`), how a session is made and kept (`supervisor`).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_proto::key::{Address, PublicKey, SecretKey};
-use ringway_proto::reason::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::PING_PORT;
-use crate::config::{Config, RELAYS_MAX, RelayAddress};
+use crate::config::Config;
+use crate::dial::dial;
 use crate::echo;
-use crate::error::{ConnectError, DialError, ListenError, PingError, Refusal, SessionError};
-use crate::listener::{Listener, Listeners};
-use crate::ports::Ports;
-use crate::session::Session;
+use crate::error::{ConnectError, DialError, ListenError, PingError};
+use crate::inner::Inner;
+use crate::listener::Listener;
+use crate::stats::Stats;
 use crate::status::{SessionState, SessionStatus};
 use crate::stream::Stream;
 use crate::supervisor::supervise;
@@ -70,41 +67,11 @@ struct Handle {
     inner: Arc<Inner>,
 }
 
-/// What the client's tasks share.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) identity: Arc<SecretKey>,
-    pub(crate) config: Config,
-    pub(crate) listeners: Arc<Listeners>,
-    key: PublicKey,
-    ports: Arc<Ports>,
-    table: Mutex<Table>,
-    watch: watch::Sender<Arc<[SessionStatus]>>,
-    is_stopped: watch::Sender<bool>,
-    /// Sessions whose driver runs.
-    live_count: watch::Sender<usize>,
-}
-
-#[derive(Debug)]
-struct Table {
-    relays: Vec<Relay>,
-    /// Sessions whose driver runs: those of `relays`, and those that finish their last streams.
-    live: Vec<Arc<Session>>,
-}
-
-/// One configured relay.
-#[derive(Debug)]
-struct Relay {
-    address: RelayAddress,
-    session: Option<Arc<Session>>,
-    state: SessionState,
-    error: Option<Arc<SessionError>>,
-}
-
 impl Client {
     /// Begins to make sessions, and waits until one stands.
     ///
-    /// The others, and those that end, are made in the background for as long as the client lives.
+    /// The others, and those that end, are made in the background for as long as the client lives;
+    /// when all were tried, sessions stay with the [`Config::sessions_min`] nearest relays.
     ///
     /// # Errors
     ///
@@ -183,46 +150,20 @@ impl Client {
 
     /// Opens a stream to a port of another party.
     ///
-    /// Over the relay with the shortest round trip; over the next one too if the first does not know
-    /// the destination, is full, or does not answer in half of the time.
+    /// First over the relays with a session: the one over which the destination was reached last, then
+    /// the nearest. If none of them has the destination, takes it or answers in its share of the time,
+    /// sessions with the other relays are made, two at a time. A relay that has just said not to have
+    /// the destination is not asked again for 5 s.
     ///
     /// # Errors
     ///
-    /// See [`DialError`]. A refusal comes after one round trip, with its reason.
+    /// See [`DialError`].
     ///
     /// # Cancel
     ///
-    /// Dropping the future takes the open back.
+    /// Dropping the future takes the open back, and sessions that are being made for it.
     pub async fn dial(&self, destination: Address) -> Result<Stream, DialError> {
-        let inner = &self.handle.inner;
-        if inner.is_stopped() {
-            return Err(DialError::LocalClosed);
-        }
-        let permit = inner.ports.try_take().map_err(DialError::ports)?;
-        let dial_timeout = inner.config.dial_timeout;
-        let deadline = Instant::now() + dial_timeout;
-        let sessions = inner.sessions_by_rtt();
-        let mut tries_left = sessions.len().min(DIAL_RELAYS_MAX);
-        let mut failure = DialError::LocalNoSession;
-        for session in sessions.into_iter().take(DIAL_RELAYS_MAX) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let share = if tries_left > 1 { left / 2 } else { left };
-            tries_left -= 1;
-            let mut random = [0; 32];
-            getrandom::fill(&mut random).map_err(DialError::LocalRandom)?;
-            let open = session.open(destination, permit.port(), random);
-            let error = match timeout_at(Instant::now() + share, open).await {
-                Ok(Ok(opened)) => {
-                    let payload_max = inner.record_payload_max();
-                    return Ok(Stream::dialled(opened, destination, permit, payload_max));
-                }
-                Ok(Err(error)) if !error.is_worth_another_relay() => return Err(error),
-                Ok(Err(error)) => error,
-                Err(_) => DialError::Timeout(dial_timeout),
-            };
-            failure = more_telling(failure, error);
-        }
-        Err(failure)
+        dial(&self.handle.inner, destination).await
     }
 
     /// Takes streams that others open to `port` of this party.
@@ -244,13 +185,12 @@ impl Client {
     /// See [`PingError`].
     pub async fn ping_relay(&self) -> Result<Duration, PingError> {
         let inner = &self.handle.inner;
-        let session = inner
-            .sessions_by_rtt()
-            .into_iter()
-            .next()
-            .ok_or(PingError::LocalNoSession)?;
+        let (relay, session) = inner.nearest_session().ok_or(PingError::LocalNoSession)?;
         match timeout(inner.config.dial_timeout, session.ping()).await {
-            Ok(Ok(rtt)) => Ok(rtt),
+            Ok(Ok(rtt)) => {
+                inner.measured(relay, rtt);
+                Ok(rtt)
+            }
             Ok(Err(_)) => Err(match session.error() {
                 Some(error) => PingError::RelaySession(error),
                 None => PingError::LocalNoSession,
@@ -297,9 +237,7 @@ impl Client {
     pub async fn close(&self) {
         let inner = &self.handle.inner;
         inner.stop(Some(Instant::now() + inner.config.close_timeout));
-        let mut live_count = inner.live_count.subscribe();
-        // The sender is in `inner`, so the wait does not fail.
-        drop(live_count.wait_for(|count| *count == 0).await);
+        inner.left().await;
     }
 
     /// Returns the public key of this party.
@@ -308,16 +246,22 @@ impl Client {
         self.handle.inner.key
     }
 
+    /// Returns what the client has counted since its start.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.handle.inner.stats()
+    }
+
     /// Returns how the session to each relay stands now, in the order of the configuration.
     #[must_use]
     pub fn status(&self) -> Vec<SessionStatus> {
-        self.handle.inner.lock().statuses()
+        self.handle.inner.statuses()
     }
 
-    /// Returns a channel with the same, as of the last time that a session's state changed.
+    /// Returns a channel with the same, as of the last time that a session's state or a distance changed.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<[SessionStatus]>> {
-        self.handle.inner.watch.subscribe()
+        self.handle.inner.watch()
     }
 }
 
@@ -326,163 +270,6 @@ impl Drop for Handle {
         self.inner.stop(None);
     }
 }
-
-impl Inner {
-    fn new(identity: SecretKey, config: Config) -> Self {
-        let relays = config.relays.iter().take(RELAYS_MAX).map(|relay| Relay {
-            address: *relay,
-            session: None,
-            state: SessionState::Connecting,
-            error: None,
-        });
-        let table = Table {
-            relays: relays.collect(),
-            live: Vec::new(),
-        };
-        Self {
-            key: identity.public(),
-            identity: Arc::new(identity),
-            listeners: Arc::default(),
-            ports: Ports::new(),
-            watch: watch::Sender::new(table.statuses().into()),
-            table: Mutex::new(table),
-            is_stopped: watch::Sender::new(false),
-            live_count: watch::Sender::new(0),
-            config,
-        }
-    }
-
-    /// Notes how a session stands. An error stays until a session stands again.
-    pub(crate) fn set_state(
-        &self,
-        index: usize,
-        state: SessionState,
-        error: Option<Arc<SessionError>>,
-    ) {
-        let mut table = self.lock();
-        if let Some(relay) = table.relays.get_mut(index) {
-            relay.state = state;
-            relay.error = error.or_else(|| relay.error.take());
-            if !state.is_ready() {
-                relay.session = None;
-            }
-        }
-        self.watch.send_replace(table.statuses().into());
-    }
-
-    /// Takes a session that stands into service; `false` when the client was closed meanwhile.
-    pub(crate) fn adopt(&self, index: usize, session: &Arc<Session>) -> bool {
-        let mut table = self.lock();
-        if self.is_stopped() {
-            return false;
-        }
-        if let Some(relay) = table.relays.get_mut(index) {
-            relay.state = SessionState::Ready;
-            relay.error = None;
-            relay.session = Some(Arc::clone(session));
-        }
-        table.live.push(Arc::clone(session));
-        self.live_count.send_replace(table.live.len());
-        self.watch.send_replace(table.statuses().into());
-        true
-    }
-
-    /// Forgets a session whose driver has left.
-    pub(crate) fn forget(&self, session: &Arc<Session>) {
-        let mut table = self.lock();
-        table.live.retain(|one| !Arc::ptr_eq(one, session));
-        self.live_count.send_replace(table.live.len());
-    }
-
-    /// Completes when the client is closed.
-    pub(crate) async fn stopped(&self) {
-        let mut is_stopped = self.is_stopped.subscribe();
-        drop(is_stopped.wait_for(|is_stopped| *is_stopped).await);
-    }
-
-    pub(crate) fn record_payload_max(&self) -> usize {
-        usize::try_from(self.config.record_payload_max).unwrap_or(usize::MAX)
-    }
-
-    fn stop(&self, until: Option<Instant>) {
-        self.listeners.close();
-        let live = {
-            let table = self.lock();
-            self.is_stopped.send_replace(true);
-            table.live.clone()
-        };
-        for session in live {
-            session.close(until);
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        *self.is_stopped.borrow()
-    }
-
-    fn relays(&self) -> Vec<RelayAddress> {
-        self.lock()
-            .relays
-            .iter()
-            .map(|relay| relay.address)
-            .collect()
-    }
-
-    /// Returns the sessions that take streams, the nearest relay first.
-    fn sessions_by_rtt(&self) -> Vec<Arc<Session>> {
-        let sessions: Vec<_> = self
-            .lock()
-            .relays
-            .iter()
-            .filter_map(|relay| relay.session.clone())
-            .collect();
-        let mut sessions: Vec<_> = sessions
-            .into_iter()
-            .filter(|session| session.is_ready())
-            .map(|session| (session.rtt().unwrap_or(Duration::MAX), session))
-            .collect();
-        sessions.sort_by_key(|(rtt, _)| *rtt);
-        sessions.into_iter().map(|(_, session)| session).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Table {
-    fn statuses(&self) -> Vec<SessionStatus> {
-        self.relays.iter().map(Relay::status).collect()
-    }
-}
-
-impl Relay {
-    fn status(&self) -> SessionStatus {
-        let session = self.session.as_ref();
-        SessionStatus {
-            relay: self.address,
-            state: self.state,
-            rtt: session.and_then(|session| session.rtt()),
-            streams_count: session.map_or(0, |session| session.streams_count()),
-            error: self.error.clone(),
-        }
-    }
-}
-
-/// Returns the failure that says more: that a relay does not know the destination says least.
-fn more_telling(before: DialError, after: DialError) -> DialError {
-    let unknown = Some(Refusal::from(Reason::UnknownDestination));
-    match before {
-        DialError::LocalNoSession => after,
-        _ if after.refusal() == unknown => before,
-        _ => after,
-    }
-}
-
-/// Most relays one dial tries.
-///
-/// A third would cost the dialler another time-out where the first two did not know the destination.
-const DIAL_RELAYS_MAX: usize = 2;
 
 /// Bytes of a ping's echo.
 const PING_BYTES: usize = 16;

@@ -82,19 +82,29 @@ pub enum RelayAddressError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Relays to hold a session with; the first 16 are used.
+    /// Relays that may be used; the first 16 are.
     ///
-    /// Each costs a socket, a task and about 130 KiB of buffers.
+    /// A session with one costs a socket, a task and about 130 KiB of buffers.
     pub relays: Vec<RelayAddress>,
+    /// Relays to hold a session with: so many of the nearest; at least one.
+    ///
+    /// A party that listens is found at these. See `docs/client.md` for when to hold more.
+    pub sessions_min: u32,
+    /// Time without a stream after which a session with another relay is let go.
+    pub session_idle: Duration,
+    /// How long a destination is asked for first at the relay over which it was reached last.
+    pub entry_time: Duration,
     /// Longest time a dial takes, all relays tried included.
     ///
-    /// With two relays to try, the first gets half of it.
+    /// Relays with a session get half of it when there are others; of several relays, each gets half
+    /// of what is left.
     pub dial_timeout: Duration,
     /// Longest time from the start of a connect to the relay's verdict.
     pub handshake_timeout: Duration,
     /// Longest time [`Client::close`](crate::Client::close) waits for what was written to leave.
     pub close_timeout: Duration,
-    /// Silence after which a session sends a ping; the relay may ask for less.
+    /// Silence after which a session sends a ping; the relay may ask for less. Also the time between
+    /// two measurements of the distance to a relay.
     pub keepalive_interval: Duration,
     /// Largest receive window of a stream, bytes.
     ///
@@ -132,6 +142,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             relays: Vec::new(),
+            sessions_min: SESSIONS_MIN,
+            session_idle: SESSION_IDLE,
+            entry_time: ENTRY_TIME,
             dial_timeout: limits::DIAL_TIMEOUT,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
             close_timeout: CLOSE_TIMEOUT,
@@ -147,10 +160,21 @@ impl Default for Config {
     }
 }
 
-/// Most relays a client holds sessions with.
+/// Most relays a client uses.
 ///
-/// A dial tries two; more than a few only cost keep-alives.
+/// A dial to nobody asks all of them; with more, parties would rather share a few.
 pub(crate) const RELAYS_MAX: usize = 16;
+
+/// Sessions that are held: one more than needed, so that a relay may end and a party that listens is
+/// still found.
+const SESSIONS_MIN: u32 = 2;
+
+/// Longest idle time of a session that is not held: a minute of dials to the same relay costs one
+/// handshake.
+const SESSION_IDLE: Duration = Duration::from_secs(60);
+
+/// Life of an entry. A party that has moved costs one question in vain, whatever this is.
+const ENTRY_TIME: Duration = Duration::from_secs(60);
 
 /// Longest wait of a close: what is in flight leaves in less unless the receiver has stopped reading.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -46,6 +46,14 @@ impl Refusal {
         Reason::from_code(self.code)
     }
 
+    /// Whether a relay says that it does not have the destination.
+    pub(crate) fn is_not_there(self) -> bool {
+        matches!(
+            self.reason(),
+            Some(Reason::UnknownDestination | Reason::ForwardedTwice)
+        )
+    }
+
     /// Returns a sentence for people.
     #[must_use]
     pub fn text(self) -> &'static str {
@@ -278,14 +286,15 @@ impl DialError {
                 ) => false,
                 _ => true,
             },
-            Self::LocalQueue | Self::LocalStreams | Self::RelaySession(_) | Self::Timeout(_) => {
-                true
+            // No session: this one was just let go.
+            Self::LocalNoSession
+            | Self::LocalQueue
+            | Self::LocalStreams
+            | Self::RelaySession(_)
+            | Self::Timeout(_) => true,
+            Self::LocalClosed | Self::LocalKey | Self::LocalPorts { .. } | Self::LocalRandom(_) => {
+                false
             }
-            Self::LocalClosed
-            | Self::LocalKey
-            | Self::LocalNoSession
-            | Self::LocalPorts { .. }
-            | Self::LocalRandom(_) => false,
         }
     }
 }

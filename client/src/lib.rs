@@ -3,9 +3,11 @@
 //! Here: sessions to relays, dialling and listening by public key, end-to-end encrypted streams.
 //! Not here: the wire format and the state machines (`ringway-proto`), the relay.
 //!
-//! A [`Client`] holds one session to each relay of its [`Config`] and keeps it: a session that ends
-//! is made again after a jittered pause. [`Client::dial`] opens a [`Stream`] to a port of another
-//! party, over at most two relays, the nearest first; [`Client::listen`] takes streams from others.
+//! A [`Client`] keeps sessions with the nearest relays of its [`Config`]: one that ends is made again
+//! after a jittered pause, and the next nearest relay stands in meanwhile. [`Client::dial`] opens a
+//! [`Stream`] to a port of another party, over the relay that had it last or the nearest that has it,
+//! with sessions made on demand; [`Client::listen`] takes streams from others. `docs/client.md` says
+//! how relays are chosen; [`Client::stats`] counts it.
 //!
 //! One task per session owns the socket; streams reach the session's state under a mutex that is
 //! never held over an await. Records are sealed and opened outside of that mutex, in the task that
@@ -19,11 +21,18 @@
 mod backoff;
 mod client;
 mod config;
+mod demand;
+mod dial;
 mod echo;
 mod error;
+mod inner;
 mod listener;
 mod ports;
+mod recent;
+mod routes;
+mod selection;
 mod session;
+mod stats;
 mod status;
 mod stream;
 mod supervisor;
@@ -38,6 +47,7 @@ pub use listener::Listener;
 pub use ringway_proto::key::{Address, PublicKey, SecretKey};
 pub use ringway_proto::reason::Reason;
 pub use ringway_proto::record::NativeAead;
+pub use stats::{DialFailures, Stats};
 pub use status::{SessionState, SessionStatus};
 pub use stream::Stream;
 

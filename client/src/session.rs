@@ -131,9 +131,10 @@ impl Session {
         self.with(|state, _| state.close(until));
     }
 
-    /// Round trip to the relay as last measured.
-    pub(crate) fn rtt(&self) -> Option<Duration> {
-        self.lock().rtt()
+    /// Lets the session go if it has had no stream for `idle_min`; else says after which time to ask
+    /// again.
+    pub(crate) fn close_if_idle(self: &Arc<Self>, idle_min: Duration) -> Result<(), Duration> {
+        self.with(|state, _| state.close_if_idle(idle_min))
     }
 
     pub(crate) fn streams_count(&self) -> u32 {

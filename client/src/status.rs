@@ -17,6 +17,8 @@ pub enum SessionState {
     Closed,
     /// The connection or the handshake is under way.
     Connecting,
+    /// No session is held; a dial that needs one has it made.
+    OnDemand,
     /// The relay admitted the session.
     Ready,
     /// The session ended or could not be made; it is tried again.
@@ -36,7 +38,7 @@ impl SessionState {
     }
 }
 
-/// One session at the time of asking.
+/// One relay at the time of asking.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionStatus {
@@ -44,7 +46,10 @@ pub struct SessionStatus {
     pub relay: RelayAddress,
     /// How the session stands.
     pub state: SessionState,
-    /// Round trip to the relay as last measured.
+    /// Whether the session is to be held: the relay is one of the nearest, stands in for one of them,
+    /// or was never tried.
+    pub is_kept: bool,
+    /// Round trip to the relay, smoothed over the last measurements, also of earlier sessions.
     pub rtt: Option<Duration>,
     /// Streams that are open.
     pub streams_count: u32,

@@ -1,17 +1,19 @@
-//! Keeps the session to one relay.
+//! Has a session with one relay whenever the relay needs one.
 //!
-//! Here: making a session, waiting for its end, pausing, again. Not here: what happens on it.
+//! Here: making a session, measuring, letting it go, pausing, again. Not here: what happens on it, and
+//! which relays need one (`inner`).
 //!
 //! ```text
-//!   Connecting --- admitted ---> Ready
-//!     |     ^                      |
-//!   error   '-- pause over --.   ended, or the relay takes no new streams
-//!     |                      |     |
-//!     '------------------> Waiting <   (the old session's last streams go on beside it)
+//!   OnDemand -- needed --> Connecting --- admitted ---> Ready -- not needed, idle --> OnDemand
+//!                 not needed |     ^                      |
+//!   OnDemand <---------------|   pause over, needed     ended, or the relay takes no new streams
+//!                          error   |                      |
+//!                            '-> Waiting <----------------'  (the old session's last streams go on)
 //! ```
 //!
 //! Bound: one attempt at a time; pauses as `backoff` says, at least what the relay asked for.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +25,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
-use crate::client::Inner;
+
 use crate::config::RelayAddress;
 use crate::error::SessionError;
+use crate::inner::Inner;
 use crate::session::{Driver, Session, SessionParts, unix_time_ns};
 use crate::status::SessionState;
 
@@ -36,14 +39,24 @@ struct Made {
     over: oneshot::Receiver<()>,
 }
 
-/// Keeps the session to `relay` until the client is closed.
+/// How a session that stood came to its end.
+enum End {
+    /// The relay ended it, or takes no new streams.
+    Lost(Arc<SessionError>),
+    /// It was let go.
+    Reaped,
+    /// The client was closed.
+    Stopped,
+}
+
+/// Has a session with `relay` when it needs one, until the client is closed.
 pub(crate) async fn supervise(inner: Arc<Inner>, index: usize, relay: RelayAddress) {
     tokio::select! {
         biased;
         () = inner.stopped() => {}
         () = keep(&inner, index, relay) => {}
     }
-    inner.set_state(index, SessionState::Closed, None);
+    inner.set_state(index, SessionState::Closed);
 }
 
 /// Makes sessions for ever, or until the client is closed between two steps.
@@ -51,19 +64,32 @@ async fn keep(inner: &Arc<Inner>, index: usize, relay: RelayAddress) {
     let mut backoff = Backoff::new(inner.config.backoff_min, inner.config.backoff_max);
     let mut failures_count: u32 = 0;
     loop {
-        inner.set_state(index, SessionState::Connecting, None);
-        let error = match make(inner, relay).await {
+        if !inner.is_needed(index) {
+            inner.set_state(index, SessionState::OnDemand);
+            inner.until_needed(index, true).await;
+        }
+        inner.set_state(index, SessionState::Connecting);
+        let made = tokio::select! {
+            made = make(inner, relay) => made,
+            () = inner.until_needed(index, false) => continue,
+        };
+        let error = match made {
             Ok(made) => {
                 tracing::debug!(%relay, "session stands");
                 let since = Instant::now();
-                let Some(error) = serve(inner, index, made).await else {
-                    return;
-                };
+                let end = serve(inner, index, made).await;
                 failures_count = 0;
-                if since.elapsed() >= STOOD_MIN {
+                if since.elapsed() >= STOOD_MIN || matches!(end, End::Reaped) {
                     backoff.reset();
                 }
-                error
+                match end {
+                    End::Lost(error) => error,
+                    End::Reaped => {
+                        tracing::debug!(%relay, "session let go");
+                        continue;
+                    }
+                    End::Stopped => return,
+                }
             }
             Err(error) => error,
         };
@@ -73,39 +99,71 @@ async fn keep(inner: &Arc<Inner>, index: usize, relay: RelayAddress) {
         }
         let asked = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
         let pause = asked + backoff.pause(random_u32());
-        tracing::debug!(%relay, %error, ?pause, "session to be made again");
+        tracing::debug!(%relay, %error, ?pause, "no session with the relay");
         let state = SessionState::Waiting {
             failures_count,
             pause,
         };
-        inner.set_state(index, state, Some(error));
+        inner.failed(index, state, error);
         sleep(pause).await;
     }
 }
 
-/// Puts a session into service and waits until it takes no new streams; `None` when the client was
-/// closed.
-async fn serve(inner: &Arc<Inner>, index: usize, made: Made) -> Option<Arc<SessionError>> {
+/// Puts a session into service and waits until it takes no new streams.
+async fn serve(inner: &Arc<Inner>, index: usize, made: Made) -> End {
     let Made {
         session,
         driver,
         over,
     } = made;
     if !inner.adopt(index, &session) {
-        return None;
+        return End::Stopped;
     }
     let (owner, driven) = (Arc::clone(inner), Arc::clone(&session));
     tokio::spawn(async move {
         driver.run().await;
         owner.forget(&driven);
     });
-    // The sender is in the session and speaks before it goes.
-    drop(over.await);
-    Some(
-        session
-            .error()
-            .unwrap_or_else(|| Arc::new(SessionError::LocalClosed)),
-    )
+    tokio::select! {
+        biased;
+        // The sender is in the session and speaks before it goes.
+        _ = over => End::Lost(
+            session
+                .error()
+                .unwrap_or_else(|| Arc::new(SessionError::LocalClosed)),
+        ),
+        () = reap(inner, index, &session) => End::Reaped,
+        never = measure(inner, index, &session) => match never {},
+    }
+}
+
+/// Lets the session go once it is not needed and idle.
+async fn reap(inner: &Inner, index: usize, session: &Arc<Session>) {
+    loop {
+        inner.until_needed(index, false).await;
+        match inner.try_reap(index, session) {
+            Ok(()) => return,
+            Err(pause) => sleep(pause).await,
+        }
+    }
+}
+
+/// Measures the round trip to the relay from time to time.
+async fn measure(inner: &Inner, index: usize, session: &Arc<Session>) -> Infallible {
+    let mut pings_count = FIRST_PINGS;
+    loop {
+        let mut shortest: Option<Duration> = None;
+        for _ in 0..pings_count {
+            if let Ok(Ok(rtt)) = timeout(PING_TIMEOUT, session.ping()).await {
+                shortest = Some(shortest.map_or(rtt, |before| before.min(rtt)));
+            }
+        }
+        if let Some(rtt) = shortest {
+            inner.measured(index, rtt);
+        }
+        pings_count = 1;
+        sleep(inner.config.keepalive_interval.max(MEASURE_INTERVAL_MIN)).await;
+    }
 }
 
 /// Connects and shakes hands, within the handshake timeout in all.
@@ -164,6 +222,16 @@ fn peer_config(inner: &Inner, handshake_timeout: Duration) -> PeerConfig {
 fn random_u32() -> u32 {
     getrandom::u32().unwrap_or_default()
 }
+
+/// Pings of a new session, of which the shortest counts: the first may wait for the handshakes of
+/// other sessions.
+const FIRST_PINGS: u32 = 3;
+
+/// A relay that answers later is not measured.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shortest time between two measurements: each is a packet on a link that may be metered.
+const MEASURE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Opens that may wait inside the proto session: more than one read of the socket can hold. They are
 /// answered right after it.

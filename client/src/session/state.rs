@@ -57,6 +57,8 @@ pub(super) struct State {
     /// What broke the socket, until the session has ended with it.
     broken: Option<std::io::Error>,
     closing: Option<Closing>,
+    /// Since when there is no stream and no dial; `None` while there is one.
+    idle_since: Option<Instant>,
 }
 
 /// A goodbye of ours.
@@ -110,6 +112,7 @@ impl State {
             gone_away: None,
             broken: None,
             closing: None,
+            idle_since: Some(Instant::now()),
         }
     }
 
@@ -165,6 +168,26 @@ impl State {
             self.peer.go_away();
         }
         self.closing = Some(Closing { until });
+    }
+
+    /// Closes if there was no stream for `idle_min`; else returns after which time there may be none.
+    pub(super) fn close_if_idle(&mut self, idle_min: Duration) -> Result<(), Duration> {
+        let idle = self
+            .idle_since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        if self.idle_since.is_none() || idle < idle_min {
+            return Err(idle_min - idle);
+        }
+        self.close(None);
+        Ok(())
+    }
+
+    /// Notes whether there are streams, after each act.
+    pub(super) fn note_idleness(&mut self) {
+        let is_idle = self.slots.is_empty() && self.dials.is_empty();
+        if is_idle != self.idle_since.is_some() {
+            self.idle_since = is_idle.then(Instant::now);
+        }
     }
 
     pub(super) fn poll_read(
@@ -283,10 +306,6 @@ impl State {
         } else if is_over || matches!(self.phase, Phase::Ended(_)) {
             self.slots.remove(&id);
         }
-    }
-
-    pub(super) fn rtt(&self) -> Option<Duration> {
-        self.peer.rtt()
     }
 
     pub(super) fn streams_count(&self) -> u32 {

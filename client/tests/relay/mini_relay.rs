@@ -31,6 +31,8 @@ pub(crate) struct MiniRelay {
 pub(crate) enum Fault {
     #[default]
     None,
+    /// Answers no ping: nothing is farther than what was never measured.
+    Far,
     /// Refuses every session.
     Refuse(Reason, u32),
     /// Accepts connections and says nothing.
@@ -55,6 +57,7 @@ struct Hub {
     by_key: HashMap<PublicKey, u64>,
     next_session: u64,
     accepted_count: u64,
+    opens_count: u64,
 }
 
 struct Session {
@@ -123,6 +126,11 @@ impl MiniRelay {
     /// How many sessions were admitted so far.
     pub(crate) fn accepted_count(&self) -> u64 {
         self.shared.hub().accepted_count
+    }
+
+    /// How many open requests came so far.
+    pub(crate) fn opens_count(&self) -> u64 {
+        self.shared.hub().opens_count
     }
 
     /// How many streams there are, both legs counted.
@@ -274,7 +282,7 @@ impl Hub {
             return;
         };
         match header.kind {
-            FrameKind::Ping if header.flags.contains(Flags::SYN) => {
+            FrameKind::Ping if header.flags.contains(Flags::SYN) && fault != Fault::Far => {
                 session.send(Header::ping(Flags::ACK, header.length), &[]);
             }
             FrameKind::Ping | FrameKind::GoAway => {}
@@ -330,8 +338,11 @@ impl Hub {
             .to_vec();
         if leg.far.is_some() {
             self.answer(id, header.flags, stream, &plain);
-        } else if fault != Fault::Swallow {
-            self.open(id, stream, &plain);
+        } else {
+            self.opens_count += 1;
+            if fault != Fault::Swallow {
+                self.open(id, stream, &plain);
+            }
         }
         if !rest.is_empty() {
             self.forward(id, Header::data(stream, Flags::NONE, 0), rest, fault);

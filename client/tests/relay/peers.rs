@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use ringway_client::{Address, Client, Config, Listener, RelayAddress, SecretKey, Stream};
+use ringway_client::{
+    Address, Client, Config, Listener, RelayAddress, SecretKey, SessionStatus, Stats, Stream,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -20,6 +22,14 @@ pub(crate) async fn connect(relays: &[RelayAddress]) -> Client {
     Client::connect(secret(), config)
         .await
         .expect("the relay admits everybody")
+}
+
+/// Waits until a client's sessions and counters are as wanted.
+pub(crate) async fn until(client: &Client, is_so: impl Fn(&[SessionStatus], &Stats) -> bool) {
+    let mut watch = client.watch();
+    while !is_so(&client.status(), &client.stats()) {
+        watch.changed().await.expect("the client is there");
+    }
 }
 
 /// Opens a stream from one party to another and returns both ends.

@@ -7,7 +7,7 @@ mod relay;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peers::{bytes, connect, dial_many, echo, exchange, pair, secret};
+use peers::{bytes, connect, dial_many, echo, exchange, pair, secret, until};
 use relay::{Relay, start_relay, start_relay_at};
 use ringway_client::{
     Address, Client, Config, DialError, PublicKey, Reason, Refusal, SessionError, SessionState,
@@ -208,6 +208,39 @@ async fn a_session_comes_back_after_the_relay_died() {
     alice.ping(bob.key()).await.expect("all is well again");
     tokio::join!(alice.close(), bob.close());
     relay.end();
+}
+
+#[tokio::test]
+async fn a_party_is_found_at_any_relay_though_sessions_are_few() {
+    let start = |_| start_relay_at(&secret(), 1, ([127, 0, 0, 1], 0).into());
+    let relays: Vec<Relay> = (0..3).map(start).collect();
+    let config = Config {
+        sessions_min: 1,
+        session_idle: Duration::ZERO,
+        ..Config::new(relays.iter().map(|relay| relay.address))
+    };
+    let alice = Client::connect(secret(), config).await.expect("a session");
+    until(&alice, |_, stats| {
+        stats.sessions_made >= 3 && stats.sessions == 1
+    })
+    .await;
+    for home in &relays {
+        let bob = connect(&[home.address]).await;
+        echo(bob.listen(80).expect("a free port"));
+        let stream = alice.dial(Address::new(bob.key(), 80)).await;
+        let stream = stream.expect("bob is at one of them");
+        assert_eq!(stream.relay(), home.address);
+        let data = Arc::new(bytes(4, 100_000));
+        let back = exchange(stream, Arc::clone(&data)).await;
+        assert!(back.expect("an exchange") == *data);
+        until(&alice, |_, stats| stats.sessions == 1).await;
+        bob.close().await;
+    }
+    let stats = alice.stats();
+    assert!(stats.sessions_on_demand >= 2, "{stats}");
+    assert_eq!((stats.dials_reached, stats.dials_failed.sum()), (3, 0));
+    alice.close().await;
+    relays.into_iter().for_each(Relay::end);
 }
 
 #[tokio::test]

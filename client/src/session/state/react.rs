@@ -21,6 +21,7 @@ impl State {
         while let Some(event) = self.peer.poll_event() {
             self.on_event(event, session, effects);
         }
+        self.note_idleness();
         let has_output = self.peer.wants_transmit() && !self.is_socket_full;
         let needs_driver = has_output || self.closing.is_some() || self.is_ended();
         if needs_driver && let Some(driver) = self.driver.take() {
