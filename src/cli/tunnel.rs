@@ -67,6 +67,7 @@ impl Tunnel {
         relays: &RelayArgs,
         connections_max: u32,
     ) -> Result<Self, Failure> {
+        start_logs();
         let config = Config::new(relays.resolve()?);
         let client = Client::start(secret, config).map_err(|error: ConnectError| {
             Failure::Usage(format!("{error}; name one with --relay"))
@@ -100,6 +101,8 @@ impl Tunnel {
     pub(super) async fn watch(&self) {
         let mut watch = self.client.watch();
         let mut ticks = interval(SHOW_INTERVAL);
+        let mut logs = interval(LOG_INTERVAL);
+        logs.reset();
         let mut is_up: Vec<bool> = self.client.status().iter().map(|_| true).collect();
         loop {
             let statuses = Arc::clone(&watch.borrow_and_update());
@@ -112,6 +115,7 @@ impl Tunnel {
             tokio::select! {
                 _ = watch.changed() => {}
                 _ = ticks.tick(), if !self.progress.is_hidden() => {}
+                _ = logs.tick() => self.log(),
             }
         }
     }
@@ -124,12 +128,18 @@ impl Tunnel {
             _ = timeout(drain_timeout, all) => {}
             () = signals.next() => {}
         }
+        self.log();
         // A third signal during the goodbye ends it; the kernel closes what is left.
         tokio::select! {
             () = self.client.close() => {}
             () = signals.next() => {}
         }
         self.progress.end();
+    }
+
+    /// Logs what the client has counted.
+    fn log(&self) {
+        tracing::debug!(stats = %self.client.stats(), "client");
     }
 
     /// Notes a session that went away or came back: the changes, not every attempt.
@@ -197,6 +207,17 @@ impl Pass {
     }
 }
 
+/// Logs to standard error for who asks for it with `RINGWAY_LOG`, such as `RINGWAY_LOG=debug`.
+fn start_logs() {
+    if std::env::var_os(LOG_VARIABLE).is_some() {
+        let logs = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_env(LOG_VARIABLE))
+            .with_writer(io::stderr);
+        // It fails only when logs have been started, and then they are there.
+        drop(logs.try_init());
+    }
+}
+
 /// Makes the close of a connection a reset, so that its other side does not take it for an end.
 pub(super) fn reset(tcp: &TcpStream) {
     // A socket that cannot be told is closed by the kernel in the ordinary way.
@@ -259,6 +280,12 @@ pub(super) const CONNECTIONS_MAX: u32 = 1_024;
 
 /// Buffer of each direction of a connection: four records of the default size.
 const COPY_BYTES: usize = 65_536;
+
+/// Says what is logged, as `log.level` of a relay does.
+const LOG_VARIABLE: &str = "RINGWAY_LOG";
+
+/// Time between two lines of counters in the log.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Time between two updates of the line on the terminal.
 const SHOW_INTERVAL: Duration = Duration::from_millis(500);
