@@ -342,7 +342,7 @@ fn registry_that_lies_is_not_believed() {
     assert!(!echo(&address, b"rolled back"));
     assert!(metric(&third, "ringway_registry_rolled_back_total") >= 1);
     // A place that the peer has not signed: the sequence is greater, the relay lives.
-    let mut forged = old.clone();
+    let mut forged = old;
     forged[..16].copy_from_slice(b"7fffffffffffffff");
     lie(&mut redis, &forged);
     assert!(!echo(&address, b"forged"));
