@@ -109,6 +109,8 @@ fn limit_values_of_relays_and_memory() -> Vec<(&'static str, String)> {
         HOLDERS_MAX
         LOOKUPS_MAX
         PEER_ENTRY_LEN
+        REQUEST_CHECKS_MAX
+        REQUESTS_WAITING_MAX
         CHUNK_BYTES
         COPY_THRESHOLD
         BATCH_BYTES_MAX

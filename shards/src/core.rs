@@ -67,7 +67,7 @@ pub use self::stats::{Audit, ByReason, CoreStats, Law};
 
 use self::dial::Dial;
 use self::egress::Egress;
-use self::forward::Negatives;
+use self::forward::{Checks, Negatives};
 use self::gate::AcceptGate;
 use self::link::Links;
 use self::session::{Live, Session};
@@ -95,6 +95,7 @@ pub struct ShardCore<L: Lease, D: Directory> {
     dials: SlotTable<Dial>,
     links: Links,
     negatives: Negatives,
+    checks: Checks,
     local_ports: LocalPorts,
     virtual_ports: PortBudget,
     wheel: Wheel,
@@ -160,6 +161,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             virtual_ports: PortBudget::of_virtual_ports(shard, &config.ports.virtual_range),
             links: Links::new(&config.mesh.relays),
             negatives: Negatives::default(),
+            checks: Checks::default(),
             config,
             directory,
             sessions: Vec::new(),

@@ -169,6 +169,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// The executor has finished a step.
     pub fn computed(&mut self, result: JobResult, now: Now) {
         self.now = now;
+        if matches!(result.outcome, Ok(Progress::RequestChecked { .. })) {
+            self.end_check();
+        }
         let slot = result.session.slot;
         let is_current = self
             .sessions

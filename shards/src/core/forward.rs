@@ -17,13 +17,15 @@
 //!
 //! Invariant: an open is forwarded only while its opener's leg is `Asked` and has been promised nothing; so a
 //! second relay takes over where the first has said no.
-//! Bound: `FORWARD_TRIES_MAX` relays an open; `NEGATIVE_ANSWERS_MAX` answers remembered.
+//! Bound: `FORWARD_TRIES_MAX` relays an open; `NEGATIVE_ANSWERS_MAX` answers remembered; `REQUEST_CHECKS_MAX` signatures
+//! with the executor, `REQUESTS_WAITING_MAX` behind them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::{
-    FORWARD_TRIES_MAX, LOOKUPS_MAX, NEGATIVE_ANSWER_TIME, NEGATIVE_ANSWERS_MAX,
+    FORWARD_TRIES_MAX, LOOKUPS_MAX, NEGATIVE_ANSWER_TIME, NEGATIVE_ANSWERS_MAX, REQUEST_CHECKS_MAX,
+    REQUESTS_WAITING_MAX,
 };
 use ringway_proto::open::OpenRequest;
 use ringway_proto::reason::Reason;
@@ -32,7 +34,7 @@ use ringway_proto::time::Now;
 use super::ShardCore;
 use super::bridge::GRANT_MAX;
 use super::event::{
-    Action, Directory, Holder, Job, LookedUp, Lookup, Place, Slot, Step, StreamKey,
+    Action, Directory, Holder, Job, LookedUp, Lookup, Place, SessionKey, Slot, Step, StreamKey,
 };
 use super::stream::{Other, StreamState};
 use crate::lease::Lease;
@@ -104,6 +106,14 @@ impl Negatives {
     }
 }
 
+/// Requests of other relays on their way through the executor.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    under_way: usize,
+    /// With their links.
+    waiting: VecDeque<(SessionKey, StreamKey, Vec<u8>)>,
+}
+
 impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// A request has come over a link, signed by somebody else than the relay it came from: believes it only
     /// when the signature says so. The executor looks, since that takes as long as a handshake's step.
@@ -112,14 +122,35 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(session) = self.sessions.get(slot.0 as usize) else {
             return;
         };
-        let job = Job {
-            session: session.key(slot),
-            step: Step::CheckRequest {
-                stream,
-                request: request.to_vec(),
-            },
-        };
-        self.common.actions.push_back(Action::Compute(job));
+        if self.checks.waiting.len() >= REQUESTS_WAITING_MAX {
+            return self.refuse(stream, Reason::RelayCapacity);
+        }
+        let session = session.key(slot);
+        let request = request.to_vec();
+        self.checks.waiting.push_back((session, stream, request));
+        self.start_checks();
+    }
+
+    /// Hands waiting requests to the executor, as many as it may have.
+    fn start_checks(&mut self) {
+        while self.checks.under_way < REQUEST_CHECKS_MAX
+            && let Some((session, stream, request)) = self.checks.waiting.pop_front()
+        {
+            // Whose stream has gone meanwhile costs the executor nothing.
+            if self.streams.get(stream).is_none() {
+                continue;
+            }
+            self.checks.under_way += 1;
+            let step = Step::CheckRequest { stream, request };
+            let job = Job { session, step };
+            self.common.actions.push_back(Action::Compute(job));
+        }
+    }
+
+    /// The executor has done with a request, whatever became of its link meanwhile.
+    pub(super) fn end_check(&mut self) {
+        self.checks.under_way -= 1;
+        self.start_checks();
     }
 
     /// The executor has looked at the signature of a forwarded request.

@@ -2,6 +2,7 @@
 
 mod admission;
 mod dials;
+mod forward;
 mod harness;
 mod lookup;
 mod mesh;
