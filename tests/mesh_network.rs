@@ -1,7 +1,7 @@
 //! Three relays, each in a network of its own, on a bridge that a test cuts, heals and takes relays from.
 //!
-//! Here: the real binary, links that are really lost, a thousand forwarded streams byte for byte. Not here: what a
-//! relay decides (`shards/src/core/tests/mesh.rs`), the registry (`tests/cli/registry.rs`).
+//! Here: the real binary, links that are really lost, a thousand forwarded streams byte for byte. Not here:
+//! what a relay decides (`shards/src/core/tests/mesh.rs`), the registry (`tests/cli/registry.rs`).
 //!
 //! Nothing leaves the test's own namespaces, and everything in them ends with it.
 

@@ -312,12 +312,12 @@ pub const FORWARD_TRIES_MAX: usize = 2;
 /// How long a relay that does not have a destination is not asked for it again.
 pub const NEGATIVE_ANSWER_TIME: Duration = Duration::from_secs(5);
 
-/// Requests of other relays whose signatures a shard's executor verifies at a time: few enough not to stand in the
-/// way of handshakes.
+/// Requests of other relays whose signatures a shard's executor verifies at a time: few enough not to stand
+/// in the way of handshakes.
 pub const REQUEST_CHECKS_MAX: usize = 32;
 
-/// Requests of other relays that wait for that: a second's work of 50 us each, and then some. More are refused with
-/// 304.
+/// Requests of other relays that wait for that: a second's work of 50 us each, and then some. More are
+/// refused with 304.
 pub const REQUESTS_WAITING_MAX: usize = 32_768;
 
 /// Most negative answers that a shard remembers.

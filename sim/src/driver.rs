@@ -5,9 +5,9 @@
 //! Invariant: slot reuse only after its close is reported; one send in flight a slot; mail of an
 //! ordered pair stays in order.
 
+use core::net::SocketAddr;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 

@@ -26,6 +26,8 @@ pub(crate) struct Beliefs {
     order: VecDeque<(PublicKey, u64)>,
     arrivals: u64,
     relays: BTreeMap<PublicKey, Standing>,
+    /// The registry may have lost everything a moment ago: what is missing in it is no news.
+    is_unsettled: bool,
 }
 
 /// The answer to a question that was asked before.
@@ -82,6 +84,12 @@ impl Beliefs {
         (is_place && is_recent).then_some(found.answer)
     }
 
+    /// Says whether the registry has come back less than a lease ago. Until then a lease or a place that is
+    /// missing there may only not have been written again: what was believed before stays.
+    pub(crate) const fn set_unsettled(&mut self, is_unsettled: bool) {
+        self.is_unsettled = is_unsettled;
+    }
+
     /// Takes in what the registry holds of a peer; returns the answer, and why the record is not it.
     pub(crate) fn take(
         &mut self,
@@ -89,6 +97,12 @@ impl Beliefs {
         record: Option<&PeerRecord>,
         now: Now,
     ) -> (LookedUp, Option<Disbelief>) {
+        if record.is_none()
+            && self.is_unsettled
+            && let Some(before) = self.stale_answer(&peer, now)
+        {
+            return (before, None);
+        }
         let known = self.entries.get(&peer).map_or(0, |found| found.sequence);
         let judged = record.map(|record| (record, self.judge(record, known)));
         let (answer, epoch, sequence, disbelief) = match judged {
@@ -162,8 +176,10 @@ impl Beliefs {
     /// not believed.
     pub(crate) fn set_relays(&mut self, relays: &[KnownRelay], now: Now) -> u64 {
         let mut rolled_back = 0;
-        for standing in self.relays.values_mut() {
-            standing.is_leased = false;
+        if !self.is_unsettled {
+            for standing in self.relays.values_mut() {
+                standing.is_leased = false;
+            }
         }
         for known in relays {
             let Some(epoch) = known.epoch else { continue };
@@ -345,6 +361,31 @@ mod tests {
         beliefs.doubt_all();
         assert_eq!(beliefs.answer(&PEER.public(), at(1)), None);
         assert_eq!(beliefs.stale_answer(&PEER.public(), at(1)), Some(here));
+    }
+
+    #[test]
+    fn what_was_believed_outlives_a_registry_that_has_lost_it_until_that_is_settled() {
+        let mut beliefs = Beliefs::default();
+        let here = LookedUp::At(RELAY.public());
+        beliefs.set_relays(&[leased(&RELAY, 1)], at(0));
+        beliefs.take(PEER.public(), Some(&record(&RELAY, 1, 5)), at(0));
+        beliefs.doubt_all();
+        beliefs.set_unsettled(true);
+        beliefs.set_relays(&[], at(1));
+        assert_eq!(beliefs.take(PEER.public(), None, at(1)), (here, None));
+        assert_eq!(
+            beliefs.take(OTHER.public(), None, at(1)),
+            (LookedUp::Nowhere, None)
+        );
+        // What does stand there is news all the same.
+        beliefs.set_relays(&[leased(&RELAY, 2)], at(2));
+        assert!(!beliefs.is_leased(&RELAY.public(), 1));
+        beliefs.set_unsettled(false);
+        beliefs.set_relays(&[], at(20));
+        assert_eq!(
+            beliefs.take(PEER.public(), None, at(20)),
+            (LookedUp::Nowhere, None)
+        );
     }
 
     #[test]

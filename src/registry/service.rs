@@ -265,6 +265,8 @@ impl<R: Registry> Service<R> {
         let Some(session) = &mut self.session else {
             return Ok(());
         };
+        let since = now.saturating_since(self.connected_at);
+        self.beliefs.set_unsettled(since < self.parts.lease);
         let lease = session.renew(&self.parts.own, self.parts.lease).await?;
         let numbers = &self.parts.numbers;
         numbers.renewals.count();

@@ -8,8 +8,10 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{Commands, Connection};
 use tempfile::TempDir;
@@ -20,6 +22,9 @@ use crate::tunnel::{block, expose, expose_as, forward, forward_as};
 
 /// A key that nobody here has: the first of RFC 8032 section 7.1.
 const STRANGER: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+/// Between two attempts that `forward` tells of on its standard error, which nobody reads before its end.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A redis-server of a test's own, killed with it.
 struct Server {
@@ -165,6 +170,7 @@ fn echo_at_last(address: &str, bytes: &[u8]) {
     let deadline = Instant::now() + PATIENCE;
     while !echo(address, bytes) {
         assert!(Instant::now() < deadline, "no way is found");
+        thread::sleep(PAUSE);
     }
 }
 
@@ -224,6 +230,21 @@ fn service_goes_on_without_the_registry_and_finds_back_when_it_has_lost_everythi
     wait_for_metric(&first, "ringway_registry_peers_current", |peers| peers >= 1);
     let (_forwarding, address) = forward(&second, &name);
     assert!(echo(&address, &block(1, 100_000)));
+    // From here on to the end of the test nobody who asks for this peer is refused.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..4)
+        .map(|seed| {
+            let (address, is_over) = (address.clone(), Arc::clone(&is_over));
+            thread::spawn(move || {
+                let mut count = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(echo(&address, &block(seed, 30_000)), "load");
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
     server.kill();
     // What was asked about before is served stale, peers of the relay itself know of nothing, and whoever is
     // unknown is refused rather than waited for.
@@ -239,6 +260,7 @@ fn service_goes_on_without_the_registry_and_finds_back_when_it_has_lost_everythi
     let deadline = Instant::now() + PATIENCE;
     while metric(&second, "ringway_lookups_unavailable_total") == 0 {
         assert!(!echo(&nowhere, b"unknown") && Instant::now() < deadline);
+        thread::sleep(PAUSE);
     }
     let local = tempfile::tempdir().unwrap();
     let (_exposing_here, here) = expose_as(local.path(), &second, &service);
@@ -258,10 +280,47 @@ fn service_goes_on_without_the_registry_and_finds_back_when_it_has_lost_everythi
     });
     let (_back, address_back) = forward(&first, &here);
     echo_at_last(&address_back, &block(2, 100_000));
-    echo_at_last(&address, &block(1, 100_000));
+    // Past the lease in which what is missing is no news.
+    wait_for_metric(&second, "ringway_registry_renewals_total", {
+        let before = metric(&second, "ringway_registry_renewals_total");
+        move |now| now > before + 4
+    });
+    is_over.store(true, Ordering::Relaxed);
+    for load in load {
+        assert!(load.join().unwrap() > 10);
+    }
     for relay in [first, second] {
         assert_eq!(relay.end().code, Some(0));
     }
+}
+
+#[test]
+fn registry_that_hangs_delays_nobody_but_who_asks_it() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (service, _thread) = twice(usize::MAX);
+    let relay = asking(&server, &[]);
+    wait_for_metric(&relay, "ringway_registry_up", |up| up == 1);
+    let signal = |name: &str| {
+        let pid = server.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.unwrap().success());
+    };
+    signal("STOP");
+    // Admission, opens and bytes of peers that are here take their usual way; the relay says what is wrong.
+    let state = tempfile::tempdir().unwrap();
+    let (_exposing, name) = expose_as(state.path(), &relay, &service);
+    let (_forwarding, address) = forward(&relay, &name);
+    for _ in 0..20 {
+        assert!(echo(&address, &block(1, 10_000)));
+    }
+    wait_for_metric(&relay, "ringway_registry_up", |up| up == 0);
+    assert!(metric(&relay, "ringway_registry_pending_current") >= 1);
+    signal("CONT");
+    wait_for_metric(&relay, "ringway_registry_up", |up| up == 1);
+    wait_for_metric(&relay, "ringway_registry_peers_current", |peers| peers >= 1);
+    assert_eq!(relay.end().code, Some(0));
 }
 
 #[test]
@@ -345,8 +404,13 @@ fn registry_that_lies_is_not_believed() {
     let mut forged = old;
     forged[..16].copy_from_slice(b"7fffffffffffffff");
     lie(&mut redis, &forged);
-    assert!(!echo(&address, b"forged"));
-    assert!(metric(&third, "ringway_registry_forged_total") >= 1);
+    // Whoever was refused does not ask again for 5 s (docs/client.md).
+    let deadline = Instant::now() + PATIENCE;
+    while metric(&third, "ringway_registry_forged_total") == 0 {
+        assert!(!echo(&address, b"forged"));
+        assert!(Instant::now() < deadline);
+        thread::sleep(PAUSE);
+    }
     // Nonsense.
     lie(&mut redis, b"nonsense");
     assert!(!echo(&address, b"nonsense"));

@@ -17,8 +17,8 @@
 //!
 //! Invariant: an open is forwarded only while its opener's leg is `Asked` and has been promised nothing; so a
 //! second relay takes over where the first has said no.
-//! Bound: `FORWARD_TRIES_MAX` relays an open; `NEGATIVE_ANSWERS_MAX` answers remembered; `REQUEST_CHECKS_MAX` signatures
-//! with the executor, `REQUESTS_WAITING_MAX` behind them.
+//! Bound: `FORWARD_TRIES_MAX` relays an open; `NEGATIVE_ANSWERS_MAX` answers remembered;
+//! `REQUEST_CHECKS_MAX` signatures with the executor, `REQUESTS_WAITING_MAX` behind them.
 
 use std::collections::{BTreeMap, VecDeque};
 
