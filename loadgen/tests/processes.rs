@@ -110,9 +110,17 @@ fn histograms_of_processes_add_up_to_one_result() {
     assert_eq!(run["ledger"][0]["connect"]["count"], 13);
     assert_eq!(run["ledger"][0]["established"], 13);
     let rounds = run["latencies"]["service"]["count"].as_u64().unwrap();
-    // Open loop: what was due in the time that counts, of all processes together.
-    assert!((600..=1_200).contains(&rounds), "{rounds}");
     let recorded = Recorded::read(&out).unwrap();
+    // Open loop: what was due in the time that counts, of all processes together. On a host that is busy that time
+    // is longer than was asked for.
+    let counted = recorded
+        .intervals
+        .iter()
+        .map(|(interval, _)| interval.length_seconds);
+    let due = counted.sum::<f64>() * 600.0;
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let share = rounds as f64 / due;
+    assert!((0.66..=1.34).contains(&share), "{rounds} of {due}");
     assert_eq!(recorded.latencies().service.count(), rounds);
     assert_eq!(
         recorded.latencies().lag.count(),
