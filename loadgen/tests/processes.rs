@@ -111,8 +111,8 @@ fn histograms_of_processes_add_up_to_one_result() {
     assert_eq!(run["ledger"][0]["established"], 13);
     let rounds = run["latencies"]["service"]["count"].as_u64().unwrap();
     let recorded = Recorded::read(&out).unwrap();
-    // Open loop: what was due in the time that counts, of all processes together. On a host that is busy that time
-    // is longer than was asked for.
+    // Open loop: what was due in the time that counts, of all processes together. On a host that is busy
+    // that time is longer than was asked for.
     let counted = recorded
         .intervals
         .iter()
