@@ -10,6 +10,7 @@ mod demo;
 mod expose;
 mod forward;
 mod keygen;
+mod lan;
 mod ping;
 mod progress;
 mod runtime;

@@ -14,6 +14,7 @@ mod config;
 mod control;
 mod failure;
 mod key_file;
+mod lan;
 mod local_ports;
 mod output;
 mod preflight;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ringway_client::RelayAddress;
 
+use super::lan::LanArgs;
 use crate::config::{DEPLOY_VARIABLE, Deployment};
 use crate::failure::Failure;
 use crate::key_file::{self, HeldKey};
@@ -46,6 +47,15 @@ impl KeyArgs {
         }
     }
 
+    /// Returns the directory of everything that is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::KeyFile`] when nothing says where state belongs.
+    pub(super) fn state(&self) -> Result<PathBuf, Failure> {
+        Ok(key_file::state_directory(self.state_dir.as_deref())?)
+    }
+
     /// Reads or makes the key and holds it for this process.
     ///
     /// # Errors
@@ -62,8 +72,16 @@ impl KeyArgs {
 pub(super) struct RelayArgs {
     /// Relay to use, as `ringway serve` prints it; may be given several times, or in `RINGWAY_RELAY`
     /// [default: those of the deployment]
-    #[arg(long = "relay", value_name = "KEY@HOST:PORT", value_delimiter = ',')]
+    #[arg(
+        long = "relay",
+        value_name = "KEY@HOST:PORT",
+        value_delimiter = ',',
+        conflicts_with = "lan"
+    )]
     relays: Vec<RelayName>,
+
+    #[command(flatten)]
+    lan: LanArgs,
 
     #[command(flatten)]
     deploy: DeployArgs,
@@ -79,14 +97,26 @@ pub(super) struct DeployArgs {
 }
 
 impl RelayArgs {
-    /// Returns the relays with their addresses.
+    /// Returns the relays with their addresses: those of the own network, or those that are named.
     ///
     /// # Errors
     ///
-    /// As [`Self::names`] does, and [`Failure::Host`] when a name has no address.
-    pub(super) fn resolve(&self) -> Result<Vec<RelayAddress>, Failure> {
+    /// As [`Self::names`] and [`LanArgs::find`] do, and [`Failure::Host`] when a name has no address.
+    pub(super) async fn find(&self, key: &KeyArgs) -> Result<Vec<RelayAddress>, Failure> {
+        if self.lan.lan {
+            let deployment = self.deploy.find()?;
+            return self.lan.find(deployment.as_ref(), key.state()?).await;
+        }
         let address = |name: &RelayName| Ok(RelayAddress::new(name.key, name.resolve()?));
         self.names()?.iter().map(address).collect()
+    }
+
+    /// Returns the flags with which another command finds these relays.
+    pub(super) fn hint(&self, relays: &[RelayAddress]) -> String {
+        match (self.lan.lan, relays) {
+            (false, [relay, ..]) => format!("--relay {relay}"),
+            _ => "--lan".to_owned(),
+        }
     }
 
     /// Returns the relays: the flag's, else the environment's, else the deployment's.
@@ -161,7 +191,7 @@ pub(super) fn admitted(
 /// Returns the failure of a command that needs a relay and was given none.
 pub(super) fn no_relay() -> Failure {
     let text = "no relay is named: give one with --relay KEY@HOST:PORT or RINGWAY_RELAY, or a \
-                deployment with --deploy FILE or RINGWAY_DEPLOY";
+                deployment with --deploy FILE or RINGWAY_DEPLOY, or find one with --lan";
     Failure::Usage(text.to_owned())
 }
 

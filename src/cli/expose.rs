@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use ringway_client::{Listener, Stream};
+use ringway_client::{Listener, RelayAddress, Stream};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -59,6 +59,7 @@ pub(super) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   ringway expose --relay KEY@127.0.0.1:7100 --port 80 --to 127.0.0.1:8080
+  ringway expose --lan --port 80 --to 127.0.0.1:8080
   RINGWAY_RELAY=KEY@127.0.0.1:7100 ringway expose --port 22 --to 127.0.0.1:22
 
 The key of this party is made at the first start and kept, so its address stays the same. Without
@@ -75,7 +76,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
-    let tunnel = Tunnel::start(secret, &args.relay, args.connections_max)?;
+    let relays = tokio::select! {
+        relays = args.relay.find(&args.key) => relays?,
+        () = signals.next() => return Ok(()),
+    };
+    let tunnel = Tunnel::start(secret, &relays, args.connections_max)?;
     let listener = tunnel.client.listen(args.port).map_err(|error| {
         Failure::host(format!("cannot take streams on port {}", args.port), error)
     })?;
@@ -87,7 +92,7 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),
         () = tunnel.watch() => Ok(()),
-        outcome = announce(args, &tunnel) => outcome,
+        outcome = announce(args, &relays, &tunnel) => outcome,
         () = accept(&tunnel, &listener, &target, &mut connections) => Ok(()),
     };
     drop(listener);
@@ -96,21 +101,17 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
 }
 
 /// Says where the service is once it is there; then never ends.
-async fn announce(args: &Args, tunnel: &Tunnel) -> Result<(), Failure> {
+async fn announce(args: &Args, relays: &[RelayAddress], tunnel: &Tunnel) -> Result<(), Failure> {
     let Args {
         port, to, relay, ..
     } = args;
     if tunnel.client.ready().await.is_ok() {
         let key = tunnel.client.key();
-        let relay = relay
-            .resolve()?
-            .first()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let hint = relay.hint(relays);
         tunnel.progress.said(|| {
             say(format_args!("exposing  {to} as {key}:{port}"))?;
             say(format_args!(
-                "next      ringway forward --relay {relay} --listen 127.0.0.1:9000 --to {key}:{port}"
+                "next      ringway forward {hint} --listen 127.0.0.1:9000 --to {key}:{port}"
             ))
         })?;
     }

@@ -59,6 +59,7 @@ pub(super) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   ringway forward --relay KEY@127.0.0.1:7100 --listen 127.0.0.1:9000 --to KEY:80
+  ringway forward --lan --listen 127.0.0.1:9000 --to KEY:80
   curl http://127.0.0.1:9000/
 
 The key of this party is made at the first start and kept. Without --key-file each listening port
@@ -80,7 +81,11 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
     let failed = |error| Failure::listen(args.listen, "--listen ADDRESS:PORT", error);
     let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let tunnel = Tunnel::start(secret, &args.relay, args.connections_max)?;
+    let relays = tokio::select! {
+        relays = args.relay.find(&args.key) => relays?,
+        () = signals.next() => return Ok(()),
+    };
+    let tunnel = Tunnel::start(secret, &relays, args.connections_max)?;
     let mut connections = JoinSet::new();
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),

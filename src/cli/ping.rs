@@ -8,6 +8,7 @@ use ringway_client::{Client, Config, PingError, PublicKey, RelayAddress};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::{DeployArgs, Named, RELAY_VARIABLE, admitted, named, no_relay};
+use super::lan::LanArgs;
 use super::runtime::{Signals, block_on};
 use crate::config::{Deployment, parse_duration};
 use crate::failure::{Failure, chain};
@@ -19,18 +20,35 @@ use crate::relay_name::RelayName;
 #[derive(Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Peer or relay to ask; with an address it is the relay to use as well
-    #[arg(value_name = "KEY[@HOST:PORT]")]
-    target: Target,
+    /// Peer or relay to ask; with an address it is the relay to use as well [default: the one that --lan
+    /// finds]
+    #[arg(value_name = "KEY[@HOST:PORT]", required_unless_present = "lan")]
+    target: Option<Target>,
 
     /// Relay to use, as `ringway serve` prints it; `RINGWAY_RELAY` names one too [default: those of
     /// the deployment]
-    #[arg(long, value_name = "KEY@HOST:PORT", help_heading = "Relay")]
+    #[arg(
+        long,
+        value_name = "KEY@HOST:PORT",
+        help_heading = "Relay",
+        conflicts_with = "lan"
+    )]
     relay: Option<RelayName>,
 
     /// Key file of this party [default: a key for this one run]
     #[arg(long, value_name = "FILE", help_heading = "Key")]
     key_file: Option<std::path::PathBuf>,
+
+    /// Directory that keeps what --lan finds [default: ringway under the XDG state directory, else
+    /// ~/.local/state/ringway]
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        env = "RINGWAY_STATE_DIR",
+        hide_env_values = true,
+        help_heading = "Relay"
+    )]
+    state_dir: Option<std::path::PathBuf>,
 
     /// Pings to send
     #[arg(
@@ -47,6 +65,9 @@ pub(super) struct Args {
     interval: Duration,
 
     #[command(flatten, next_help_heading = "Relay")]
+    lan: LanArgs,
+
+    #[command(flatten, next_help_heading = "Relay")]
     deploy: DeployArgs,
 }
 
@@ -54,6 +75,7 @@ const EXAMPLES: &str = "\
 Examples:
   ringway ping KEY@127.0.0.1:7100                         the relay itself
   ringway ping --relay KEY@127.0.0.1:7100 KEY -c 100      a peer, through that relay
+  ringway ping --lan                                      the relay of this network
   ringway ping --deploy lab.toml KEY                      a relay of lab.toml, or a peer through it
 
 A relay answers on its session; a peer answers with an echo on its port 7, end to end.
@@ -64,6 +86,15 @@ Exits with 1 when a ping stays without an answer.";
 enum Target {
     Key(PublicKey),
     Relay(RelayName),
+}
+
+impl Target {
+    const fn key(&self) -> PublicKey {
+        match self {
+            Self::Key(key) => *key,
+            Self::Relay(name) => name.key,
+        }
+    }
 }
 
 impl FromStr for Target {
@@ -86,18 +117,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(path) => key_file::load(path)?,
         None => key_file::generate()?,
     };
-    let deployment = args.deploy.find()?;
-    let variable = std::env::var_os(RELAY_VARIABLE);
-    let named = named(args.relay.as_slice(), variable)?;
-    let names = relays(&args.target, named, deployment)?;
-    let address = |name: &RelayName| Ok(RelayAddress::new(name.key, name.resolve()?));
-    let relays: Vec<RelayAddress> = names.iter().map(address).collect::<Result<_, Failure>>()?;
-    let key = match &args.target {
-        Target::Key(key) => *key,
-        Target::Relay(name) => name.key,
-    };
     block_on(async {
         let mut signals = Signals::take()?;
+        let (key, relays) = tokio::select! {
+            found = find(args) => found?,
+            () = signals.next() => return Ok(()),
+        };
         let config = Config {
             answer_ping: false,
             ..Config::new(relays.iter().copied())
@@ -117,6 +142,39 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         client.close().await;
         outcome
     })
+}
+
+/// Returns whom to ask and the relays to use, with their addresses.
+async fn find(args: &Args) -> Result<(PublicKey, Vec<RelayAddress>), Failure> {
+    let deployment = args.deploy.find()?;
+    if args.lan.lan {
+        return find_on_lan(args, deployment.as_ref()).await;
+    }
+    let target = args.target.as_ref().ok_or_else(no_relay)?;
+    let variable = std::env::var_os(RELAY_VARIABLE);
+    let named = named(args.relay.as_slice(), variable)?;
+    let names = relays(target, named, deployment)?;
+    let address = |name: &RelayName| Ok(RelayAddress::new(name.key, name.resolve()?));
+    let relays: Result<Vec<RelayAddress>, Failure> = names.iter().map(address).collect();
+    Ok((target.key(), relays?))
+}
+
+/// Does the same on the own network; whom to ask is the relay itself unless somebody is named.
+async fn find_on_lan(
+    args: &Args,
+    deployment: Option<&Deployment>,
+) -> Result<(PublicKey, Vec<RelayAddress>), Failure> {
+    if let Some(Target::Relay(name)) = &args.target {
+        return Err(Failure::Usage(format!(
+            "--lan finds the relay, and the target {name} names one: give its key alone, or leave --lan out"
+        )));
+    }
+    let state = key_file::state_directory(args.state_dir.as_deref())?;
+    let found = args.lan.find(deployment, state).await?;
+    let first = found.first().ok_or_else(no_relay)?;
+    let key = args.target.as_ref().map_or(first.key, Target::key);
+    let own = found.iter().find(|relay| relay.key == key).copied();
+    Ok((key, own.map_or(found, |own| vec![own])))
 }
 
 /// Returns the relays to use: named ones, else the target itself, else those of the deployment; when

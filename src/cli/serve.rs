@@ -11,6 +11,7 @@ use clap::Args as ClapArgs;
 use tokio::sync::oneshot;
 
 use super::args::{DeployArgs, KeyArgs, path_text};
+use super::lan::LanServeArgs;
 use super::runtime::Signals;
 use crate::capacity::{Capacity, Room};
 use crate::config::{Config, LogFormat, Settings, resolve};
@@ -20,6 +21,7 @@ use crate::control::plane::{self, Plane};
 use crate::control::{Relay, Shards, admin};
 use crate::failure::Failure;
 use crate::key_file;
+use crate::lan::announce::Announcement;
 use crate::output::say;
 use crate::preflight::preflight;
 use crate::registry::start::Running;
@@ -39,6 +41,9 @@ pub(super) struct Args {
     /// Address for peers [default: 127.0.0.1:7100]
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Listen")]
     listen: Option<String>,
+
+    #[command(flatten, next_help_heading = "Listen")]
+    lan: LanServeArgs,
 
     /// Shards, each on a core of its own [default: one for each core of this process]
     #[arg(long, value_name = "COUNT", help_heading = "Listen")]
@@ -83,6 +88,7 @@ pub(super) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   ringway serve
+  ringway serve --lan
   ringway serve --listen 0.0.0.0:7100 --key-file /var/lib/ringway/relay.key
   ringway serve --config relay.toml --set limits.sessions_max=1000
   ringway serve --link KEY@relay.example:7100 --set mesh.allowed=all
@@ -105,7 +111,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         None => key_file::state_directory(args.key.state_dir.as_deref())?.join("relay.key"),
     };
     let held = key_file::hold(&key_path, BESIDE)?;
-    resolved.leave_out(held.secret.public());
+    let key = held.secret.public();
+    resolved.leave_out(key);
+    let place = args.lan.place(&mut resolved, key, &key_path)?;
     let of_registry = resolved.config_of_registry();
     let config = resolved.config;
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
@@ -115,8 +123,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let plane = Arc::new(Plane::launch(&config, &capacity, &held.secret, &fleet)?);
     let registry = fleet.start(&of_registry, &held.secret, plane.shards(), &key_path)?;
     let (registry, view) = registry.unzip();
+    let announced = place.map(|place| place.announce(key, plane.address()));
     let relay = Arc::new(Relay {
-        key: held.secret.public(),
+        key,
         listen: plane.address(),
         placement: plane.placement(),
         config,
@@ -134,7 +143,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let outcome = runtime.block_on(operate(
         &relay,
         &plane,
-        registry,
+        Told {
+            registry,
+            lan: announced.transpose()?,
+        },
         admin_listener,
         stdin_closed,
     ));
@@ -150,7 +162,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 async fn operate(
     relay: &Arc<Relay>,
     plane: &Arc<Plane>,
-    mut registry: Option<Running>,
+    mut told: Told,
     admin_listener: Option<std::net::TcpListener>,
     stdin_closed: Option<oneshot::Receiver<()>>,
 ) -> Result<(), Failure> {
@@ -170,7 +182,7 @@ async fn operate(
             }
         });
     }
-    greet(relay, plane, admin_address)?;
+    greet(relay, plane, admin_address, told.lan.is_some())?;
     let closed = async {
         match stdin_closed {
             // An error is the reader's end as well.
@@ -185,9 +197,7 @@ async fn operate(
     tracing::info!(timeout = ?relay.config.drain_timeout, "draining");
     relay.is_draining.store(true, Ordering::Relaxed);
     // Before its sessions end, nobody is sent here any more.
-    if let Some(registry) = &mut registry {
-        registry.leave();
-    }
+    told.withdraw();
     plane.drain();
     let view = async || admin::view(Arc::clone(&shards)).await;
     match drain::wait(view, relay.config.drain_timeout, signals.next()).await {
@@ -199,8 +209,31 @@ async fn operate(
     }
 }
 
+/// Who has been told where the relay is.
+struct Told {
+    registry: Option<Running>,
+    lan: Option<Announcement>,
+}
+
+impl Told {
+    /// Tells them that it goes.
+    fn withdraw(&mut self) {
+        if let Some(registry) = &mut self.registry {
+            registry.leave();
+        }
+        if let Some(lan) = &self.lan {
+            lan.withdraw();
+        }
+    }
+}
+
 /// Prints where the relay is, its key, what to run next, and what it can hold: four lines and no more.
-fn greet(relay: &Relay, plane: &Plane, admin: Option<SocketAddr>) -> Result<(), Failure> {
+fn greet(
+    relay: &Relay,
+    plane: &Plane,
+    admin: Option<SocketAddr>,
+    is_on_lan: bool,
+) -> Result<(), Failure> {
     let Relay {
         key,
         listen,
@@ -217,8 +250,12 @@ fn greet(relay: &Relay, plane: &Plane, admin: Option<SocketAddr>) -> Result<(), 
         "listening  {listen} ({shards}), admin {admin}"
     ))?;
     say(format_args!("relay      {key}@{reachable}"))?;
+    let how = match is_on_lan {
+        true => "--lan".to_owned(),
+        false => format!("--relay {key}@{reachable}"),
+    };
     say(format_args!(
-        "next       ringway expose --relay {key}@{reachable} --port 80 --to 127.0.0.1:8080"
+        "next       ringway expose {how} --port 80 --to 127.0.0.1:8080"
     ))?;
     say(format_args!("capacity   {capacity}"))
 }

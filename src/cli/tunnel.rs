@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringway_client::{
-    Client, Config, ConnectError, SecretKey, SessionState, SessionStatus, Stream,
+    Client, Config, ConnectError, RelayAddress, SecretKey, SessionState, SessionStatus, Stream,
 };
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
@@ -23,7 +23,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{interval, timeout};
 
-use super::args::RelayArgs;
 use super::progress::Progress;
 use super::runtime::Signals;
 use crate::failure::Failure;
@@ -60,15 +59,14 @@ impl Tunnel {
     ///
     /// # Errors
     ///
-    /// [`Failure`] when a relay's name has no address. A relay that does not answer is no error: it is
-    /// tried again.
+    /// [`Failure::Usage`] without relays. A relay that does not answer is no error: it is tried again.
     pub(super) fn start(
         secret: SecretKey,
-        relays: &RelayArgs,
+        relays: &[RelayAddress],
         connections_max: u32,
     ) -> Result<Self, Failure> {
         start_logs();
-        let config = Config::new(relays.resolve()?);
+        let config = Config::new(relays.iter().copied());
         let client = Client::start(secret, config).map_err(|error: ConnectError| {
             Failure::Usage(format!("{error}; name one with --relay"))
         })?;
@@ -208,7 +206,7 @@ impl Pass {
 }
 
 /// Logs to standard error for who asks for it with `RINGWAY_LOG`, such as `RINGWAY_LOG=debug`.
-fn start_logs() {
+pub(super) fn start_logs() {
     if std::env::var_os(LOG_VARIABLE).is_some() {
         let logs = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_env(LOG_VARIABLE))

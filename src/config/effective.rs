@@ -61,6 +61,12 @@ impl Resolved {
         config
     }
 
+    /// Returns where a key is set; `None` when nobody has said anything.
+    pub(crate) fn place_of(&self, path: &str) -> Option<String> {
+        let one = self.values.iter().find(|one| one.key.path == path)?;
+        (one.origin != Origin::Default).then(|| one.origin.place())
+    }
+
     /// Puts in what became of a value.
     pub(super) fn replace(&mut self, path: &str, value: Value, note: &'static str) {
         if let Some(one) = self.values.iter_mut().find(|one| one.key.path == path) {

@@ -15,7 +15,13 @@ mod keys;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod lan;
+#[cfg(test)]
 mod mesh;
+#[cfg(test)]
+#[expect(dead_code, reason = "what is only for tests of ports is not used here")]
+#[path = "../support/namespace.rs"]
+mod namespace;
 #[cfg(test)]
 mod registry;
 mod relay;

@@ -79,10 +79,12 @@ pub(crate) fn sockets() -> Vec<Socket> {
     sockets
 }
 
-fn ip(arguments: &[&str]) {
+/// Runs `ip` in the namespace; returns what it prints.
+pub(crate) fn ip(arguments: &[&str]) -> String {
     let output = Command::new("ip")
         .args(arguments)
         .output()
         .expect("'ip' of package iproute2");
     assert!(output.status.success(), "ip {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("'ip' prints text")
 }
