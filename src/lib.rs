@@ -21,6 +21,7 @@ mod preflight;
 mod proc_text;
 mod registry;
 mod relay_name;
+mod small_file;
 
 pub use config::Problems;
 pub use failure::Failure;

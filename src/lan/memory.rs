@@ -12,6 +12,7 @@ use ringway_client::RelayAddress;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::small_file;
 
 /// The file, in memory.
 #[derive(Debug)]
@@ -43,7 +44,8 @@ impl Memory {
                 path.display()
             ))
         };
-        let bytes = super::read(&path, FILE_BYTES_MAX).map_err(|error| what(&error.to_string()))?;
+        let bytes =
+            small_file::read(&path, FILE_BYTES_MAX).map_err(|error| what(&error.to_string()))?;
         let lines: Vec<Line> = match bytes {
             Some(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|error| what(&error.to_string()))?
@@ -94,7 +96,7 @@ impl Memory {
             )
         };
         let text = serde_json::to_vec_pretty(&lines).map_err(|error| failure(error.into()))?;
-        super::write(&self.path, &text).map_err(failure)
+        small_file::write(&self.path, &text).map_err(failure)
     }
 }
 

@@ -7,6 +7,8 @@
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use crate::small_file;
+
 /// The file that keeps a port.
 #[derive(Debug, Clone)]
 pub(crate) struct PortFile {
@@ -35,14 +37,14 @@ impl PortFile {
         if self.read() == Some(port) {
             return;
         }
-        if let Err(error) = super::write(&self.path, format!("{port}\n").as_bytes()) {
+        if let Err(error) = small_file::write(&self.path, format!("{port}\n").as_bytes()) {
             let path = self.path.display();
             tracing::warn!(%error, %path, "the port is not kept: the next start takes another one");
         }
     }
 
     fn read(&self) -> Option<u16> {
-        let bytes = match super::read(&self.path, FILE_BYTES_MAX) {
+        let bytes = match small_file::read(&self.path, FILE_BYTES_MAX) {
             Ok(bytes) => bytes?,
             Err(error) => {
                 let path = self.path.display();

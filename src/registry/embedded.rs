@@ -9,7 +9,6 @@
 //! moment leaves one of the two. Bound: `RELAYS_MAX` relays, `FILE_BYTES_MAX` bytes.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +19,7 @@ use ringway_proto::key::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use super::{KnownRelay, Lease, Notices, PeerRecord, Registry, RegistryError, Session, Update};
+use crate::small_file;
 
 /// The file.
 #[derive(Debug, Clone)]
@@ -137,13 +137,8 @@ impl Fleet {
 }
 
 fn read(path: &Path) -> io::Result<BTreeMap<String, Line>> {
-    let text = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error),
-        Ok(found) if found.len() > FILE_BYTES_MAX => {
-            return Err(io::Error::other("too long to be a list of relays"));
-        }
-        Ok(_) => fs::read(path)?,
+    let Some(text) = small_file::read(path, FILE_BYTES_MAX)? else {
+        return Ok(BTreeMap::new());
     };
     serde_json::from_slice(&text).map_err(|error| {
         io::Error::other(format!(
@@ -154,10 +149,7 @@ fn read(path: &Path) -> io::Result<BTreeMap<String, Line>> {
 
 fn write(path: &Path, relays: &BTreeMap<String, Line>) -> io::Result<()> {
     let text = serde_json::to_vec_pretty(relays).map_err(io::Error::other)?;
-    let beside = path.with_extension("new");
-    fs::write(&beside, text)?;
-    fs::File::open(&beside)?.sync_all()?;
-    fs::rename(&beside, path)
+    small_file::write(path, &text)
 }
 
 fn failure(path: &Path, source: io::Error) -> RegistryError {
@@ -188,6 +180,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn key(number: u8) -> PublicKey {
@@ -233,7 +227,7 @@ mod tests {
         );
         fs::write(&path, vec![b' '; 2 << 20]).unwrap();
         let error = Embedded::new(path).connect().await.unwrap_err();
-        assert!(error.to_string().contains("too long"), "{error}");
+        assert!(error.to_string().contains("more than"), "{error}");
     }
 
     #[tokio::test]
