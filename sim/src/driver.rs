@@ -40,6 +40,15 @@ impl SimDirectory {
     pub(crate) fn len(&self) -> usize {
         self.here.borrow().len()
     }
+
+    /// Returns everything that links have told.
+    pub(crate) fn told(&self) -> Vec<(PublicKey, Holder)> {
+        let there = self.there.borrow();
+        let told = there
+            .iter()
+            .flat_map(|(key, holders)| holders.iter().map(|holder| (*key, *holder)));
+        told.collect()
+    }
 }
 
 impl Directory for SimDirectory {

@@ -14,10 +14,15 @@ pub(crate) const IDENTITIES: usize = 16;
 /// First identity of an adversary.
 pub(crate) const ADVERSARY_FIRST: usize = 8;
 
+/// Most relays of a mesh.
+pub(crate) const RELAYS_MAX: usize = 4;
+
 /// The relay's identity and those of the peers.
 pub(crate) struct Keys {
     pub(crate) relay: RelayIdentity,
     pub(crate) relay_public: PublicKey,
+    /// Those of the relays of a mesh.
+    pub(crate) relays: Vec<RelayIdentity>,
     pub(crate) peers: Vec<(Arc<SecretKey>, PublicKey)>,
     /// A key without a session.
     pub(crate) nobody: PublicKey,
@@ -45,7 +50,11 @@ impl Keys {
                     (secret, public)
                 })
                 .collect();
+            let relays = 210..210 + u8::try_from(RELAYS_MAX).unwrap_or(0);
             Arc::new(Self {
+                relays: relays
+                    .map(|number| RelayIdentity::new(&secret(number)))
+                    .collect(),
                 relay_public: relay.public(),
                 relay,
                 peers,

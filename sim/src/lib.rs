@@ -10,7 +10,10 @@
 //! ```text
 //! cargo run --release -p ringway-sim -- --seeds 200             seeds 0 to 199, after seeds.txt
 //! cargo run --release -p ringway-sim -- --seed 1234 --trace     one run, with its events
+//! cargo run --release -p ringway-sim -- --relays 0 --seeds 200  runs of two to four linked relays
 //! ```
+//!
+//! Runs of several relays ([`run_mesh`]) have other faults and checks, which `mesh` lists.
 //!
 //! Checkers know the protocol only:
 //! - every byte of a stream arrives in order, or its end (reset, refusal, close) is reported;
@@ -37,6 +40,7 @@ mod honest;
 mod keys;
 mod lease;
 mod limits;
+mod mesh;
 mod network;
 mod options;
 mod raw;
@@ -47,5 +51,6 @@ mod slow;
 mod stranger;
 mod world;
 
+pub use mesh::run_mesh;
 pub use run::{Outcome, run};
 pub use world::Counts;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use ringway_sim::{Counts, run};
+use ringway_sim::{Counts, Outcome, run, run_mesh};
 
 /// Simulates relays, peers and networks; one seed decides a whole run.
 #[derive(Debug, Parser)]
@@ -32,6 +32,9 @@ struct Flags {
     /// Go on after a failure and list every seed that failed.
     #[arg(long)]
     keep_going: bool,
+    /// Runs of so many linked relays, 2 to 4; 0: as each seed decides.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=4))]
+    relays: Option<u8>,
     /// Threads.
     #[arg(long, default_value_t = 1)]
     jobs: u64,
@@ -40,19 +43,23 @@ struct Flags {
 /// Seeds that failed once: they run first.
 const KEPT_SEEDS: &str = include_str!("../seeds.txt");
 
+/// Those of runs with several relays, as each seed decides.
+const KEPT_MESH_SEEDS: &str = include_str!("../seeds-mesh.txt");
+
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    std::panic::set_hook(Box::new(|info| {
+    let relays = flags.relays;
+    std::panic::set_hook(Box::new(move |info| {
         let seed = SEED.with(std::cell::Cell::get);
         say(&format!("seed {seed} panics: {info}"));
-        say(&format!("replay: {}", replay(seed)));
+        say(&format!("replay: {}", replay(seed, relays)));
     }));
     if let Some(seed) = flags.seed {
-        return report(&run_all(&[seed], &flags));
+        return report(&run_all(&[seed], &flags), relays);
     }
-    let mut seeds = kept_seeds();
+    let mut seeds = kept_seeds(relays);
     seeds.extend(flags.start..flags.start.saturating_add(flags.seeds));
-    report(&run_all(&seeds, &flags))
+    report(&run_all(&seeds, &flags), relays)
 }
 
 thread_local! {
@@ -67,11 +74,23 @@ struct Total {
     failure: Option<(u64, String)>,
 }
 
-fn kept_seeds() -> Vec<u64> {
-    KEPT_SEEDS
-        .lines()
+fn kept_seeds(relays: Option<u8>) -> Vec<u64> {
+    let kept = match relays {
+        None | Some(1) => KEPT_SEEDS,
+        Some(0) => KEPT_MESH_SEEDS,
+        Some(_) => "",
+    };
+    kept.lines()
         .filter_map(|line| line.split('#').next()?.trim().parse().ok())
         .collect()
+}
+
+fn run_one(seed: u64, flags: &Flags) -> Outcome {
+    match flags.relays {
+        None | Some(1) => run(seed, flags.trace),
+        Some(0) => run_mesh(seed, None, flags.trace),
+        Some(relays) => run_mesh(seed, Some(usize::from(relays)), flags.trace),
+    }
 }
 
 fn run_all(seeds: &[u64], flags: &Flags) -> Total {
@@ -92,7 +111,7 @@ fn run_all(seeds: &[u64], flags: &Flags) -> Total {
                         return;
                     };
                     SEED.with(|cell| cell.set(seed));
-                    let outcome = run(seed, flags.trace);
+                    let outcome = run_one(seed, flags);
                     let Ok(mut total) = total.lock() else { return };
                     total.counts.add(&outcome.counts);
                     total.seeds += 1;
@@ -117,24 +136,27 @@ fn run_all(seeds: &[u64], flags: &Flags) -> Total {
     total
 }
 
-fn report(total: &Total) -> ExitCode {
+fn report(total: &Total, relays: Option<u8>) -> ExitCode {
     if let Some((seed, sentence)) = &total.failure {
         say(&format!("first failure: seed {seed}: {sentence}"));
-        say(&format!("replay: {}", replay(*seed)));
+        say(&format!("replay: {}", replay(*seed, relays)));
         return ExitCode::FAILURE;
     }
     say(&format!(
         "{} seeds passed in {:.1} s",
         total.seeds, total.seconds
     ));
-    for (name, count) in total.counts.fields() {
+    let counts = total.counts.fields();
+    // Kinds of run differ in what can happen in them.
+    for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
         say(&format!("{count:>14}  {name}"));
     }
     ExitCode::SUCCESS
 }
 
-fn replay(seed: u64) -> String {
-    format!("cargo run --release -p ringway-sim -- --seed {seed} --trace")
+fn replay(seed: u64, relays: Option<u8>) -> String {
+    let relays = relays.map_or(String::new(), |relays| format!("--relays {relays} "));
+    format!("cargo run --release -p ringway-sim -- {relays}--seed {seed} --trace")
 }
 
 fn say(line: &str) {

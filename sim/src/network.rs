@@ -51,7 +51,7 @@ impl Conn {
 }
 
 impl Pipe {
-    fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
             bytes: VecDeque::new(),
             arrived: 0,
@@ -84,13 +84,51 @@ impl Pipe {
         self.bytes.drain(..count).collect()
     }
 
-    fn drop_flights(&mut self) {
+    /// Takes what there is room for; returns how many bytes and when they arrive.
+    pub(crate) fn push(&mut self, bytes: &[u8], due: u64) -> Option<(usize, u64)> {
+        let count = self.room().min(bytes.len());
+        if count == 0 {
+            return None;
+        }
+        self.bytes.extend(&bytes[..count]);
+        self.written += count as u64;
+        self.due_last = self.due_last.max(due);
+        self.flights.push_back((self.due_last, count));
+        Some((count, self.due_last))
+    }
+
+    /// Puts FIN behind what was written; returns when it arrives.
+    pub(crate) fn finish(&mut self, due: u64) -> Option<u64> {
+        if self.fin_due.is_some() || self.has_fin {
+            return None;
+        }
+        self.due_last = self.due_last.max(due);
+        self.fin_due = Some(self.due_last);
+        self.fin_due
+    }
+
+    /// Lets arrive what is due.
+    pub(crate) fn land(&mut self, now: u64) {
+        while let Some((due, count)) = self.flights.front().copied() {
+            if due > now {
+                break;
+            }
+            self.flights.pop_front();
+            self.arrived += count;
+            self.delivered += count as u64;
+        }
+        if self.flights.is_empty() && self.fin_due.is_some_and(|due| due <= now) {
+            self.has_fin = true;
+        }
+    }
+
+    pub(crate) fn drop_flights(&mut self) {
         self.bytes.truncate(self.arrived);
         self.flights.clear();
         self.fin_due = None;
     }
 
-    fn drop_all(&mut self) {
+    pub(crate) fn drop_all(&mut self) {
         self.arrived = 0;
         self.drop_flights();
     }
@@ -102,6 +140,21 @@ pub(crate) struct SendOp {
     pub(crate) batch: Batch<SimLease>,
     pub(crate) offset: usize,
     pub(crate) result: Option<Result<u32, i32>>,
+}
+
+impl SendOp {
+    /// Returns the next `wanted` bytes.
+    pub(crate) fn next_bytes(&self, wanted: usize) -> Vec<u8> {
+        let mut skip = self.offset;
+        let mut bytes = Vec::with_capacity(wanted);
+        self.batch.for_each_slice(|slice| {
+            let from = skip.min(slice.len());
+            skip -= from;
+            let count = (slice.len() - from).min(wanted - bytes.len());
+            bytes.extend_from_slice(&slice[from..from + count]);
+        });
+        bytes
+    }
 }
 
 /// One TCP connection.
@@ -218,15 +271,9 @@ impl World {
         } else {
             &mut entry.down
         };
-        let count = pipe.room().min(bytes.len());
-        if count == 0 {
+        let Some((count, due)) = pipe.push(bytes, now + delay) else {
             return 0;
-        }
-        pipe.bytes.extend(&bytes[..count]);
-        pipe.written += count as u64;
-        pipe.due_last = pipe.due_last.max(now + delay);
-        let due = pipe.due_last;
-        pipe.flights.push_back((due, count));
+        };
         self.when(due, Event::Arrive { conn, way });
         count
     }
@@ -246,10 +293,7 @@ impl World {
         } else {
             &mut entry.down
         };
-        if pipe.fin_due.is_none() && !pipe.has_fin {
-            pipe.due_last = pipe.due_last.max(now + delay);
-            pipe.fin_due = Some(pipe.due_last);
-            let due = pipe.due_last;
+        if let Some(due) = pipe.finish(now + delay) {
             self.when(due, Event::Arrive { conn, way });
         }
     }
@@ -268,17 +312,7 @@ impl World {
         } else {
             &mut entry.down
         };
-        while let Some((due, count)) = pipe.flights.front().copied() {
-            if due > now {
-                break;
-            }
-            pipe.flights.pop_front();
-            pipe.arrived += count;
-            pipe.delivered += count as u64;
-        }
-        if pipe.flights.is_empty() && pipe.fin_due.is_some_and(|due| due <= now) {
-            pipe.has_fin = true;
-        }
+        pipe.land(now);
         if pipe.cut_at.is_some_and(|at| pipe.delivered >= at) {
             pipe.cut_at = None;
             self.hurt_client(conn, "connection cut");
@@ -415,14 +449,7 @@ impl World {
         if is_short && wanted > 1 {
             wanted = self.rng.size(1, wanted);
         }
-        let mut skip = op.offset;
-        let mut bytes = Vec::with_capacity(wanted);
-        op.batch.for_each_slice(|slice| {
-            let from = skip.min(slice.len());
-            skip -= from;
-            let count = (slice.len() - from).min(wanted - bytes.len());
-            bytes.extend_from_slice(&slice[from..from + count]);
-        });
+        let bytes = op.next_bytes(wanted);
         if bytes.len() != wanted {
             return self.fail(format!("a batch of {total} bytes has fewer in its slices"));
         }

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub counts: Counts,
     /// What a checker found wrong, as a sentence.
     pub failure: Option<String>,
+    /// Of every event and its time: the same for the same seed.
+    pub trace_hash: u64,
 }
 
 /// Runs one seed.
@@ -55,6 +57,7 @@ pub fn run(seed: u64, is_traced: bool) -> Outcome {
     Outcome {
         counts: world.counts,
         failure: world.failure,
+        trace_hash: world.trace_hash,
     }
 }
 

@@ -23,7 +23,7 @@ use crate::keys::Keys;
 use crate::network::Conn;
 use crate::options::{Options, SECOND};
 use crate::raw::Raw;
-use crate::rng::Rng;
+use crate::rng::{Rng, mix};
 use crate::stranger::Stranger;
 
 /// Most events of a run; the largest runs that end need a third of it.
@@ -72,6 +72,23 @@ pub struct Counts {
     pub slow_consumers: u64,
     pub half_closed: u64,
     pub idle_resets: u64,
+    pub relays: u64,
+    pub links_opened: u64,
+    pub peer_sets: u64,
+    pub forwards: u64,
+    pub forwards_again: u64,
+    pub lookups: u64,
+    pub lookups_wrong: u64,
+    pub links_cut: u64,
+    pub links_reset: u64,
+    pub links_delayed: u64,
+    pub connects_failed: u64,
+    pub relays_killed: u64,
+    pub relays_drained: u64,
+    pub wants_changed: u64,
+    pub peers_moved: u64,
+    pub probes: u64,
+    pub probes_reached: u64,
 }
 
 impl Counts {
@@ -92,7 +109,7 @@ impl Counts {
             .collect()
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 39] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 56] {
         [
             ("events", &mut self.events),
             ("opens", &mut self.opens),
@@ -136,6 +153,26 @@ impl Counts {
             ("ends with 208", &mut self.slow_consumers),
             ("half-closed streams", &mut self.half_closed),
             ("idle bridges reset", &mut self.idle_resets),
+            ("relays", &mut self.relays),
+            ("links", &mut self.links_opened),
+            ("sets of peers told", &mut self.peer_sets),
+            ("forwards", &mut self.forwards),
+            ("forwards to a second relay", &mut self.forwards_again),
+            ("lookups", &mut self.lookups),
+            (
+                "lookups answered wrongly, late or not",
+                &mut self.lookups_wrong,
+            ),
+            ("links cut in silence", &mut self.links_cut),
+            ("links reset", &mut self.links_reset),
+            ("links delayed", &mut self.links_delayed),
+            ("connects of links that failed", &mut self.connects_failed),
+            ("relays killed", &mut self.relays_killed),
+            ("relays drained and started anew", &mut self.relays_drained),
+            ("changes of the wanted relays", &mut self.wants_changed),
+            ("peers that moved to another relay", &mut self.peers_moved),
+            ("pairs tried at the end", &mut self.probes),
+            ("of these reached", &mut self.probes_reached),
         ]
     }
 }
@@ -168,6 +205,7 @@ pub(crate) struct World {
     pub(crate) is_shut_down: bool,
     /// The first thing that a checker found wrong.
     pub(crate) failure: Option<String>,
+    pub(crate) trace_hash: u64,
     queue: BinaryHeap<Queued>,
     queued_count: u64,
     is_traced: bool,
@@ -221,6 +259,7 @@ impl World {
             is_draining: false,
             is_shut_down: false,
             failure: None,
+            trace_hash: 0,
             queue: BinaryHeap::new(),
             queued_count: 0,
             is_traced,
@@ -285,6 +324,7 @@ impl World {
                 return is_done(self);
             };
             self.now = next.at;
+            self.trace_hash = mix(self.trace_hash ^ next.at);
             self.counts.events += 1;
             if self.counts.events > STEPS_MAX {
                 self.fail(format!("still busy after {STEPS_MAX} events"));
