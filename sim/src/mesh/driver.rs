@@ -1,7 +1,7 @@
 //! The shards of the relays of a mesh: turns, actions, completions.
 //!
-//! Here: what a data thread, its ring, the mailboxes and the executor do. Not here: connects (`connects`), the
-//! network (`network`), what must hold (`checks`), what the registry says (`registry`).
+//! Here: what a data thread, its ring, the mailboxes and the executor do. Not here: connects (`connects`),
+//! the network (`network`), what must hold (`checks`), what the registry says (`registry`).
 //!
 //! Invariant: slot reuse only after its close is reported; one send in flight a slot; mail of an ordered pair
 //! stays in order; what comes for a shard of a relay that was killed is lost.
