@@ -546,6 +546,30 @@ fn another_link_goes_on_telling_when_the_one_that_did_is_gone() {
 }
 
 #[test]
+fn another_link_of_the_same_shard_goes_on_telling() {
+    let mut mesh = Mesh::new(&[1, 2], &[&[], &[0]]);
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!(mesh.links(0), [2]);
+    mesh.peer(0, 1, 0);
+    let relay = secret(key_byte(0)).public();
+    for round in 0..4 {
+        let wire = mesh.wires.remove(round % 2);
+        let (_, shard, slot) = wire.from;
+        let now = mesh.relays[1].now;
+        mesh.relays[1].far.remove(&(shard, slot));
+        let core = &mut mesh.relays[1].cores[shard];
+        core.receive_ended(slot, RecvEnd::Error(104), now);
+        mesh.relays[0].end(wire.to.1, RecvEnd::Error(104));
+        mesh.run();
+        assert_eq!(mesh.links(0), [1]);
+        assert_eq!(mesh.holders(1, 1), [relay], "round {round}");
+        mesh.pass(Duration::from_secs(2));
+        assert_eq!(mesh.links(0), [2]);
+    }
+    mesh.finish();
+}
+
+#[test]
 fn many_peers_are_announced_whole_though_they_do_not_fit_in_a_window() {
     let mut mesh = Mesh::with(&[1, 1], &[&[1], &[]], |_, config| {
         config.admission = AdmissionLimits::for_sockets(400);
