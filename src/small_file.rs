@@ -25,7 +25,8 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Writes a file whole beside the old one, which it then replaces: an end at any moment leaves one of the two.
+/// Writes a file whole beside the old one, which it then replaces: an end at any moment leaves one of the
+/// two.
 ///
 /// # Errors
 ///
