@@ -5,7 +5,7 @@
 //! | key | value | written |
 //! |---|---|---|
 //! | `relay:KEY` | the relay's entry, with a time to live: its lease | by the relay, three times a lease |
-//! | `relays` | set of the keys of relays | with each renewal |
+//! | `relays` | set of the keys of relays; those without a lease are taken out | with each renewal |
 //! | `peer:KEY` | place of a peer, without a time to live | once, by the relay it is at |
 //! | `reaper` | the relay that looks for orphans now, with a time to live | by whichever comes first |
 //!
@@ -19,6 +19,7 @@
 //!
 //! Bound: `ANSWER_TIMEOUT` a call, `BATCH_MAX` commands a pipeline, `NOTICES_MAX` changes that wait.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -52,6 +53,8 @@ pub(crate) struct RedisSession {
     cursor: u64,
     /// Relays' entries as they were read last: a signature is verified once.
     verified: Vec<RelayEntry>,
+    /// Relays that had no lease when they were read last.
+    lapsed: BTreeSet<PublicKey>,
 }
 
 impl Redis {
@@ -111,6 +114,7 @@ impl Registry for Redis {
             listening,
             cursor: 0,
             verified: Vec::new(),
+            lapsed: BTreeSet::new(),
         })
     }
 }
@@ -123,26 +127,17 @@ impl Drop for RedisSession {
 
 impl Session for RedisSession {
     async fn renew(&mut self, own: &RelayEntry, lease: Duration) -> Result<Lease, RegistryError> {
-        let mut commands = Pipeline::new();
-        let milliseconds = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        commands
-            .cmd("SET")
-            .arg(self.relay_key(&own.relay))
-            .arg(own.encoded())
-            .arg("PX")
-            .arg(milliseconds)
-            .arg("GET");
-        commands
-            .cmd("SADD")
-            .arg(self.key("relays"))
-            .arg(own.relay.as_bytes())
-            .ignore();
-        let (before,): (Option<Vec<u8>>,) = self.run(&commands).await?;
-        let before = before.and_then(|bytes| RelayEntry::decode(&bytes).ok());
-        Ok(match before {
-            Some(before) if before.epoch > own.epoch => Lease::Taken,
-            Some(before) if before.epoch == own.epoch => Lease::Stood,
-            Some(_) | None => Lease::Lapsed,
+        let before = self.put_lease(RENEW, own, lease).await?;
+        let found = RelayEntry::decode(&before.unwrap_or_default()).ok();
+        Ok(match found.filter(|found| found.relay == own.relay) {
+            Some(found) if found.epoch > own.epoch => Lease::Taken,
+            Some(found) if found.epoch == own.epoch => Lease::Stood,
+            Some(_) => Lease::Lapsed,
+            None => {
+                // Nothing, or something that this relay has not signed, whatever number stands in it.
+                self.put_lease(REPLACE, own, lease).await?;
+                Lease::Lapsed
+            }
         })
     }
 
@@ -164,6 +159,7 @@ impl Session for RedisSession {
         let (keys,): (Vec<Vec<u8>>,) = self.run(&commands).await?;
         let keys: Vec<PublicKey> = keys.iter().filter_map(|key| native_key(key)).collect();
         let mut verified = Vec::new();
+        let mut lapsed = BTreeSet::new();
         for some in keys.chunks(BATCH_MAX) {
             let mut commands = Pipeline::new();
             for key in some {
@@ -171,13 +167,29 @@ impl Session for RedisSession {
             }
             let found: Vec<Option<Vec<u8>>> = self.run(&commands).await?;
             for (key, bytes) in some.iter().zip(found) {
-                let Some(bytes) = bytes else { continue };
+                let Some(bytes) = bytes else {
+                    lapsed.insert(*key);
+                    continue;
+                };
                 let known = self.verified.iter().find(|entry| entry.encoded() == bytes);
                 let entry = known.cloned().or_else(|| RelayEntry::decode(&bytes).ok());
                 verified.extend(entry.filter(|entry| entry.relay == *key));
             }
         }
         self.verified = verified;
+        // One that is away for longer puts itself there again when it is back.
+        let gone = lapsed.intersection(&self.lapsed);
+        let gone: Vec<&[u8]> = gone.map(PublicKey::as_bytes).collect();
+        if !gone.is_empty() {
+            let mut commands = Pipeline::new();
+            commands
+                .cmd("SREM")
+                .arg(self.key("relays"))
+                .arg(gone)
+                .ignore();
+            self.run::<()>(&commands).await?;
+        }
+        self.lapsed = lapsed;
         let known = self.verified.iter().map(|entry| KnownRelay {
             relay: entry.relay,
             epoch: Some(entry.epoch),
@@ -305,6 +317,30 @@ impl Session for RedisSession {
 }
 
 impl RedisSession {
+    /// Runs a script that may put the lease; returns what stood there before.
+    async fn put_lease(
+        &mut self,
+        script: &str,
+        own: &RelayEntry,
+        lease: Duration,
+    ) -> Result<Option<Vec<u8>>, RegistryError> {
+        let mut commands = Pipeline::new();
+        commands
+            .cmd("EVAL")
+            .arg(script)
+            .arg(1)
+            .arg(self.relay_key(&own.relay))
+            .arg(own.encoded())
+            .arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+        commands
+            .cmd("SADD")
+            .arg(self.key("relays"))
+            .arg(own.relay.as_bytes())
+            .ignore();
+        let (before,) = self.run(&commands).await?;
+        Ok(before)
+    }
+
     async fn run<T: redis::FromRedisValue>(
         &mut self,
         commands: &Pipeline,
@@ -382,6 +418,22 @@ fn escaped(text: &str) -> String {
 
 /// Bytes of a number in a place.
 const HEX_LEN: usize = 16;
+
+/// Puts a relay's lease, unless one of a later start stands there; the epoch is bytes 34 to 41 of an entry.
+const RENEW: &str = "\
+local old = redis.call('GET', KEYS[1])
+if old then
+  for i = 34, 41 do
+    local there, here = string.byte(old, i) or 0, string.byte(ARGV[1], i)
+    if there > here then return old end
+    if there < here then break end
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return old";
+
+/// Puts a relay's lease in any case.
+const REPLACE: &str = "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])";
 
 /// Writes a place unless a newer one stands there.
 const PUT_NEWER: &str = "\

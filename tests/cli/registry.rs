@@ -295,6 +295,66 @@ fn service_goes_on_without_the_registry_and_finds_back_when_it_has_lost_everythi
 }
 
 #[test]
+fn of_two_relays_with_one_key_the_later_holds_the_lease() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let state = tempfile::tempdir().unwrap();
+    let files = ["first.key", "second.key"].map(|name| state.path().join(name));
+    let made = run(state.path(), &["keygen", files[0].to_str().unwrap()]);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    std::fs::copy(&files[0], &files[1]).unwrap();
+    let [first, second] = files.map(|file| {
+        let relay = asking(&server, &["--key-file", file.to_str().unwrap()]);
+        wait_for_metric(&relay, "ringway_registry_renewals_total", |renewals| {
+            renewals >= 1
+        });
+        relay
+    });
+    let mut redis = server.connect().unwrap();
+    let key = format!("ringway:relay:{}", second.key());
+    let lease: Vec<u8> = redis.get(&key).unwrap();
+    // Both go on renewing, and what stands there is the later one's.
+    wait_for_metric(&first, "ringway_registry_taken_total", |taken| taken >= 3);
+    assert_eq!(redis.get::<_, Vec<u8>>(&key).unwrap(), lease);
+    let earlier = first.end();
+    assert_eq!(earlier.code, Some(0));
+    assert!(
+        earlier.err.contains("give each a key of its own"),
+        "{}",
+        earlier.err
+    );
+    assert_eq!(redis.get::<_, Vec<u8>>(&key).unwrap(), lease);
+    assert_eq!(metric(&second, "ringway_registry_taken_total"), 0);
+    assert_eq!(second.end().code, Some(0));
+    assert!(
+        !redis.exists::<_, bool>(&key).unwrap(),
+        "it has given its lease up"
+    );
+}
+
+#[test]
+fn lease_that_its_relay_has_not_signed_is_replaced() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let relay = asking(&server, &[]);
+    wait_for_metric(&relay, "ringway_registry_renewals_total", |renewals| {
+        renewals >= 1
+    });
+    let mut redis = server.connect().unwrap();
+    let key = format!("ringway:relay:{}", relay.key());
+    let lease: Vec<u8> = redis.get(&key).unwrap();
+    let _: () = redis.set(&key, vec![0xff; 120]).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while redis.get::<_, Vec<u8>>(&key).unwrap() != lease {
+        assert!(Instant::now() < deadline, "the lie stays");
+        thread::yield_now();
+    }
+    assert_eq!(relay.end().code, Some(0));
+}
+
+#[test]
 fn registry_that_hangs_delays_nobody_but_who_asks_it() {
     let Some(server) = Server::start() else {
         return;
@@ -345,6 +405,15 @@ fn places_of_a_killed_relay_are_believed_no_more_and_taken_out() {
     });
     assert!(!echo(&address, b"gone"));
     let mut redis = server.connect().unwrap();
+    // Nobody asks for its lease for ever either.
+    let deadline = Instant::now() + PATIENCE;
+    while redis.scard::<_, u64>("ringway:relays").unwrap() > 1 {
+        assert!(
+            Instant::now() < deadline,
+            "the dead relay stays in the list"
+        );
+        thread::yield_now();
+    }
     let key = format!("ringway:peer:{}", name.split_once(':').unwrap().0);
     wait_for_metric(&second, "ringway_registry_reaped_total", |reaped| {
         reaped >= 1
