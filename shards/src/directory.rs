@@ -7,8 +7,8 @@
 //! hash is keyed at random, so peers cannot choose keys that collide.
 //!
 //! Bound: one entry a session, so the sockets of all shards; one for each peer that links have announced,
-//! of `HOLDERS_MAX` holders; `NEWS_MAX` changes that wait for a registry; one entry a relay that has had a
-//! link.
+//! of `HOLDERS_MAX` holders; `NEWS_MAX` changes that wait for a registry; `RELAYS_MAX` relays that have had
+//! links.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,12 +94,6 @@ impl SessionDirectory {
         here.get(key)?.entry.as_deref().copied()
     }
 
-    /// Returns the peers that have a session here.
-    #[must_use]
-    pub fn peers(&self) -> Vec<PublicKey> {
-        self.here.pin().keys().copied().collect()
-    }
-
     /// Returns the relays that links have stood with, and where they are reached if that is known.
     #[must_use]
     pub fn relays(&self) -> Vec<(PublicKey, Option<SocketAddr>)> {
@@ -179,7 +173,7 @@ impl Directory for SessionDirectory {
     }
 
     fn keys(&self) -> Vec<PublicKey> {
-        self.peers()
+        self.here.pin().keys().copied().collect()
     }
 
     fn claim_announcer(&self, relay: PublicKey, link: Place) -> bool {
@@ -208,8 +202,10 @@ impl Directory for SessionDirectory {
 
     fn note_relay(&self, relay: PublicKey, address: Option<SocketAddr>) {
         let relays = self.relays.pin();
-        // A relay that dials this one without saying where it is may have said so before.
-        if address.is_some() || relays.get(&relay).is_none() {
+        let is_known = relays.get(&relay).is_some();
+        // A relay that dials this one without saying where it is may have said so before. Whoever may make
+        // links may have any number of keys.
+        if is_known && address.is_some() || !is_known && relays.len() < RELAYS_MAX {
             relays.insert(relay, address);
         }
     }
@@ -252,6 +248,9 @@ impl Directory for SessionDirectory {
     }
 }
 
+/// Relays that are noted, for whoever remembers them: as many as a registry's reader believes in.
+const RELAYS_MAX: usize = 4_096;
+
 /// Changes that wait for the registry: the sessions of four full shards come at once. Costs 2.6 MB.
 const NEWS_MAX: usize = 65_536;
 
@@ -260,7 +259,6 @@ mod tests {
     use std::thread;
 
     use ringway_proto::key::SecretKey;
-
     use ringway_proto::time::Now;
 
     use super::*;
@@ -357,6 +355,7 @@ mod tests {
             .collect();
         assert_eq!(told, expected);
     }
+
     #[test]
     fn registry_hears_of_every_change_and_finds_the_entry_of_whoever_is_there() {
         let directory = SessionDirectory::for_registry();
@@ -413,5 +412,22 @@ mod tests {
         directory.note_relay(key(1), Some(address));
         directory.note_relay(key(1), None);
         assert_eq!(directory.relays(), [(key(1), Some(address))]);
+    }
+
+    #[test]
+    fn relays_with_ever_new_keys_are_noted_up_to_a_bound() {
+        let directory = SessionDirectory::default();
+        let address = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        let known = key(1);
+        directory.note_relay(known, address(7));
+        for number in 0..u32::try_from(2 * RELAYS_MAX).unwrap() {
+            let mut bytes = [9; 32];
+            bytes[..4].copy_from_slice(&number.to_be_bytes());
+            directory.note_relay(PublicKey::native(bytes), address(7));
+        }
+        assert_eq!(directory.relays().len(), RELAYS_MAX);
+        // Who is known may move all the same.
+        directory.note_relay(known, address(8));
+        assert!(directory.relays().contains(&(known, address(8))));
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use ringway_proto::entry::RelayEntry;
 use ringway_proto::key::PublicKey;
 use ringway_proto::time::Now;
-use ringway_shards::core::ShardId;
+use ringway_shards::core::{Directory as _, ShardId};
 use ringway_shards::directory::SessionDirectory;
 use ringway_shards::set::{AllowedRelays, LookedUp, Lookup, RelayAddress, Resolver, ShardHandle};
 use tokio::sync::{mpsc, oneshot};
@@ -216,7 +216,7 @@ impl<R: Registry> Service<R> {
             self.updates.note(peer, directory.entry_of(&peer).as_ref());
         }
         if changes.is_overrun {
-            self.updates.note_all(directory.peers());
+            self.updates.note_all(directory.keys());
         }
     }
 
@@ -241,7 +241,7 @@ impl<R: Registry> Service<R> {
         }
         if self.rewrite_at.is_some_and(|due| now >= due) {
             self.rewrite_at = None;
-            self.updates.lose(self.parts.directory.peers());
+            self.updates.lose(self.parts.directory.keys());
         }
         self.write().await?;
         if now >= self.scan_at {
@@ -274,7 +274,7 @@ impl<R: Registry> Service<R> {
             Lease::Stood => {}
             Lease::Lapsed => {
                 numbers.lapses.count();
-                self.updates.lose(self.parts.directory.peers());
+                self.updates.lose(self.parts.directory.keys());
                 self.rewrite_at = Some(Instant::now() + self.parts.lease);
             }
             Lease::Taken => {
