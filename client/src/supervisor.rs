@@ -25,7 +25,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
-
 use crate::config::RelayAddress;
 use crate::error::SessionError;
 use crate::inner::Inner;

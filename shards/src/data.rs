@@ -293,11 +293,13 @@ impl DataThread {
             let is_there = self.parts.core.hang_up(dialed, now);
             tracing::trace!(is_there, "nobody has taken a dialed connection");
         }
-        for _ in 0..TURN_QUANTUM {
-            let Some((lookup, answer)) = inbox.answers.pop() else {
-                break;
-            };
-            self.parts.core.looked_up(lookup, answer, now);
+        if self.parts.resolver.is_some() {
+            for _ in 0..TURN_QUANTUM {
+                let Some((lookup, answer)) = inbox.answers.pop() else {
+                    break;
+                };
+                self.parts.core.looked_up(lookup, answer, now);
+            }
         }
         for _ in 0..COMMANDS_MAX {
             let is_heard = match inbox.commands.pop() {

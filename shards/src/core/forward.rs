@@ -34,7 +34,7 @@ use ringway_proto::time::Now;
 use super::ShardCore;
 use super::bridge::GRANT_MAX;
 use super::event::{
-    Action, Directory, Holder, Job, LookedUp, Lookup, Place, SessionKey, Slot, Step, StreamKey,
+    Action, Directory, Job, LookedUp, Lookup, Place, SessionKey, Slot, Step, StreamKey,
 };
 use super::stream::{Other, StreamState};
 use crate::lease::Lease;
@@ -51,15 +51,8 @@ pub(super) struct Forward {
     credit: u32,
     /// Bytes the opener has granted beyond the initial window, to whoever comes to be its destination.
     window_extra: u32,
-    lookup: Registry,
-}
-
-/// How far the question to the registry has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Registry {
-    NotAsked,
-    Asked,
-    Answered,
+    /// The registry has been asked: once an open is enough.
+    is_looked_up: bool,
 }
 
 impl Forward {
@@ -112,6 +105,13 @@ pub(super) struct Checks {
     under_way: usize,
     /// With their links.
     waiting: VecDeque<(SessionKey, StreamKey, Vec<u8>)>,
+}
+
+impl Checks {
+    /// Gives back what a flood of requests has needed.
+    pub(super) fn trim(&mut self) {
+        self.waiting.shrink_to_fit();
+    }
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
@@ -200,7 +200,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             asked: Vec::new(),
             credit: stream.credit,
             window_extra: opening.window_extra,
-            lookup: Registry::NotAsked,
+            is_looked_up: false,
         }));
         if self.ask_holder(key) {
             return;
@@ -215,14 +215,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let has_registry = self.config.mesh.has_registry;
         let has_room = self.common.stats.lookups_current < u64::from(LOOKUPS_MAX);
         let forward = self.forward_mut(key).ok_or(Reason::UnknownDestination)?;
-        if !has_registry || forward.lookup != Registry::NotAsked {
+        if !has_registry || std::mem::replace(&mut forward.is_looked_up, true) {
             return Err(Reason::UnknownDestination);
         }
-        forward.lookup = if has_room {
-            Registry::Asked
-        } else {
-            Registry::Answered
-        };
         let lookup = Lookup {
             stream: key,
             key: forward.destination,
@@ -248,41 +243,28 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             LookedUp::Unavailable => stats.lookups_unavailable += 1,
         }
         let key = lookup.stream;
-        let is_asked = self
-            .streams
-            .get(key)
-            .is_some_and(|stream| stream.state == StreamState::Asked);
+        // Without an opener, or given up in favour of its time-out, the open is gone.
         let Some(forward) = self.forward_mut(key) else {
             return;
         };
-        // The opener may have gone, and have been given up in favour of its time-out.
-        if !is_asked || forward.lookup != Registry::Asked || forward.destination != lookup.key {
-            return;
-        }
-        forward.lookup = Registry::Answered;
         let relay = match answer {
             LookedUp::At(relay) => relay,
             LookedUp::Nowhere => return self.refuse(key, Reason::UnknownDestination),
             LookedUp::Unavailable => return self.refuse(key, Reason::DirectoryUnavailable),
         };
         let is_asked = forward.asked.contains(&relay);
-        let is_here = self.directory.lookup(&lookup.key);
-        if let Some(place) = is_here {
+        if let Some(place) = self.directory.lookup(&lookup.key) {
             // It has come here meanwhile.
             return self.ask_arrived(key, place);
         }
         if is_asked || self.negatives.has(&lookup.key, &relay, now) {
             return self.refuse(key, Reason::UnknownDestination);
         }
-        let own = self.links.with(&relay).first().map(|session| Place {
-            shard: self.config.shard,
-            session: *session,
-        });
-        let Some(link) = own.or_else(|| self.directory.announcer(&relay)) else {
+        let Some(link) = self.link_to(&relay, self.directory.announcer(&relay)) else {
             self.common.stats.lookups_unlinked += 1;
             return self.refuse(key, Reason::UnknownDestination);
         };
-        if !self.ask_relay(key, Holder { relay, link }) {
+        if !self.ask_relay(key, relay, link) {
             self.refuse(key, Reason::RelayCapacity);
         }
     }
@@ -361,15 +343,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(holder) = holders.last().copied() else {
             return false;
         };
-        self.ask_relay(key, holder)
+        let Some(link) = self.link_to(&holder.relay, Some(holder.link)) else {
+            return false;
+        };
+        self.ask_relay(key, holder.relay, link)
     }
 
     /// Asks a relay; false when too many streams are on links already.
-    fn ask_relay(&mut self, key: StreamKey, holder: Holder) -> bool {
+    fn ask_relay(&mut self, key: StreamKey, relay: PublicKey, link: Place) -> bool {
         if self.link_streams_count() >= u64::from(self.config.mesh.forwarded_streams_max) {
             return false;
         }
-        let place = self.link_to(holder);
         let Some(stream) = self.streams.get_mut(key) else {
             return false;
         };
@@ -379,29 +363,29 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(forward) = opening.forward.as_mut() else {
             return false;
         };
-        forward.asked.push(holder.relay);
+        forward.asked.push(relay);
         opening.window_extra = forward.window_extra;
         let request = forward.request.clone();
         self.common.stats.forwards_sent += 1;
-        self.ask_at(key, place, &request);
+        self.ask_at(key, link, &request);
         true
     }
 
     /// Returns the link to reach a relay by: of this shard's own the one with the fewest streams, else the
-    /// one that has told of the peer.
-    fn link_to(&self, holder: Holder) -> Place {
+    /// one that is known to stand on some shard.
+    fn link_to(&self, relay: &PublicKey, known: Option<Place>) -> Option<Place> {
         let streams = |slot: Slot| {
             let session = self.sessions.get(slot.0 as usize);
             session
                 .and_then(|session| session.live())
                 .map_or(u32::MAX, |live| live.streams_count())
         };
-        let own = self.links.with(&holder.relay).iter();
-        own.min_by_key(|link| streams(link.slot))
-            .map_or(holder.link, |link| Place {
-                shard: self.config.shard,
-                session: *link,
-            })
+        let own = self.links.with(relay).iter();
+        let own = own.min_by_key(|link| streams(link.slot)).map(|link| Place {
+            shard: self.config.shard,
+            session: *link,
+        });
+        own.or(known)
     }
 
     /// Returns the streams on all links.
@@ -447,7 +431,7 @@ mod tests {
             asked: Vec::new(),
             credit: 1_000,
             window_extra: 0,
-            lookup: Registry::NotAsked,
+            is_looked_up: false,
         };
         assert!(forward.is_untouched(1_000) && !forward.is_untouched(1_001));
         forward.note_grant(GRANT_MAX);

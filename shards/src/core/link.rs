@@ -160,21 +160,27 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// name any more are no longer dialed; their links stand.
     pub fn want_relays(&mut self, relays: &[RelayAddress], now: Now) {
         self.now = now;
-        let links = &mut self.links;
-        for wanted in &mut links.wanted {
-            let is_named = relays.contains(&wanted.relay);
-            if wanted.by == WantedBy::Registry && !is_named {
-                wanted.by = WantedBy::Nobody;
-                self.wheel.cancel(&mut wanted.timer);
+        let own = self.config.own_key;
+        let mut named: BTreeMap<_, _> = relays.iter().map(|r| (r.key, r.address)).collect();
+        named.remove(&own);
+        for wanted in &mut self.links.wanted {
+            let RelayAddress { key, address } = wanted.relay;
+            match wanted.by {
+                WantedBy::Nobody => {}
+                WantedBy::Configuration => drop(named.remove(&key)),
+                WantedBy::Registry if named.get(&key) == Some(&address) => {
+                    named.remove(&key);
+                }
+                WantedBy::Registry => {
+                    wanted.by = WantedBy::Nobody;
+                    self.wheel.cancel(&mut wanted.timer);
+                }
             }
         }
-        for relay in relays {
-            let is_own = relay.key == self.config.own_key;
-            if is_own || self.links.number_of(&relay.key).is_some() {
-                continue;
-            }
-            if let Some(number) = self.links.add(*relay)
-                && self.links.with(&relay.key).is_empty()
+        for (key, address) in named {
+            let relay = RelayAddress { key, address };
+            if let Some(number) = self.links.add(relay)
+                && self.links.with(&key).is_empty()
                 && !self.is_draining
             {
                 self.set_link_timer(number, Duration::ZERO);

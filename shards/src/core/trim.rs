@@ -29,6 +29,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.sessions.shrink_to_fit();
         self.streams.trim();
         self.dials.trim();
+        self.checks.trim();
         self.wheel.trim();
         self.common.trim();
     }
