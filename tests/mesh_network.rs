@@ -187,11 +187,24 @@ impl Network {
             backlog_max: 1_024,
             // A relay whose network has gone says nothing: this finds out.
             keepalive_interval: Duration::from_secs(2),
+            backoff_max: Duration::from_secs(1),
             ..Config::new([relay])
         };
         Client::connect(SecretKey::from_seed([seed; 32]), config)
             .await
             .unwrap()
+    }
+
+    /// Connects a party to each relay; the first one reaches the others, which echo.
+    async fn parties(&self) -> [Client; 3] {
+        let second = self.party(2, 20).await;
+        let third = self.party(3, 30).await;
+        echo(&second);
+        echo(&third);
+        let near = self.party(1, 10).await;
+        round_trip_at_last(&near, second.key(), &block(1, 200_000)).await;
+        round_trip_at_last(&near, third.key(), &block(2, 200_000)).await;
+        [near, second, third]
     }
 
     /// Ends the relays in good order; each has given everything back.
@@ -351,13 +364,7 @@ fn links_that_are_cut_are_noticed_and_made_again_and_the_third_relay_goes_on() {
         let network = Network::start();
         network.wait_for_links(&[1, 2, 3], 2);
         run(async {
-            let second = network.party(2, 20).await;
-            let third = network.party(3, 30).await;
-            echo(&second);
-            echo(&third);
-            let near = network.party(1, 10).await;
-            round_trip_at_last(&near, second.key(), &block(1, 200_000)).await;
-            round_trip_at_last(&near, third.key(), &block(2, 200_000)).await;
+            let [near, second, third] = network.parties().await;
             // A stream that is open over the link when it is cut.
             let mut open = near.dial(Address::new(second.key(), 80)).await.unwrap();
             open.write_all(b"before").await.unwrap();
@@ -392,13 +399,7 @@ fn relay_that_is_killed_takes_its_own_peers_alone_and_is_linked_again() {
         let mut network = Network::start();
         network.wait_for_links(&[1, 2, 3], 2);
         run(async {
-            let second = network.party(2, 20).await;
-            let third = network.party(3, 30).await;
-            echo(&second);
-            echo(&third);
-            let near = network.party(1, 10).await;
-            round_trip_at_last(&near, second.key(), &block(1, 200_000)).await;
-            round_trip_at_last(&near, third.key(), &block(2, 200_000)).await;
+            let [near, second, third] = network.parties().await;
             network.kill(3);
             wait_until("the death is noticed", || {
                 network.audit(1, "announced") == 1

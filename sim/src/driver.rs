@@ -26,6 +26,7 @@ use crate::lease::{Account, SimLease};
 use crate::network::{SendOp, Way};
 use crate::options::MS;
 use crate::resources::Book;
+use crate::rng::Rng;
 use crate::world::World;
 
 /// The directory that all shards share.
@@ -339,15 +340,9 @@ impl World {
         book.pushed_before_turn = book.pushed;
         let timers_first = self.rng.chance(50);
         if timers_first {
-            self.timers(shard, now);
+            fire_timers(&mut self.shards[shard].core, now);
         }
-        let mut inputs = std::mem::take(&mut self.shards[shard].inbox);
-        let count = if self.rng.chance(20) {
-            self.rng.size(1, inputs.len())
-        } else {
-            inputs.len()
-        };
-        let later = inputs.split_off(count.min(inputs.len()));
+        let (inputs, later) = take_some(&mut self.shards[shard].inbox, &mut self.rng);
         for input in inputs {
             self.input(shard, input, now);
             if self.options.actions_between && self.rng.chance(30) {
@@ -355,17 +350,14 @@ impl World {
             }
         }
         if !timers_first {
-            self.timers(shard, now);
+            fire_timers(&mut self.shards[shard].core, now);
         }
         self.shards[shard].core.collect_ports(now);
         self.relieve(shard, now);
         self.shards[shard].core.flush();
         self.actions(shard);
         self.trim(shard);
-        if !later.is_empty() {
-            // What came meanwhile is behind.
-            let newer = std::mem::replace(&mut self.shards[shard].inbox, later);
-            self.shards[shard].inbox.extend(newer);
+        if put_back(&mut self.shards[shard].inbox, later) {
             self.wake(shard);
         }
         self.check_shard(shard);
@@ -401,13 +393,6 @@ impl World {
         if entry.turns.is_multiple_of(TRIM_TURNS) {
             entry.core.trim();
             self.counts.trims += 1;
-        }
-    }
-
-    fn timers(&mut self, shard: usize, now: Now) {
-        let core = &mut self.shards[shard].core;
-        if core.next_deadline().is_some_and(|due| due <= now) {
-            core.handle_timeout(now);
         }
     }
 
@@ -662,5 +647,32 @@ fn describe(input: &Input) -> String {
             format!("slot {} sent {:?} of {}", slot.0, op.result, op.batch.len())
         }
         Input::Shutdown => "shutdown".into(),
+    }
+}
+
+/// Takes what a turn takes in: now and then only a part, as a turn's quantum does; returns the rest as well.
+pub(crate) fn take_some<I>(inbox: &mut VecDeque<I>, rng: &mut Rng) -> (VecDeque<I>, VecDeque<I>) {
+    let mut inputs = std::mem::take(inbox);
+    let count = if rng.chance(20) {
+        rng.size(1, inputs.len())
+    } else {
+        inputs.len()
+    };
+    let later = inputs.split_off(count.min(inputs.len()));
+    (inputs, later)
+}
+
+/// Puts the rest back in front of what has come meanwhile; returns whether there is any.
+pub(crate) fn put_back<I>(inbox: &mut VecDeque<I>, later: VecDeque<I>) -> bool {
+    let is_some = !later.is_empty();
+    let newer = std::mem::replace(inbox, later);
+    inbox.extend(newer);
+    is_some
+}
+
+/// Lets a shard do what is due.
+pub(crate) fn fire_timers(core: &mut ShardCore<SimLease, SimDirectory>, now: Now) {
+    if core.next_deadline().is_some_and(|due| due <= now) {
+        core.handle_timeout(now);
     }
 }

@@ -1,9 +1,6 @@
 //! What can happen next.
 //!
-//! Here: the kinds of event and their order: by time, then in the order in which they were made, so
-//! that equal times do not depend on the queue. Not here: what they do (`world`).
-
-use std::cmp::Ordering;
+//! Here: the kinds of event. Not here: their order (`agenda`), what they do (`world`).
 
 use ringway_shards::core::{JobResult, Message};
 
@@ -99,33 +96,4 @@ pub(crate) enum Fault {
     Leave,
     Shutdown,
     Vanish,
-}
-
-/// An event in the queue.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    pub(crate) at: u64,
-    pub(crate) number: u64,
-    pub(crate) event: Event,
-}
-
-impl PartialEq for Queued {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Queued {}
-
-impl PartialOrd for Queued {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Queued {
-    /// Reversed: the heap gives the earliest first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
 }

@@ -31,6 +31,7 @@
 
 #![forbid(unsafe_code)]
 
+mod agenda;
 mod checks;
 mod content;
 mod dials;

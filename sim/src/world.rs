@@ -4,8 +4,6 @@
 //!
 //! Bound: `STEPS_MAX` events; a run that needs more is stuck in a circle and fails.
 
-use std::collections::BinaryHeap;
-use std::io::Write;
 use std::sync::Arc;
 
 use ringway_proto::dialect::Dialect;
@@ -14,10 +12,11 @@ use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::time::Now;
 use ringway_shards::core::{CoreConfig, MeshConfig, ShardId};
 
+use crate::agenda::{Agenda, print_trace};
 use crate::checks::{Open, Target};
 use crate::dials::Dials;
 use crate::driver::{Input, Shard, SimDirectory};
-use crate::event::{Event, Queued};
+use crate::event::Event;
 use crate::honest::Honest;
 use crate::keys::Keys;
 use crate::network::Conn;
@@ -206,8 +205,7 @@ pub(crate) struct World {
     /// The first thing that a checker found wrong.
     pub(crate) failure: Option<String>,
     pub(crate) trace_hash: u64,
-    queue: BinaryHeap<Queued>,
-    queued_count: u64,
+    agenda: Agenda<Event>,
     is_traced: bool,
 }
 
@@ -260,8 +258,7 @@ impl World {
             is_shut_down: false,
             failure: None,
             trace_hash: 0,
-            queue: BinaryHeap::new(),
-            queued_count: 0,
+            agenda: Agenda::new(),
             is_traced,
         }
     }
@@ -272,13 +269,7 @@ impl World {
 
     /// Lets an event happen at a time.
     pub(crate) fn when(&mut self, at: u64, event: Event) {
-        self.queued_count += 1;
-        let at = at.max(self.now);
-        self.queue.push(Queued {
-            at,
-            number: self.queued_count,
-            event,
-        });
+        self.agenda.plan(at.max(self.now), event);
     }
 
     /// Lets an event happen after a delay.
@@ -297,13 +288,7 @@ impl World {
     /// Prints a line of the trace.
     pub(crate) fn trace(&self, line: impl FnOnce() -> String) {
         if self.is_traced {
-            let (seconds, nanos) = (self.now / SECOND, self.now % SECOND);
-            // A closed pipe ends the reader's interest, not the run.
-            drop(writeln!(
-                std::io::stderr().lock(),
-                "{seconds}.{nanos:09} {}",
-                line()
-            ));
+            print_trace(self.now, &line());
         }
     }
 
@@ -316,21 +301,18 @@ impl World {
             if looked.is_multiple_of(16) && is_done(self) {
                 return true;
             }
-            if self.queue.peek().is_none_or(|next| next.at > until) {
+            let Some((at, event)) = self.agenda.next(until) else {
                 self.now = until.max(self.now);
                 return is_done(self);
-            }
-            let Some(next) = self.queue.pop() else {
-                return is_done(self);
             };
-            self.now = next.at;
-            self.trace_hash = mix(self.trace_hash ^ next.at);
+            self.now = at;
+            self.trace_hash = mix(self.trace_hash ^ at);
             self.counts.events += 1;
             if self.counts.events > STEPS_MAX {
                 self.fail(format!("still busy after {STEPS_MAX} events"));
                 return false;
             }
-            self.handle(next.event);
+            self.handle(event);
         }
         false
     }

@@ -8,26 +8,10 @@
 use ringway_proto::reason::Reason;
 
 use super::world::Mesh;
+use crate::checks::State;
 use crate::content::mismatch;
 use crate::limits::nanos;
 use crate::options::{MS, SECOND};
-
-/// What one end of a stream knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// Asked, or was asked.
-    Opening,
-    Open,
-    /// Both directions ended in order.
-    Done,
-    Refused(u16),
-    /// By the other side or a relay.
-    Reset,
-    /// By this side.
-    ResetHere,
-    /// The session ended.
-    SessionOver,
-}
 
 /// One end of a stream.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +64,7 @@ impl End {
     }
 
     const fn is_over(&self) -> bool {
-        !matches!(self.state, State::Opening | State::Open)
+        self.state.is_over()
     }
 }
 

@@ -10,12 +10,12 @@ use ringway_proto::limits::{FORWARD_TRIES_MAX, SESSION_QUEUE_MAX};
 use ringway_proto::reason::Reason;
 use ringway_shards::core::{Directory, Holder};
 
-use super::book::State;
 use super::connects::Port;
 use super::driver::Seat;
 use super::event::Event;
 use super::network::Owner;
 use super::world::Mesh;
+use crate::checks::State;
 use crate::options::SECOND;
 
 /// Longest time that what a link has told may be in the directory after the link: turns that come late.

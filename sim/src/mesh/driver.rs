@@ -21,7 +21,7 @@ use ringway_shards::lease::Lease;
 use super::event::Event;
 use super::network::Owner;
 use super::world::Mesh;
-use crate::driver::SimDirectory;
+use crate::driver::{SimDirectory, fire_timers, put_back, take_some};
 use crate::lease::{Account, SimLease};
 use crate::network::SendOp;
 
@@ -219,20 +219,14 @@ impl Mesh {
         self.shards[shard].is_awake = false;
         let timers_first = self.rng.chance(50);
         if timers_first {
-            self.timers(shard, now);
+            fire_timers(&mut self.shards[shard].core, now);
         }
-        let mut inputs = std::mem::take(&mut self.shards[shard].inbox);
-        let count = if self.rng.chance(20) {
-            self.rng.size(1, inputs.len())
-        } else {
-            inputs.len()
-        };
-        let later = inputs.split_off(count.min(inputs.len()));
+        let (inputs, later) = take_some(&mut self.shards[shard].inbox, &mut self.rng);
         for input in inputs {
             self.input(shard, input, now);
         }
         if !timers_first {
-            self.timers(shard, now);
+            fire_timers(&mut self.shards[shard].core, now);
         }
         self.shards[shard].core.collect_ports(now);
         self.shards[shard].core.flush();
@@ -241,10 +235,7 @@ impl Mesh {
             self.shards[shard].core.trim();
             self.counts.trims += 1;
         }
-        if !later.is_empty() {
-            // What came meanwhile is behind.
-            let newer = std::mem::replace(&mut self.shards[shard].inbox, later);
-            self.shards[shard].inbox.extend(newer);
+        if put_back(&mut self.shards[shard].inbox, later) {
             self.wake(shard);
         }
         self.check_shard(shard);
@@ -255,13 +246,6 @@ impl Mesh {
                 self.shards[shard].timer_at = due;
                 self.when(due, Event::Turn { shard });
             }
-        }
-    }
-
-    fn timers(&mut self, shard: usize, now: Now) {
-        let core = &mut self.shards[shard].core;
-        if core.next_deadline().is_some_and(|due| due <= now) {
-            core.handle_timeout(now);
         }
     }
 

@@ -1,8 +1,6 @@
 //! What can happen next in a mesh.
 //!
-//! Here: the kinds of event. Not here: what they do (`world`).
-
-use std::cmp::Ordering;
+//! Here: the kinds of event. Not here: their order (`agenda`), what they do (`world`).
 
 use ringway_shards::core::{JobResult, LookedUp, Lookup, Message};
 
@@ -93,14 +91,6 @@ pub(super) enum Fault {
     Want,
 }
 
-/// An event in the queue.
-#[derive(Debug)]
-pub(super) struct Queued {
-    pub(super) at: u64,
-    pub(super) number: u64,
-    pub(super) event: Event,
-}
-
 impl Event {
     /// Returns a number for its kind and whom it concerns.
     pub(super) fn fingerprint(&self) -> (u64, usize) {
@@ -126,26 +116,5 @@ impl Event {
             Self::Turn { shard } => (19, *shard),
             Self::Leave { client } => (20, *client),
         }
-    }
-}
-
-impl PartialEq for Queued {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Queued {}
-
-impl PartialOrd for Queued {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Queued {
-    /// Reversed: the heap gives the earliest first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
     }
 }

@@ -15,10 +15,11 @@ use ringway_proto::peer::{
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
-use super::book::{End, Side, State};
+use super::book::{End, Side};
 use super::event::Event;
 use super::network::Owner;
 use super::world::Mesh;
+use crate::checks::State;
 use crate::honest::UNIX_NS;
 use crate::options::{MS, SECOND};
 

@@ -5,8 +5,7 @@
 //! Bound: `STEPS_MAX` events.
 
 use core::net::SocketAddr;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::io::Write;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +21,11 @@ use ringway_shards::ports::{PortSet, PortsConfig};
 use super::book::Open;
 use super::connects::{Connect, Port};
 use super::driver::{Input, Shard};
-use super::event::{Event, Queued};
+use super::event::Event;
 use super::network::Wire;
 use super::options::Options;
 use super::peer::{Client, Note};
+use crate::agenda::{Agenda, print_trace};
 use crate::driver::SimDirectory;
 use crate::keys::Keys;
 use crate::options::SECOND;
@@ -79,8 +79,7 @@ pub(super) struct Mesh {
     /// The first thing that a checker found wrong.
     pub(super) failure: Option<String>,
     pub(super) trace_hash: u64,
-    queue: BinaryHeap<Queued>,
-    queued_count: u64,
+    agenda: Agenda<Event>,
     is_traced: bool,
 }
 
@@ -137,8 +136,7 @@ impl Mesh {
             is_ending: false,
             failure: None,
             trace_hash: 0,
-            queue: BinaryHeap::new(),
-            queued_count: 0,
+            agenda: Agenda::new(),
             is_traced,
         }
     }
@@ -232,13 +230,7 @@ impl Mesh {
 
     /// Lets an event happen at a time.
     pub(super) fn when(&mut self, at: u64, event: Event) {
-        self.queued_count += 1;
-        let at = at.max(self.now);
-        self.queue.push(Queued {
-            at,
-            number: self.queued_count,
-            event,
-        });
+        self.agenda.plan(at.max(self.now), event);
     }
 
     /// Lets an event happen after a delay.
@@ -255,13 +247,7 @@ impl Mesh {
     /// Prints a line of the trace.
     pub(super) fn trace(&self, line: impl FnOnce() -> String) {
         if self.is_traced {
-            let (seconds, nanos) = (self.now / SECOND, self.now % SECOND);
-            // A closed pipe ends the reader's interest, not the run.
-            drop(writeln!(
-                std::io::stderr().lock(),
-                "{seconds}.{nanos:09} {}",
-                line()
-            ));
+            print_trace(self.now, &line());
         }
     }
 
@@ -271,21 +257,19 @@ impl Mesh {
             if self.counts.events.is_multiple_of(64) && is_done(self) {
                 return;
             }
-            let is_next = self.queue.peek().is_some_and(|next| next.at <= until);
-            let next = if is_next { self.queue.pop() } else { None };
-            let Some(next) = next else {
+            let Some((at, event)) = self.agenda.next(until) else {
                 self.now = until.max(self.now);
                 return;
             };
-            self.now = next.at;
+            self.now = at;
             self.counts.events += 1;
             if self.counts.events > STEPS_MAX {
                 return self.fail(format!("still busy after {STEPS_MAX} events"));
             }
-            let (kind, whom) = next.event.fingerprint();
-            let word = mix(next.at ^ (kind << 56) ^ ((whom as u64) << 32));
+            let (kind, whom) = event.fingerprint();
+            let word = mix(at ^ (kind << 56) ^ ((whom as u64) << 32));
             self.trace_hash = mix(self.trace_hash ^ word);
-            self.handle(next.event);
+            self.handle(event);
         }
     }
 

@@ -5,9 +5,10 @@
 
 use ringway_proto::peer::StreamId;
 
-use super::super::book::{End, Side, State};
+use super::super::book::{End, Side};
 use super::super::world::Mesh;
 use super::Client;
+use crate::checks::State;
 use crate::content::fill;
 
 impl Mesh {
