@@ -298,6 +298,60 @@ fn service_goes_on_without_the_registry_and_finds_back_when_it_has_lost_everythi
 }
 
 #[test]
+fn relay_that_is_asked_by_another_one_asks_no_third() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (service, _thread) = twice(usize::MAX);
+    let state = tempfile::tempdir().unwrap();
+    let registry = format!("mesh.registry={}", server.url());
+    let start = |further: &[&str]| {
+        let fixed = ["--set", "mesh.lease=3s", "--set", &registry];
+        Relay::start(&[&fixed[..], further].concat())
+    };
+    // In a row: the outer ones have links with the middle one alone, and the middle one knows of all peers.
+    let middle = start(&["--set", "mesh.allowed=all"]);
+    let allowed = format!("mesh.allowed={}", middle.key());
+    let (near, far) = (start(&["--set", &allowed]), start(&["--set", &allowed]));
+    for outer in [&near, &far] {
+        wait_for(outer, "links", |links| links >= 1);
+    }
+    let mut redis = server.connect().unwrap();
+    let (exposing, name) = expose_as(state.path(), &middle, &service);
+    let key = format!("ringway:peer:{}", name.split_once(':').unwrap().0);
+    wait_for_metric(&middle, "ringway_registry_peers_current", |peers| {
+        peers == 1
+    });
+    let old: Vec<u8> = redis.get(&key).unwrap();
+    exposing.signal("TERM");
+    assert_eq!(exposing.finish().code, Some(0));
+    wait_for_metric(&middle, "ringway_registry_peers_current", |peers| {
+        peers == 0
+    });
+    let (_exposing, _) = expose_as(state.path(), &far, &service);
+    wait_for_metric(&far, "ringway_registry_peers_current", |peers| peers == 1);
+    wait_for(&middle, "announced", |peers| peers == 1);
+    wait_for(&near, "announced", |peers| peers == 0);
+    // The near relay has seen no newer place, and asks the middle one, which would know the way.
+    let _: () = redis.set(&key, old).unwrap();
+    let (_forwarding, address) = forward(&near, &name);
+    let deadline = Instant::now() + PATIENCE;
+    let refused = |relay: &Relay| {
+        let page = get(&relay.admin, "/metrics");
+        page.contains("ringway_opens_refused_total{shard=\"0\",reason=\"forwarded_twice\"}")
+    };
+    while !refused(&middle) {
+        assert!(!echo(&address, b"two hops") && Instant::now() < deadline);
+        thread::sleep(PAUSE);
+    }
+    assert_eq!(metric(&middle, "ringway_forwards_sent_total"), 0);
+    assert_eq!(metric(&far, "ringway_forwards_received_total"), 0);
+    for relay in [near, far, middle] {
+        assert_eq!(relay.end().code, Some(0));
+    }
+}
+
+#[test]
 fn of_two_relays_with_one_key_the_later_holds_the_lease() {
     let Some(server) = Server::start() else {
         return;
