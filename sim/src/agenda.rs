@@ -1,5 +1,5 @@
-//! What is to happen, in order: by time, then in the order in which it was planned, so that equal times do not
-//! depend on the queue.
+//! What is to happen, in order: by time, then in the order in which it was planned, so that equal times do
+//! not depend on the queue.
 //!
 //! Here: the queue of events of any kind, and how a line of the trace looks. Not here: the kinds.
 
