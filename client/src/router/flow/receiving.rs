@@ -102,8 +102,10 @@ impl Receiving {
 
     /// Forgets what can be read.
     pub(super) fn discard(&mut self) {
-        self.readable.clear();
-        self.answer.get_or_insert_default();
+        if !self.readable.is_empty() {
+            self.readable.clear();
+            self.answer.get_or_insert_default();
+        }
     }
 
     /// Returns what the other end is told of this half, and takes the answer that is owed.
