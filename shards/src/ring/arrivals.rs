@@ -197,7 +197,7 @@ impl Ring {
                 completions.push(Completion::HandedIn { slot: Slot(slot) });
                 self.ask(slot, is_ipv6);
             }
-            Successor::Installed(index) => self.move_in_outbound(slot, index),
+            Successor::Installed(index) => self.move_in_outbound(slot, index, completions),
         }
     }
 
@@ -211,10 +211,21 @@ impl Ring {
             .ask(&mut self.kernel, slot, state.generation, is_ipv6);
     }
 
-    fn move_in_outbound(&mut self, slot: u32, index: u32) {
+    fn move_in_outbound(&mut self, slot: u32, index: u32, completions: &mut Vec<Completion>) {
         let Some(state) = self.slots.of_mut(slot) else {
             return;
         };
+        if self.connects.is_adopted(index) {
+            state.standing = Standing::Known;
+            state.is_adopted = true;
+            if let Some(op) = self.connects.finish(index) {
+                completions.push(Completion::Connected {
+                    slot: Slot(slot),
+                    token: op.token,
+                });
+            }
+            return;
+        }
         state.connect = Some(index);
         let generation = state.generation;
         if self.connects.is_cancelled(index) {

@@ -91,6 +91,9 @@ pub(super) struct SlotState {
     pub(super) connect: Option<u32>,
     /// That operation is in flight.
     pub(super) is_connecting: bool,
+    /// The socket is one of a pair in this process, which sends only with a copy (`unix(7)` sockets refuse
+    /// `MSG_ZEROCOPY`).
+    pub(super) is_adopted: bool,
     /// Incremented when a socket moves in.
     pub(super) generation: u32,
 }
@@ -106,6 +109,7 @@ impl SlotState {
         send: None,
         connect: None,
         is_connecting: false,
+        is_adopted: false,
         generation: 0,
     };
 
