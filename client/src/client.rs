@@ -174,7 +174,25 @@ impl Client {
     pub fn listen(&self, port: u16) -> Result<Listener, ListenError> {
         let inner = &self.handle.inner;
         let backlog_max = inner.config.backlog_max;
-        let listener = Listener::bind(&inner.listeners, inner.key, port, backlog_max)?;
+        let listener = Listener::bind(&inner.listeners, inner.key, port, backlog_max, None)?;
+        Ok(listener.keeping(self.clone()))
+    }
+
+    /// As [`Client::listen`], for those that `is_allowed` lets in; others are refused with reason 201. It is
+    /// asked at each open, so what it says may change.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn listen_for(
+        &self,
+        port: u16,
+        is_allowed: impl Fn(&PublicKey) -> bool + Send + Sync + 'static,
+    ) -> Result<Listener, ListenError> {
+        let inner = &self.handle.inner;
+        let backlog_max = inner.config.backlog_max;
+        let allowed = Some(Arc::new(is_allowed) as _);
+        let listener = Listener::bind(&inner.listeners, inner.key, port, backlog_max, allowed)?;
         Ok(listener.keeping(self.clone()))
     }
 
