@@ -27,6 +27,7 @@ use super::Ring;
 use super::completion::Completion;
 use super::completion::Slot;
 use super::error_of;
+use super::files::Origin;
 use super::files::Phase;
 use super::files::Standing;
 use super::files::Successor;
@@ -217,7 +218,7 @@ impl Ring {
         };
         if self.connects.is_adopted(index) {
             state.standing = Standing::Known;
-            state.is_adopted = true;
+            state.origin = Origin::Pair;
             if let Some(op) = self.connects.finish(index) {
                 completions.push(Completion::Connected {
                     slot: Slot(slot),

@@ -27,6 +27,7 @@ use rustix::net::SendFlags;
 use socket2::MsgHdr;
 
 use super::buffers::RingLease;
+use super::files::Origin;
 use super::files::SlotState;
 use super::op::Kind;
 use super::op::Tag;
@@ -127,9 +128,9 @@ impl Sends {
             self.table.push(Box::new(op));
             index_of(self.table.len() - 1)
         });
-        let zero_copy_bytes = match state.is_adopted {
-            true => 0,
-            false => self.zero_copy_bytes_of(&batch),
+        let zero_copy_bytes = match state.origin {
+            Origin::Network => self.zero_copy_bytes_of(&batch),
+            Origin::Pair => 0,
         };
         self.zero_copy_bytes += zero_copy_bytes;
         let op = &mut self.table[place_of(index)];
