@@ -5,12 +5,14 @@
 //! A public key is the address of a party. Keys of different dialects never compare equal.
 //! Source: docs/protocol.md section 1; RFC 7748 section 4.1 for the map between the curves.
 
+use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use curve25519_dalek::scalar::clamp_integer;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -93,6 +95,27 @@ impl fmt::Display for PublicKey {
         self.as_bytes()
             .iter()
             .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for PublicKey {
+    /// Writes text where people read it, else the bytes; only native keys can be written.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.collect_str(self);
+        }
+        let bytes = self.native_bytes().map_err(serde::ser::Error::custom)?;
+        bytes.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            return text.parse().map_err(serde::de::Error::custom);
+        }
+        <[u8; NATIVE_KEY_LEN]>::deserialize(deserializer).map(Self::native)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Wire format and state machines of Ringway, without I/O.
 //!
 //! Here: keys, the session handshake, frames, sealed objects, the open of a stream, end-to-end
-//! records, limits and reasons. Not here: sockets, clocks, threads, random sources.
+//! records, control messages and packets of routes, limits and reasons. Not here: sockets, clocks, threads, random sources.
 //!
 //! Bytes and [`time::Now`] go in, bytes and deadlines come out. The crate is `no_std` with `alloc`,
 //! so the compiler keeps it that way; randomness is handed in by the caller.
@@ -28,6 +28,7 @@ pub mod peer_set;
 pub mod ports;
 pub mod reason;
 pub mod record;
+pub mod route;
 pub mod sealed;
 pub mod time;
 pub mod verdict;

@@ -403,6 +403,88 @@ pub const SOCKETS_RESERVED: u32 = 512;
 /// for slow sessions is copied out of it, so that they cannot take the memory of all.
 pub const RECEIVE_MEMORY_MAX: u64 = 256 * MIB as u64;
 
+// ---- Routes --------------------------------------------------------------------------------------
+
+/// Most peers of a path of a route, both ends included.
+///
+/// Each peer adds its latency, a rule and one exchange at setup; paths of more than a handful of peers are
+/// slower than any use of them.
+pub const ROUTE_HOPS_MAX: usize = 16;
+
+/// Longest time from a request for a route to its answer.
+///
+/// Every hop is asked twice, over a stream that may have to be opened first.
+pub const ROUTE_SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Route setups that a relay has under way at a time; more are refused with 501.
+///
+/// Each holds up to two streams for every hop. They end within [`ROUTE_SETUP_TIMEOUT`].
+pub const ROUTE_SETUPS_MAX: usize = 20;
+
+/// Time without a packet after which a hop forgets a rule, unless the setup says another.
+pub const ROUTE_KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// Shortest time without a packet that a setup may ask for.
+pub const ROUTE_KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
+
+/// Longest time without a packet that a setup may ask for.
+///
+/// Rules of ends that have vanished take places of a hop's table for so long.
+pub const ROUTE_KEEP_ALIVE_MAX: Duration = Duration::from_secs(600);
+
+/// Time for which an id is reserved at a hop without a rule.
+///
+/// As long as a setup may take.
+pub const ROUTE_RESERVE_TIME: Duration = Duration::from_secs(10);
+
+/// Most rules and reserved ids in a peer's table.
+///
+/// About 200 bytes each. A route has one in every peer but its first.
+pub const ROUTE_RULES_MAX: usize = 4_096;
+
+/// Most ids or rules in one request to a hop.
+///
+/// A hop stands on at most two routes of a group.
+pub const ROUTE_IDS_MAX: usize = 16;
+
+/// Bytes of the length before a control message of routes.
+pub const ROUTE_MESSAGE_PREFIX: usize = 4;
+
+/// Longest control message of routes, without its length.
+///
+/// The longest one that is of use is an announcement of [`ROUTE_TRANSPORTS_MAX`] transports.
+pub const ROUTE_MESSAGE_MAX: usize = 65_536;
+
+/// Requests that one stream of control messages has under way at a time.
+///
+/// More are answered later: the next one is not read before.
+pub const ROUTE_REQUESTS_MAX: usize = 32;
+
+/// Longest name of a field in a refusal.
+pub const ROUTE_FIELD_TEXT_MAX: usize = 64;
+
+/// Longest sentence in a refusal.
+pub const ROUTE_MESSAGE_TEXT_MAX: usize = 256;
+
+/// Most transports that a peer announces.
+pub const ROUTE_TRANSPORTS_MAX: usize = 1_024;
+
+/// Most paths that one question for paths is answered with.
+pub const ROUTE_PATHS_MAX: usize = 8;
+
+/// Most peers that a question for paths excludes.
+///
+/// The hops of a few paths that have failed one after the other.
+pub const ROUTE_AVOID_MAX: usize = 64;
+
+/// Bytes before the payload of a packet: route id, kind, length.
+pub const ROUTE_PACKET_HEAD: usize = 7;
+
+/// Longest payload of a packet.
+///
+/// With the head one record of the stream below at its usual size.
+pub const ROUTE_PACKET_PAYLOAD_MAX: usize = RECORD_PAYLOAD_DEFAULT - ROUTE_PACKET_HEAD;
+
 // ---- Sums ----------------------------------------------------------------------------------------
 
 /// Longest first flight of a stream: the frame that opens it and the data frame with the request.
@@ -452,3 +534,9 @@ const _: () = assert!(HALF_CLOSED_TIMEOUT.as_secs() <= BRIDGE_IDLE_TIMEOUT.as_se
 // A dead peer is found before its bridges would have been called idle.
 const _: () = assert!(KEEPALIVE_TIMEOUT.as_secs() < BRIDGE_IDLE_TIMEOUT.as_secs());
 const _: () = assert!(OPEN_TIMEOUT.as_secs() <= DIAL_TIMEOUT.as_secs());
+// Announcements and paths fit in a message: a key, a varint of 32 or 64 bits, counts.
+const _: () = assert!(16 + ROUTE_TRANSPORTS_MAX * (NATIVE_KEY_LEN + 5) <= ROUTE_MESSAGE_MAX);
+const _: () =
+    assert!(16 + ROUTE_PATHS_MAX * (ROUTE_HOPS_MAX * NATIVE_KEY_LEN + 11) <= ROUTE_MESSAGE_MAX);
+// An id outlives the setup that reserved it.
+const _: () = assert!(ROUTE_RESERVE_TIME.as_secs() >= ROUTE_SETUP_TIMEOUT.as_secs());

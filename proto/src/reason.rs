@@ -94,6 +94,7 @@ reasons! {
     503 HopUnreachable "hop_unreachable" "A hop of the route cannot be reached."
     504 HopRefused "hop_refused" "A hop of the route refused."
     505 RouteTimeout "route_timeout" "Route setup did not end in time."
+    506 BadRoute "bad_route" "The request for a route is not well formed."
 }
 
 impl Reason {
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     /// docs/protocol.md section 4, number by number. A line may be added; none may change.
-    const TABLE: [(u16, Reason, &str); 30] = [
+    const TABLE: [(u16, Reason, &str); 31] = [
         (0, Reason::Accepted, "accepted"),
         (101, Reason::UnknownDestination, "unknown_destination"),
         (102, Reason::DirectoryUnavailable, "directory_unavailable"),
@@ -151,6 +152,7 @@ mod tests {
         (503, Reason::HopUnreachable, "hop_unreachable"),
         (504, Reason::HopRefused, "hop_refused"),
         (505, Reason::RouteTimeout, "route_timeout"),
+        (506, Reason::BadRoute, "bad_route"),
     ];
 
     #[test]

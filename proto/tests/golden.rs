@@ -22,8 +22,15 @@ use ringway_proto::open::{OpenRequest, OpenResponse};
 use ringway_proto::peer_set::PeerSet;
 use ringway_proto::reason::Reason;
 use ringway_proto::record::{RecordOpener, RecordSealer, SoftAead};
+use ringway_proto::route::packet::{PacketHead, PacketKind, write_end};
+use ringway_proto::route::{
+    Announce, Find, FindBy, FoundPath, GroupName, HopReply, HopRequest, Message, Refusal, RouteId,
+    Rule, RuleKind, SetUp, SetupReply, SetupRequest, Transport,
+};
 use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::verdict::Verdict;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 const PEER: SecretKey = SecretKey::from_seed([0x11; 32]);
 const RELAY: SecretKey = SecretKey::from_seed([0x22; 32]);
@@ -361,6 +368,138 @@ fn record() {
     file.compare("record.hex");
 }
 
+#[test]
+fn route_setup() {
+    let [peer, other, relay] = [PEER, OTHER, RELAY].map(|secret| secret.public());
+    let group = GroupName([0x77; 16]);
+    let mut file = Golden::new("control messages of routes between a peer and a relay's port 36");
+    let set_up = SetUp {
+        destination: other,
+        forward: vec![peer, relay, other],
+        reverse: vec![other, peer],
+        source_port: 50_000,
+        destination_port: 80,
+        group,
+        keep_alive_ms: 0,
+        reverse_id: RouteId(5),
+    };
+    let find = Find {
+        destination: other,
+        paths_max: 2,
+        hops_max: 0,
+        by: FindBy::Latency,
+        avoid: vec![relay],
+    };
+    let transport = Transport {
+        peer: other,
+        latency_us: 1_500,
+    };
+    let announce = Announce {
+        transports: vec![transport],
+        ttl_ms: 60_000,
+    };
+    for (name, body) in [
+        ("set up", SetupRequest::SetUp(set_up)),
+        ("find", SetupRequest::Find(find)),
+        ("announce", SetupRequest::Announce(announce)),
+        ("withdraw", SetupRequest::Withdraw),
+        ("tear down", SetupRequest::TearDown { group }),
+    ] {
+        file.message(name, &Message { id: 300, body });
+    }
+    let refusal = Refusal::new(Reason::HopRefused, "too many rules").with_hop(other);
+    let path = FoundPath {
+        hops: vec![peer, other],
+        latency_us: 1_500,
+    };
+    let stands = SetupReply::SetUp {
+        forward_id: RouteId(7),
+        keep_alive_ms: 30_000,
+    };
+    for (name, body) in [
+        ("reply, the routes stand", stands),
+        ("reply, refused", SetupReply::Refused(refusal)),
+        ("reply, paths", SetupReply::Paths { paths: vec![path] }),
+        (
+            "reply, announced",
+            SetupReply::Announced { expires_ms: 60_000 },
+        ),
+        ("reply, done", SetupReply::Done),
+    ] {
+        file.message(name, &Message { id: 300, body });
+    }
+    file.compare("route_setup.hex");
+}
+
+#[test]
+fn route_hop() {
+    let [peer, other] = [PEER, OTHER].map(|secret| secret.public());
+    let mut file = Golden::new("control messages of routes between a relay and a peer's port 36");
+    let intermediary = RuleKind::Intermediary {
+        next: other,
+        next_id: RouteId(9),
+    };
+    let destination = RuleKind::Destination {
+        group: GroupName([0x77; 16]),
+        source: peer,
+        source_port: 50_000,
+        destination_port: 80,
+        next: other,
+        next_id: RouteId(9),
+    };
+    let rule = |kind| Rule {
+        id: RouteId(7),
+        keep_alive_ms: 30_000,
+        previous: peer,
+        kind,
+    };
+    let add = |kind| HopRequest::AddRules {
+        rules: vec![rule(kind)],
+    };
+    let ids = vec![RouteId(7), RouteId(0x0102_0304)];
+    let release = HopRequest::Release { ids: ids.clone() };
+    for (name, body) in [
+        ("reserve", HopRequest::Reserve { count: 2 }),
+        ("add a rule, the packets go on", add(intermediary)),
+        ("add a rule, the packets have arrived", add(destination)),
+        ("release", release),
+    ] {
+        file.message(name, &Message { id: 1, body });
+    }
+    let refusal = Refusal::new(Reason::NotAllowed, "").with_field("");
+    for (name, body) in [
+        ("reply, reserved", HopReply::Reserved { ids }),
+        ("reply, done", HopReply::Done),
+        ("reply, refused", HopReply::Refused(refusal)),
+    ] {
+        file.message(name, &Message { id: 1, body });
+    }
+    file.compare("route_hop.hex");
+}
+
+#[test]
+fn route_packet() {
+    let mut file = Golden::new("packet head: u32 route id, u8 kind, u16 length; ends with reason");
+    let id = RouteId(0x0102_0304);
+    for kind in PacketKind::ALL {
+        let mut bytes = Vec::new();
+        match kind {
+            PacketKind::Close | PacketKind::Gone => write_end(id, kind, Reason::Idle, &mut bytes),
+            PacketKind::Data | PacketKind::Handshake | PacketKind::KeepAlive => {
+                let length = 0x0506;
+                let head = PacketHead { id, kind, length };
+                assert_eq!(PacketHead::decode(&head.encode()), Ok(head));
+                bytes.extend_from_slice(&head.encode());
+            }
+        }
+        file.case(&format!("{kind:?}"))
+            .field("id", id)
+            .field("kind", kind.code())
+            .hex(&bytes);
+    }
+    file.compare("route_packet.hex");
+}
+
 /// The text of one golden file.
 struct Golden {
     text: String,
@@ -379,6 +518,16 @@ impl Golden {
 
     fn field(&mut self, name: &str, value: impl std::fmt::Display) -> &mut Self {
         self.line(name, value)
+    }
+
+    fn message<B>(&mut self, name: &str, message: &Message<B>)
+    where
+        B: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug + Clone,
+    {
+        let mut bytes = Vec::new();
+        assert_eq!(message.encode(&mut bytes), Ok(()));
+        assert_eq!(Message::decode(&bytes[4..]), Ok(message.clone()));
+        self.case(name).field("id", message.id).hex(&bytes);
     }
 
     fn hex(&mut self, bytes: &[u8]) {
