@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_proto::key::{Address, PublicKey, SecretKey};
+use ringway_proto::reason::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -178,8 +179,8 @@ impl Client {
         Ok(listener.keeping(self.clone()))
     }
 
-    /// As [`Client::listen`], for those that `is_allowed` lets in; others are refused with reason 201. It is
-    /// asked at each open, so what it says may change.
+    /// As [`Client::listen`], for those that `admit` lets in; others are refused with its reason. It is asked at
+    /// each open, so what it says may change.
     ///
     /// # Errors
     ///
@@ -187,12 +188,12 @@ impl Client {
     pub fn listen_for(
         &self,
         port: u16,
-        is_allowed: impl Fn(&PublicKey) -> bool + Send + Sync + 'static,
+        admit: impl Fn(&PublicKey) -> Result<(), Reason> + Send + Sync + 'static,
     ) -> Result<Listener, ListenError> {
         let inner = &self.handle.inner;
         let backlog_max = inner.config.backlog_max;
-        let allowed = Some(Arc::new(is_allowed) as _);
-        let listener = Listener::bind(&inner.listeners, inner.key, port, backlog_max, allowed)?;
+        let admit = Some(Arc::new(admit) as _);
+        let listener = Listener::bind(&inner.listeners, inner.key, port, backlog_max, admit)?;
         Ok(listener.keeping(self.clone()))
     }
 

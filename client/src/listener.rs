@@ -58,11 +58,11 @@ impl Listener {
         key: PublicKey,
         port: u16,
         backlog_max: u32,
-        allowed: Option<Allowed>,
+        admit: Option<Admit>,
     ) -> Result<Self, ListenError> {
         let backlog_max = usize::try_from(backlog_max).unwrap_or(usize::MAX);
         let (sender, receiver) = mpsc::channel(backlog_max.clamp(1, BACKLOG_LIMIT));
-        listeners.insert(port, Queue { sender, allowed })?;
+        listeners.insert(port, Queue { sender, admit })?;
         Ok(Self {
             address: Address::new(key, port),
             streams: Mutex::new(receiver),
@@ -108,22 +108,22 @@ impl Drop for Listener {
     }
 }
 
-/// Says of a key whether it may open streams to a port.
-pub(crate) type Allowed = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
+/// Says of a key whether it may open streams to a port, or why not.
+pub(crate) type Admit = Arc<dyn Fn(&PublicKey) -> Result<(), Reason> + Send + Sync>;
 
 /// Where the streams to one port go.
 #[derive(Clone)]
 struct Queue {
     sender: Sender<Stream>,
     /// Who may open them, if not everybody.
-    allowed: Option<Allowed>,
+    admit: Option<Admit>,
 }
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("sender", &self.sender)
-            .field("is_limited", &self.allowed.is_some())
+            .field("is_limited", &self.admit.is_some())
             .finish()
     }
 }
@@ -161,15 +161,15 @@ impl Listeners {
         port: u16,
         source: &PublicKey,
     ) -> Result<OwnedPermit<Stream>, NoPlace> {
-        let Some(Queue { sender, allowed }) = self.lock().ports.get(&port).cloned() else {
+        let Some(Queue { sender, admit }) = self.lock().ports.get(&port).cloned() else {
             return Err(NoPlace {
                 reason: Reason::NoListener,
                 _queue: None,
             });
         };
-        if allowed.is_some_and(|is_allowed| !is_allowed(source)) {
+        if let Some(Err(reason)) = admit.map(|admit| admit(source)) {
             return Err(NoPlace {
-                reason: Reason::NotAllowed,
+                reason,
                 _queue: Some(sender),
             });
         }

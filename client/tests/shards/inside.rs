@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use ringway_client::{Address, Client, Config, Inside, RelayAddress, SecretKey};
+use ringway_client::{Address, Client, Config, Inside, Reason, RelayAddress, SecretKey};
 use ringway_proto::limits::EPHEMERAL_PORT_MIN;
 use ringway_proto::ports::PortSet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,7 +85,10 @@ async fn port_for_some_refuses_all_others_by_name() {
         connect(&[relay.address]).await,
     );
     let allowed = friend.key();
-    let listener = service.listen_for(81, move |key| *key == allowed);
+    let listener = service.listen_for(81, move |key| match *key == allowed {
+        true => Ok(()),
+        false => Err(Reason::NotAllowed),
+    });
     let listener = listener.expect("a free port");
     let refused = stranger.dial(Address::new(relay.address.key, 81)).await;
     let text = refused.expect_err("a refusal").to_string();
