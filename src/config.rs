@@ -20,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringway_proto::key::PublicKey;
 use ringway_proto::limits;
 use ringway_shards::set::{AllowedRelays, Placement, Timeouts};
 
@@ -138,6 +139,8 @@ pub(crate) struct ServiceChoice {
     pub(crate) has_route_setup: bool,
     /// Who may ask it to.
     pub(crate) route_setup: KeySet,
+    /// The relay that knows which transports there are; `None` is this one.
+    pub(crate) route_finder: Option<PublicKey>,
     /// Setups at once, over all shards.
     pub(crate) setups_max: u32,
     /// Setups that wait for one of these to end, over all shards.
@@ -160,6 +163,7 @@ impl Default for ServiceChoice {
             debug: KeySet::none(),
             has_route_setup: true,
             route_setup: KeySet::All,
+            route_finder: None,
             setups_max: 20,
             setups_waiting_max: 256,
             setup_timeout: Duration::from_secs(10),

@@ -13,25 +13,34 @@
 //!
 //! Bound: as `http` and the client say; a service that is busy delays others on its shard, never a data thread.
 
+mod door;
+pub(crate) mod finder;
 mod http;
 mod peer;
+pub(crate) mod route_setup;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ringway_client::{Client, SecretKey};
+use ringway_client::{Client, ListenError, SecretKey};
+use ringway_proto::route::ROUTE_SETUP_PORT;
 use ringway_shards::set::ShardHandle;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::access::KeySet;
+use crate::config::Config;
 use crate::control::pages::Pages;
 use crate::failure::Failure;
 
-use self::http::Door;
+use self::door::Door;
+use self::route_setup::numbers::Numbers;
+use self::route_setup::paths::Paths;
+use self::route_setup::{Bounds, RouteSetup, slots_of};
 
 /// How far the relay is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +56,7 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Services {
     stage: watch::Sender<Stage>,
-    probes: Arc<Probes>,
+    shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -65,7 +74,7 @@ impl Services {
         let (stage, _) = watch::channel(Stage::Serving);
         let mut services = Self {
             stage,
-            probes: Arc::clone(&pages.probes),
+            shared: Arc::clone(&pages.services),
             threads: Vec::new(),
         };
         if !pages.relay.config.services.is_any() {
@@ -82,8 +91,10 @@ impl Services {
                 peer::start(secret, handle, count, &pages.relay.config)
                     .map_err(|error| Failure::host("cannot start the services", error))?
             };
-            services.probes.add(handle.shard().0, client.clone());
+            services.shared.probes.add(handle.shard().0, client.clone());
             let shard = Shard {
+                number: handle.shard().0,
+                shards_count: count,
                 client,
                 pages: pages.clone(),
                 stage: services.stage.subscribe(),
@@ -99,14 +110,14 @@ impl Services {
 
     /// Takes no new streams; those that there are go on until they end.
     pub(crate) fn drain(&self) {
-        self.probes.clear();
+        self.shared.probes.clear();
         self.stage.send_replace(Stage::Draining);
     }
 }
 
 impl Drop for Services {
     fn drop(&mut self) {
-        self.probes.clear();
+        self.shared.probes.clear();
         self.stage.send_replace(Stage::Ended);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -118,6 +129,8 @@ impl Drop for Services {
 
 /// What the thread of one shard has.
 struct Shard {
+    number: u16,
+    shards_count: u16,
     client: Client,
     pages: Pages,
     stage: watch::Receiver<Stage>,
@@ -133,21 +146,13 @@ fn run(runtime: &Runtime, shard: Shard) {
 }
 
 async fn serve(shard: Shard) {
-    let Shard {
-        client,
-        pages,
-        mut stage,
-    } = shard;
     let mut services = JoinSet::new();
-    if pages.relay.config.services.has_http {
-        match Door::open(&client, HTTP_PORT, Arc::new(|_: &_| true)) {
-            Ok(door) => {
-                let router = crate::control::pages::router(pages.clone());
-                services.spawn(http::serve(door, router, stage.clone()));
-            }
-            Err(error) => tracing::error!(%error, "no HTTP on the relay's key"),
-        }
+    if let Err(error) = start_all(&shard, &mut services) {
+        tracing::error!(%error, shard = shard.number, "not all services of the relay's key");
     }
+    let Shard {
+        client, mut stage, ..
+    } = shard;
     // From here on only its listeners and streams keep the client.
     let drained = at_least(&mut stage, Stage::Draining);
     drained.await;
@@ -155,6 +160,66 @@ async fn serve(shard: Shard) {
     tokio::select! {
         () = at_least(&mut stage, Stage::Ended) => {}
         () = async { while services.join_next().await.is_some() {} } => {}
+    }
+}
+
+/// Starts what the settings ask for.
+fn start_all(shard: &Shard, services: &mut JoinSet<()>) -> Result<(), ListenError> {
+    let Shard {
+        number,
+        shards_count,
+        client,
+        pages,
+        stage,
+    } = shard;
+    let choice = &pages.relay.config.services;
+    let among = |keys: &KeySet| -> door::Allowed {
+        let keys = keys.clone();
+        Arc::new(move |key| keys.has(key))
+    };
+    if choice.has_http {
+        let door = Door::open(client, HTTP_PORT, among(&KeySet::All))?;
+        let router = crate::control::pages::router(pages.clone());
+        services.spawn(http::serve(door, router, stage.clone()));
+    }
+    if choice.has_route_setup {
+        let door = Door::open(client, ROUTE_SETUP_PORT, among(&choice.route_setup))?;
+        let share = |all| slots_of(*number, *shards_count, all);
+        let bounds = Bounds {
+            slots: share(choice.setups_max).max(1),
+            waiting_max: share(choice.setups_waiting_max),
+            timeout: choice.setup_timeout,
+        };
+        let setup = RouteSetup::new(
+            client.clone(),
+            bounds,
+            Arc::clone(&pages.services.setups),
+            pages.services.paths.clone(),
+        );
+        services.spawn(setup.serve(door, stage.clone()));
+    }
+    Ok(())
+}
+
+/// What the services of all shards share, and pages show.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The way to the data threads.
+    pub(crate) probes: Probes,
+    /// What route setup counts.
+    pub(crate) setups: Arc<Numbers>,
+    /// Who finds paths.
+    pub(crate) paths: Paths,
+}
+
+impl Shared {
+    /// Returns what there is before anything has begun.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            probes: Probes::default(),
+            setups: Arc::default(),
+            paths: Paths::new(config.services.route_finder),
+        }
     }
 }
 

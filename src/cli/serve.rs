@@ -26,7 +26,7 @@ use crate::lan::announce::Announcement;
 use crate::output::say;
 use crate::preflight::preflight;
 use crate::registry::start::Running;
-use crate::services::{Probes, Services};
+use crate::services::{Services, Shared};
 
 /// Run a relay
 #[derive(Debug, ClapArgs)]
@@ -140,7 +140,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let pages = Pages {
         relay: Arc::clone(&relay),
         shards: Arc::<Plane>::clone(&plane),
-        probes: Arc::new(Probes::default()),
+        services: Arc::new(Shared::new(&relay.config)),
     };
     let services = Services::start(&pages, &held.secret, plane.shards().handles())?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -457,6 +457,18 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
+        path: "services.route_finder",
+        accepts: "\"embedded\" or the key of the relay that finds routes",
+        default: "\"embedded\"",
+        apply: |config, value| {
+            config.services.route_finder = match filled(value)? {
+                "embedded" => None,
+                key => Some(key.parse().map_err(|error| format!("{key:?}: {error}"))?),
+            };
+            Ok(())
+        },
+    },
+    Key {
         path: "services.setups_max",
         accepts: "1 to 10000",
         default: "20",

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::health::{self, Health};
 use super::histograms::Histograms;
 use super::{Relay, Shards, metrics};
-use crate::services::Probes;
+use crate::services::Shared;
 
 /// What the pages are made from.
 #[derive(Clone)]
@@ -26,8 +26,8 @@ pub(crate) struct Pages {
     pub(crate) relay: Arc<Relay>,
     /// Its shards.
     pub(crate) shards: Arc<dyn Shards>,
-    /// The way to their data threads.
-    pub(crate) probes: Arc<Probes>,
+    /// What its services share.
+    pub(crate) services: Arc<Shared>,
 }
 
 /// Returns the pages.
@@ -60,10 +60,10 @@ async fn snapshot(pages: Pages) -> Health {
     let Pages {
         relay,
         shards,
-        probes,
+        services,
     } = pages;
     let shards_count = shards.shards_count();
-    let (view, round_trips) = tokio::join!(view(shards), probes.round_trips());
+    let (view, round_trips) = tokio::join!(view(shards), services.probes.round_trips());
     health::health(&relay, &view, shards_count, &round_trips)
 }
 
