@@ -113,7 +113,8 @@ impl FromStr for Target {
             Some((key, port)) => (key, port_of(port)?),
             None => (place, HTTP_PORT),
         };
-        let hint = "expected KEY/PATH with a key of 64 lower-case hex digits, or KEY@HOST:PORT/PATH";
+        let hint =
+            "expected KEY/PATH with a key of 64 lower-case hex digits, or KEY@HOST:PORT/PATH";
         let key = key.parse().map_err(|error| format!("{error}; {hint}"))?;
         Ok(Self {
             address: Address::new(key, port),

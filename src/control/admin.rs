@@ -31,10 +31,7 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// # Errors
 ///
 /// The I/O error that ended it.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    pages: Pages,
-) -> io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     axum::serve(listener, pages::router(pages)).await
 }

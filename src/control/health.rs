@@ -284,10 +284,7 @@ pub(crate) fn health(
         limits: limits(relay),
         registry: relay.registry.as_ref().map(RegistryState::from),
         consistency: consistency(shards),
-        shards: shards
-            .iter()
-            .map(|view| shard(view, round_trips))
-            .collect(),
+        shards: shards.iter().map(|view| shard(view, round_trips)).collect(),
     }
 }
 

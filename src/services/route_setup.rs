@@ -89,12 +89,7 @@ impl Answer {
 
 impl RouteSetup {
     /// Returns the service of one shard, over its client.
-    pub(super) fn new(
-        client: Client,
-        bounds: Bounds,
-        numbers: Arc<Numbers>,
-        paths: Paths,
-    ) -> Self {
+    pub(super) fn new(client: Client, bounds: Bounds, numbers: Arc<Numbers>, paths: Paths) -> Self {
         Self {
             gate: Gate::new(bounds.slots, bounds.waiting_max),
             own_key: client.key(),
@@ -157,8 +152,13 @@ impl RouteSetup {
                         // Where the next message begins is not known any more: the last word, by the id 0.
                         tracing::debug!(peer = %source, %error, "stream of route setup ended");
                         let refusal = Refusal::new(error.reason(), &error.to_string());
-                        let last = Message { id: 0, body: SetupReply::Refused(refusal) };
-                        if last.encode(&mut output).is_ok() && stream.write_all(&output).await.is_ok() {
+                        let last = Message {
+                            id: 0,
+                            body: SetupReply::Refused(refusal),
+                        };
+                        if last.encode(&mut output).is_ok()
+                            && stream.write_all(&output).await.is_ok()
+                        {
                             drop(stream.shutdown().await);
                         }
                         return;

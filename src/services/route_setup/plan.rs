@@ -157,7 +157,11 @@ mod tests {
             .get(&key(hop))
             .and_then(|rules| rules.iter().find(|rule| rule.id == id))
         {
-            assert_eq!(rule.previous, key(from), "a packet comes from the hop before");
+            assert_eq!(
+                rule.previous,
+                key(from),
+                "a packet comes from the hop before"
+            );
             let (next, next_id) = rule.kind.next();
             (from, hop) = (hop, (0..=255).find(|byte| key(*byte) == next).unwrap());
             id = next_id;

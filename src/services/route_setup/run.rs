@@ -88,20 +88,18 @@ async fn phases(
     numbers.record(Phase::Reserve, begun.elapsed());
 
     let begun = Instant::now();
-    let rules = plan.rules(reserved).ok_or_else(|| {
-        Refusal::new(Reason::NoRoute, "the hops have not reserved enough ids")
-    })?;
+    let rules = plan
+        .rules(reserved)
+        .ok_or_else(|| Refusal::new(Reason::NoRoute, "the hops have not reserved enough ids"))?;
     let add = |(hop, rules): (PublicKey, Vec<Rule>)| (hop, HopRequest::AddRules { rules });
     let destination = plan.destination();
     for asks in [
         rules.between.into_iter().map(add).collect::<Vec<_>>(),
         vec![add((destination, rules.destination))],
     ] {
-        let outcome = ask_all(hops, asks.into_iter(), deadline, |hop, reply| {
-            match reply {
-                HopReply::Done => Ok(()),
-                reply => unexpected(hop, reply),
-            }
+        let outcome = ask_all(hops, asks.into_iter(), deadline, |hop, reply| match reply {
+            HopReply::Done => Ok(()),
+            reply => unexpected(hop, reply),
         });
         outcome.await.map_err(|(refusal, _)| refusal)?;
     }
