@@ -10,13 +10,14 @@
 
 mod table;
 
-use hdrhistogram::Histogram;
+use hdrhistogram::{Counter, Histogram};
 use ringway_proto::reason::Reason;
 use ringway_shards::core::{ByReason, CoreStats, Recorder};
 
 use self::table::METRICS;
 use super::ShardView;
 use crate::registry::numbers::{self, Numbers};
+use crate::services::route_setup::numbers as setups;
 
 /// One metric.
 struct Metric {
@@ -113,7 +114,7 @@ pub(crate) const SHARD_LAWS: &[ShardLaw] = &[
 /// Returns the whole page. A reason's series exists from its first event on.
 pub(crate) fn page(
     shards: &[ShardView],
-    registry: Option<&Numbers>,
+    (registry, setups): (Option<&Numbers>, &setups::Numbers),
     uptime_s: u64,
     is_draining: bool,
 ) -> String {
@@ -155,7 +156,30 @@ pub(crate) fn page(
             line(&mut out, format_args!("{} {value}", shown.name));
         }
     }
+    write_setups(&mut out, setups);
     out
+}
+
+/// Writes what route setup counts; it is the same for all shards.
+fn write_setups(out: &mut String, setups: &setups::Numbers) {
+    for shown in setups::SHOWN {
+        heading(out, shown.name, shown.help, shown.kind);
+        let value = (shown.read)(setups);
+        line(out, format_args!("{} {value}", shown.name));
+    }
+    let name = "ringway_setups_refused_total";
+    heading(out, name, "Route setups that were refused.", "counter");
+    for (reason, count) in setups.refused() {
+        let label = reason.label();
+        line(out, format_args!("{name}{{reason=\"{label}\"}} {count}"));
+    }
+    for phase in setups::Phase::ALL {
+        let (name, help) = phase.metric();
+        heading(out, name, help, "histogram");
+        if let Some(times) = setups.phase_us(phase) {
+            write_buckets(out, name, "", &times);
+        }
+    }
 }
 
 impl Metric {
@@ -211,31 +235,37 @@ impl Times {
             let Some(histogram) = read(&view.recorder) else {
                 continue;
             };
-            let shard = view.shard;
-            for (bound, le) in BUCKETS {
-                let count = histogram.count_between(0, bound);
-                line(
-                    out,
-                    format_args!("{name}_bucket{{shard=\"{shard}\",le=\"{le}\"}} {count}"),
-                );
-            }
-            let count = histogram.len();
-            line(
-                out,
-                format_args!("{name}_bucket{{shard=\"{shard}\",le=\"+Inf\"}} {count}"),
-            );
-            let sum = seconds(histogram);
-            line(out, format_args!("{name}_sum{{shard=\"{shard}\"}} {sum}"));
-            line(
-                out,
-                format_args!("{name}_count{{shard=\"{shard}\"}} {count}"),
-            );
+            write_buckets(out, name, &format!("shard=\"{}\"", view.shard), histogram);
         }
     }
 }
 
+/// Writes one histogram; `labels` are those of all its series.
+fn write_buckets<C: Counter>(out: &mut String, name: &str, labels: &str, times: &Histogram<C>) {
+    let comma = if labels.is_empty() { "" } else { "," };
+    for (bound, le) in BUCKETS {
+        let count = times.count_between(0, bound);
+        line(
+            out,
+            format_args!("{name}_bucket{{{labels}{comma}le=\"{le}\"}} {count}"),
+        );
+    }
+    let count = times.len();
+    line(
+        out,
+        format_args!("{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}"),
+    );
+    let braces = match labels {
+        "" => String::new(),
+        labels => format!("{{{labels}}}"),
+    };
+    let sum = seconds(times);
+    line(out, format_args!("{name}_sum{braces} {sum}"));
+    line(out, format_args!("{name}_count{braces} {count}"));
+}
+
 /// Returns the sum of all values, as exact as the histogram: 0.1 %.
-fn seconds(histogram: &Histogram<u32>) -> f64 {
+fn seconds<C: Counter>(histogram: &Histogram<C>) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "the histogram has three digits")]
     let count = histogram.len() as f64;
     histogram.mean() * count / 1e6

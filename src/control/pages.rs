@@ -68,14 +68,24 @@ async fn snapshot(pages: Pages) -> Health {
 }
 
 async fn histograms_page(State(pages): State<Pages>) -> impl IntoResponse {
-    axum::Json(Histograms::of(&view(pages.shards).await))
+    let shards = view(pages.shards).await;
+    axum::Json(Histograms::of(&shards, &pages.services.setups))
 }
 
 async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
-    let Pages { relay, shards, .. } = pages;
+    let Pages {
+        relay,
+        shards,
+        services,
+    } = pages;
     let uptime_s = relay.started_at.elapsed().as_secs();
     let registry = relay.registry.as_ref().map(|view| &*view.numbers);
-    let page = metrics::page(&view(shards).await, registry, uptime_s, relay.is_draining());
+    let page = metrics::page(
+        &view(shards).await,
+        (registry, &services.setups),
+        uptime_s,
+        relay.is_draining(),
+    );
     (
         [(
             header::CONTENT_TYPE,

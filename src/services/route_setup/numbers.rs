@@ -83,14 +83,40 @@ impl Phase {
         Self::Whole,
     ];
 
-    /// Returns its name on pages.
+    /// Returns its name among the histograms.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Wait => "wait",
-            Self::Reserve => "reserve",
-            Self::Rules => "rules",
-            Self::Undo => "undo",
-            Self::Whole => "whole",
+            Self::Wait => "setup_wait",
+            Self::Reserve => "setup_reserve",
+            Self::Rules => "setup_rules",
+            Self::Undo => "setup_undo",
+            Self::Whole => "setup",
+        }
+    }
+
+    /// Returns its name as a metric, and what it is.
+    pub(crate) const fn metric(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Wait => (
+                "ringway_setup_wait_seconds",
+                "Of route setups: from the request to the permit.",
+            ),
+            Self::Reserve => (
+                "ringway_setup_reserve_seconds",
+                "Of route setups: until every hop has reserved its ids.",
+            ),
+            Self::Rules => (
+                "ringway_setup_rules_seconds",
+                "Of route setups: until every hop has its rules.",
+            ),
+            Self::Undo => (
+                "ringway_setup_undo_seconds",
+                "Of route setups that fail: taking back what was reserved.",
+            ),
+            Self::Whole => (
+                "ringway_setup_seconds",
+                "Of route setups: from the request to the answer.",
+            ),
         }
     }
 }
