@@ -39,6 +39,8 @@ macro_rules! values {
 fn limit_values() -> Vec<(&'static str, String)> {
     let mut all = limit_values_of_peers();
     all.extend(limit_values_of_relays_and_memory());
+    all.extend(limit_values_of_routes());
+    all.extend(limit_sums());
     all
 }
 
@@ -123,6 +125,45 @@ fn limit_values_of_relays_and_memory() -> Vec<(&'static str, String)> {
         TURN_QUANTUM
         SOCKETS_RESERVED
         RECEIVE_MEMORY_MAX
+    ]
+}
+
+fn limit_values_of_routes() -> Vec<(&'static str, String)> {
+    values![
+        ROUTE_HOPS_MAX
+        ROUTE_SETUP_TIMEOUT
+        ROUTE_SETUPS_MAX
+        ROUTE_KEEP_ALIVE
+        ROUTE_KEEP_ALIVE_MIN
+        ROUTE_KEEP_ALIVE_MAX
+        ROUTE_RESERVE_TIME
+        ROUTE_RULES_MAX
+        ROUTE_IDS_MAX
+        ROUTE_MESSAGE_PREFIX
+        ROUTE_MESSAGE_MAX
+        ROUTE_REQUESTS_MAX
+        ROUTE_FIELD_TEXT_MAX
+        ROUTE_MESSAGE_TEXT_MAX
+        ROUTE_TRANSPORTS_MAX
+        ROUTE_PATHS_MAX
+        ROUTE_AVOID_MAX
+        ROUTE_PACKET_HEAD
+        ROUTE_PACKET_PAYLOAD_MAX
+        ROUTE_SEGMENT_NUMBER
+        ROUTE_SEGMENT_HEAD
+        ROUTE_SEGMENT_DATA_MAX
+        ROUTE_WINDOW
+        ROUTE_GROUPS_MAX
+        ROUTE_NEIGHBOURS_MAX
+        ROUTE_QUEUE_MAX
+        ROUTE_QUEUE_ROUTE_MAX
+        ROUTE_NEIGHBOUR_IDLE
+        ROUTE_ANNOUNCE_TTL
+    ]
+}
+
+fn limit_sums() -> Vec<(&'static str, String)> {
+    values![
         OPEN_FLIGHT_MAX
         KEEPALIVE_TIMEOUT
         HANDSHAKE_BYTES_MAX

@@ -265,6 +265,10 @@ impl Client {
         self.handle.inner.key
     }
 
+    pub(crate) fn identity(&self) -> Arc<SecretKey> {
+        Arc::clone(&self.handle.inner.identity)
+    }
+
     /// Returns what the client has counted since its start.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -7,7 +7,8 @@
 //! after a jittered pause, and the next nearest relay stands in meanwhile. [`Client::dial`] opens a
 //! [`Stream`] to a port of another party, over the relay that had it last or the nearest that has it,
 //! with sessions made on demand; [`Client::listen`] takes streams from others. `docs/client.md` says
-//! how relays are chosen; [`Client::stats`] counts it.
+//! how relays are chosen; [`Client::stats`] counts it. A [`Router`] makes the party a hop of routes and opens
+//! [`RouteStream`]s over paths of several parties; see `docs/routes.md`.
 //!
 //! One task per session owns the socket; streams reach the session's state under a mutex that is
 //! never held over an await. Records are sealed and opened outside of that mutex, in the task that
@@ -30,6 +31,7 @@ mod inside;
 mod listener;
 mod ports;
 mod recent;
+mod router;
 mod routes;
 mod selection;
 mod session;
@@ -49,6 +51,10 @@ pub use listener::Listener;
 pub use ringway_proto::key::{Address, PublicKey, SecretKey};
 pub use ringway_proto::reason::Reason;
 pub use ringway_proto::record::NativeAead;
+pub use router::{
+    GroupStatus, PacketsDropped, RouteError, RouteListener, RoutePath, RoutePlan, RouteStream,
+    Router, RouterConfig, RouterStats, RuleStatus,
+};
 pub use stats::{DialFailures, Stats};
 pub use status::{SessionState, SessionStatus};
 pub use stream::Stream;

@@ -485,6 +485,43 @@ pub const ROUTE_PACKET_HEAD: usize = 7;
 /// With the head one record of the stream below at its usual size.
 pub const ROUTE_PACKET_PAYLOAD_MAX: usize = RECORD_PAYLOAD_DEFAULT - ROUTE_PACKET_HEAD;
 
+/// Bytes of a segment's number, before what is sealed.
+pub const ROUTE_SEGMENT_NUMBER: usize = 8;
+
+/// Bytes of a segment's head.
+pub const ROUTE_SEGMENT_HEAD: usize = 29;
+
+/// Most bytes of data in a segment: a packet has no more.
+pub const ROUTE_SEGMENT_DATA_MAX: usize =
+    ROUTE_PACKET_PAYLOAD_MAX - ROUTE_SEGMENT_NUMBER - ROUTE_SEGMENT_HEAD - RECORD_TAG;
+
+/// Bytes that an end of a route group holds for each direction.
+///
+/// 1 MiB carries 80 Mbit/s over 100 ms. Costs up to twice as much a group at each end.
+pub const ROUTE_WINDOW: u32 = MIB;
+
+/// Most route groups that end at one peer.
+pub const ROUTE_GROUPS_MAX: usize = 1_024;
+
+/// Most neighbours that a peer has packet streams with.
+pub const ROUTE_NEIGHBOURS_MAX: usize = 256;
+
+/// Most bytes that wait for one neighbour; further packets are dropped.
+///
+/// A neighbour that takes nothing costs this much and its own routes, no others.
+pub const ROUTE_QUEUE_MAX: usize = 4 * MIB as usize;
+
+/// Most bytes of one route that wait for a neighbour.
+///
+/// A window and what goes with it: a route that has the neighbour for itself loses nothing.
+pub const ROUTE_QUEUE_ROUTE_MAX: usize = ROUTE_WINDOW as usize + ROUTE_WINDOW as usize / 8;
+
+/// Time without a packet and without a rule after which the stream with a neighbour is let go.
+pub const ROUTE_NEIGHBOUR_IDLE: Duration = Duration::from_secs(60);
+
+/// Time for which an announcement of transports counts; it is renewed after a third of it.
+pub const ROUTE_ANNOUNCE_TTL: Duration = Duration::from_secs(60);
+
 // ---- Sums ----------------------------------------------------------------------------------------
 
 /// Longest first flight of a stream: the frame that opens it and the data frame with the request.

@@ -1,7 +1,8 @@
 //! Routes: paths of peers that the control plane sets up, and what travels on them.
 //!
 //! Here: the numbers, names and ports that all parts of a route share. Not here: the messages that set one
-//! up (`setup`, `hop`) and how they are framed (`message`), what is refused (`check`), the packets (`packet`).
+//! up (`setup`, `hop`) and how they are framed (`message`), what is refused (`check`), the packets (`packet`)
+//! and what the two ends say in them (`segment`).
 //!
 //! A peer asks a relay for a route on port [`ROUTE_SETUP_PORT`] of the relay; the relay asks each hop on
 //! the same port of the hop; packets go from neighbour to neighbour on [`ROUTE_PACKET_PORT`].
@@ -24,6 +25,7 @@ pub mod check;
 pub mod hop;
 pub mod message;
 pub mod packet;
+pub mod segment;
 pub mod setup;
 
 /// Port of a relay where peers ask for routes, and of a peer where relays ask for rules.
