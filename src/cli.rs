@@ -6,6 +6,7 @@
 mod args;
 mod check_config;
 mod config;
+mod curl;
 mod demo;
 mod expose;
 mod forward;
@@ -39,6 +40,7 @@ enum Command {
     Ping(ping::Args),
     Expose(expose::Args),
     Forward(forward::Args),
+    Curl(curl::Args),
     Status(status::Args),
     CheckConfig(check_config::Args),
     Config(config::Args),
@@ -57,6 +59,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), F
         Command::Ping(args) => ping::run(&args),
         Command::Expose(args) => expose::run(&args),
         Command::Forward(args) => forward::run(&args),
+        Command::Curl(args) => curl::run(&args),
         Command::Status(args) => status::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Config(args) => config::run(&args),

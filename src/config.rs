@@ -20,9 +20,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringway_proto::key::PublicKey;
 use ringway_proto::limits;
 use ringway_shards::set::{AllowedRelays, Placement, Timeouts};
 
+use crate::access::KeySet;
 use crate::relay_name::RelayName;
 
 pub(crate) use deployment::{Deployment, VARIABLE as DEPLOY_VARIABLE};
@@ -101,6 +103,8 @@ pub(crate) struct Config {
     pub(crate) lease: Duration,
     /// Where other relays reach this one.
     pub(crate) announce: Announce,
+    /// What the relay offers on its own key.
+    pub(crate) services: ServiceChoice,
     /// How long a data thread looks for work before it blocks.
     pub(crate) spin: Duration,
     /// How long a sleeping data thread polls the queues of network cards first.
@@ -121,6 +125,49 @@ impl Config {
         let allows_nobody =
             matches!(&self.allowed_relays, AllowedRelays::Listed(keys) if keys.is_empty());
         !self.relays.is_empty() || !allows_nobody
+    }
+}
+
+/// What a relay offers on its own key, and to whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceChoice {
+    /// Whether port 80 serves its state.
+    pub(crate) has_http: bool,
+    /// Who may use port 81.
+    pub(crate) debug: KeySet,
+    /// Whether port 36 sets up routes.
+    pub(crate) has_route_setup: bool,
+    /// Who may ask it to.
+    pub(crate) route_setup: KeySet,
+    /// The relay that knows which transports there are; `None` is this one.
+    pub(crate) route_finder: Option<PublicKey>,
+    /// Setups at once, over all shards.
+    pub(crate) setups_max: u32,
+    /// Setups that wait for one of these to end, over all shards.
+    pub(crate) setups_waiting_max: u32,
+    /// Longest time of one setup, its wait included.
+    pub(crate) setup_timeout: Duration,
+}
+
+impl ServiceChoice {
+    /// Returns whether there is anything to reach on the relay's key.
+    pub(crate) fn is_any(&self) -> bool {
+        self.has_http || self.has_route_setup || !self.debug.is_empty()
+    }
+}
+
+impl Default for ServiceChoice {
+    fn default() -> Self {
+        Self {
+            has_http: true,
+            debug: KeySet::none(),
+            has_route_setup: true,
+            route_setup: KeySet::All,
+            route_finder: None,
+            setups_max: 20,
+            setups_waiting_max: 256,
+            setup_timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -213,6 +260,7 @@ impl Default for Config {
             registry_prefix: "ringway:".to_owned(),
             lease: LEASE_DEFAULT,
             announce: Announce::Automatic,
+            services: ServiceChoice::default(),
             spin: ringway_shards::set::SPIN_DEFAULT,
             napi: None,
             zero_copy_min: None,

@@ -1,6 +1,6 @@
 //! The control plane: what an operator sees and does.
 //!
-//! Here: the picture of a relay that all of it works on. `admin` serves it over HTTP, `health` and
+//! Here: the picture of a relay that all of it works on. `pages` shows it, `admin` serves that over HTTP, `health` and
 //! `metrics` write it, `drain` ends a relay. Not here: the data plane; it is asked for snapshots and
 //! told commands, and its sockets are never touched.
 
@@ -10,6 +10,7 @@ pub(crate) mod fleet;
 pub(crate) mod health;
 pub(crate) mod histograms;
 pub(crate) mod metrics;
+pub(crate) mod pages;
 pub(crate) mod plane;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod capacity;
 mod cli;
 mod config;
@@ -21,6 +22,7 @@ mod preflight;
 mod proc_text;
 mod registry;
 mod relay_name;
+mod services;
 mod small_file;
 
 pub use config::Problems;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_proto::key::{Address, PublicKey, SecretKey};
+use ringway_proto::reason::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -174,7 +175,25 @@ impl Client {
     pub fn listen(&self, port: u16) -> Result<Listener, ListenError> {
         let inner = &self.handle.inner;
         let backlog_max = inner.config.backlog_max;
-        let listener = Listener::bind(&inner.listeners, inner.key, port, backlog_max)?;
+        let listener = Listener::bind(&inner.listeners, inner.key, port, backlog_max, None)?;
+        Ok(listener.keeping(self.clone()))
+    }
+
+    /// As [`Client::listen`], for those that `admit` lets in; others are refused with its reason. It is asked at
+    /// each open, so what it says may change.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn listen_for(
+        &self,
+        port: u16,
+        admit: impl Fn(&PublicKey) -> Result<(), Reason> + Send + Sync + 'static,
+    ) -> Result<Listener, ListenError> {
+        let inner = &self.handle.inner;
+        let backlog_max = inner.config.backlog_max;
+        let admit = Some(Arc::new(admit) as _);
+        let listener = Listener::bind(&inner.listeners, inner.key, port, backlog_max, admit)?;
         Ok(listener.keeping(self.clone()))
     }
 

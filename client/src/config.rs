@@ -11,6 +11,8 @@ use ringway_proto::key::{KeyError, PublicKey};
 use ringway_proto::limits;
 use thiserror::Error;
 
+use crate::inside::Inside;
+
 /// A relay: who it must prove to be, and where it listens.
 ///
 /// ```
@@ -125,6 +127,8 @@ pub struct Config {
     pub backoff_max: Duration,
     /// Whether port 7 echoes, which answers `ringway ping`.
     pub answer_ping: bool,
+    /// The way to a relay in this process. With it `relays` names that one alone, and its address is not used.
+    pub inside: Option<Inside>,
 }
 
 impl Config {
@@ -156,6 +160,7 @@ impl Default for Config {
             backoff_min: BACKOFF_MIN,
             backoff_max: BACKOFF_MAX,
             answer_ping: true,
+            inside: None,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::stream::Stream;
 /// Starts the service; it ends when the client is closed.
 pub(crate) fn start(listeners: &Arc<Listeners>, key: PublicKey) {
     // Nobody else can have taken the port yet.
-    if let Ok(listener) = Listener::bind(listeners, key, PING_PORT, STREAMS_WAITING_MAX) {
+    if let Ok(listener) = Listener::bind(listeners, key, PING_PORT, STREAMS_WAITING_MAX, None) {
         tokio::spawn(serve(listener));
     }
 }

@@ -94,7 +94,7 @@ impl Inner {
             key: identity.public(),
             identity: Arc::new(identity),
             listeners: Arc::default(),
-            ports: Ports::new(),
+            ports: Ports::new(config.inside.as_ref()),
             epoch: Instant::now(),
             watch: watch::Sender::new(table.statuses().into()),
             needed: watch::Sender::new(table.needed()),

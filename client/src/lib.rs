@@ -27,6 +27,7 @@ mod dial;
 mod echo;
 mod error;
 mod inner;
+mod inside;
 mod listener;
 mod ports;
 mod recent;
@@ -45,6 +46,7 @@ pub use error::{
     AcceptError, ConnectError, DialError, ListenError, PingError, Refusal, SessionError,
     StreamError,
 };
+pub use inside::Inside;
 pub use listener::Listener;
 pub use ringway_proto::key::{Address, PublicKey, SecretKey};
 pub use ringway_proto::reason::Reason;

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
 use ringway_proto::key::{Address, PublicKey};
@@ -57,10 +58,11 @@ impl Listener {
         key: PublicKey,
         port: u16,
         backlog_max: u32,
+        admit: Option<Admit>,
     ) -> Result<Self, ListenError> {
         let backlog_max = usize::try_from(backlog_max).unwrap_or(usize::MAX);
         let (sender, receiver) = mpsc::channel(backlog_max.clamp(1, BACKLOG_LIMIT));
-        listeners.insert(port, sender)?;
+        listeners.insert(port, Queue { sender, admit })?;
         Ok(Self {
             address: Address::new(key, port),
             streams: Mutex::new(receiver),
@@ -106,6 +108,26 @@ impl Drop for Listener {
     }
 }
 
+/// Says of a key whether it may open streams to a port, or why not.
+pub(crate) type Admit = Arc<dyn Fn(&PublicKey) -> Result<(), Reason> + Send + Sync>;
+
+/// Where the streams to one port go.
+#[derive(Clone)]
+struct Queue {
+    sender: Sender<Stream>,
+    /// Who may open them, if not everybody.
+    admit: Option<Admit>,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("sender", &self.sender)
+            .field("is_limited", &self.admit.is_some())
+            .finish()
+    }
+}
+
 /// The listeners of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
@@ -114,7 +136,7 @@ pub(crate) struct Listeners {
 
 #[derive(Debug, Default)]
 struct Table {
-    ports: HashMap<u16, Sender<Stream>>,
+    ports: HashMap<u16, Queue>,
     is_closed: bool,
 }
 
@@ -133,14 +155,24 @@ impl NoPlace {
 }
 
 impl Listeners {
-    /// Takes a place in the queue of `port`.
-    pub(crate) fn try_reserve(&self, port: u16) -> Result<OwnedPermit<Stream>, NoPlace> {
-        let Some(sender) = self.lock().ports.get(&port).cloned() else {
+    /// Takes a place in the queue of `port` for a stream of `source`.
+    pub(crate) fn try_reserve(
+        &self,
+        port: u16,
+        source: &PublicKey,
+    ) -> Result<OwnedPermit<Stream>, NoPlace> {
+        let Some(Queue { sender, admit }) = self.lock().ports.get(&port).cloned() else {
             return Err(NoPlace {
                 reason: Reason::NoListener,
                 _queue: None,
             });
         };
+        if let Some(Err(reason)) = admit.map(|admit| admit(source)) {
+            return Err(NoPlace {
+                reason,
+                _queue: Some(sender),
+            });
+        }
         sender.try_reserve_owned().map_err(|error| match error {
             TrySendError::Closed(sender) => NoPlace {
                 reason: Reason::NoListener,
@@ -163,7 +195,7 @@ impl Listeners {
         drop(ports);
     }
 
-    fn insert(&self, port: u16, sender: Sender<Stream>) -> Result<(), ListenError> {
+    fn insert(&self, port: u16, queue: Queue) -> Result<(), ListenError> {
         let mut table = self.lock();
         if table.is_closed {
             return Err(ListenError::LocalClosed);
@@ -171,15 +203,15 @@ impl Listeners {
         match table.ports.entry(port) {
             Entry::Occupied(_) => Err(ListenError::LocalPortInUse { port }),
             Entry::Vacant(entry) => {
-                entry.insert(sender);
+                entry.insert(queue);
                 Ok(())
             }
         }
     }
 
     fn remove(&self, port: u16) {
-        let sender = self.lock().ports.remove(&port);
-        drop(sender);
+        let queue = self.lock().ports.remove(&port);
+        drop(queue);
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -8,11 +8,13 @@
 //! Bound: 16,384 ports, three bits each and 16 bytes for one that rests.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringway_proto::limits::{EPHEMERAL_PORT_MIN, PORT_QUARANTINE_VIRTUAL};
 use ringway_proto::ports::{PortPool, PortSet, PortUse};
 use ringway_proto::time::Now;
+
+use crate::inside::Inside;
 
 /// The source ports of one client.
 #[derive(Debug)]
@@ -30,10 +32,17 @@ pub(crate) struct PortPermit {
 }
 
 impl Ports {
-    pub(crate) fn new() -> Arc<Self> {
-        let ports = PortSet::range(EPHEMERAL_PORT_MIN, u16::MAX);
+    /// Returns all ephemeral ports, or those of a client inside of its relay.
+    pub(crate) fn new(inside: Option<&Inside>) -> Arc<Self> {
+        let pool = match inside {
+            Some(inside) => PortPool::new(&inside.ports, Duration::ZERO),
+            None => {
+                let ports = PortSet::range(EPHEMERAL_PORT_MIN, u16::MAX);
+                PortPool::new(&ports, PORT_QUARANTINE_VIRTUAL)
+            }
+        };
         Arc::new(Self {
-            pool: Mutex::new(PortPool::new(&ports, PORT_QUARANTINE_VIRTUAL)),
+            pool: Mutex::new(pool),
             epoch: Instant::now(),
         })
     }
@@ -79,7 +88,7 @@ mod tests {
 
     #[test]
     fn every_port_is_given_once_and_rests_before_it_comes_back() {
-        let ports = Ports::new();
+        let ports = Ports::new(None);
         let permits: Vec<PortPermit> = (0..16_384).filter_map(|_| ports.try_take().ok()).collect();
         let taken: Vec<u16> = permits.iter().map(PortPermit::port).collect();
         assert_eq!(taken, (EPHEMERAL_PORT_MIN..=u16::MAX).collect::<Vec<_>>());
@@ -93,7 +102,7 @@ mod tests {
 
     #[test]
     fn exhaustion_says_have_want_and_reason() {
-        let ports = Ports::new();
+        let ports = Ports::new(None);
         let _permits: Vec<PortPermit> = (0..16_384).filter_map(|_| ports.try_take().ok()).collect();
         let error = ports.try_take().map_err(DialError::ports).unwrap_err();
         assert_eq!(

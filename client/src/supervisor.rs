@@ -14,6 +14,7 @@
 //! Bound: one attempt at a time; pauses as `backoff` says, at least what the relay asked for.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,13 +29,14 @@ use crate::backoff::Backoff;
 use crate::config::RelayAddress;
 use crate::error::SessionError;
 use crate::inner::Inner;
+use crate::inside::Socket;
 use crate::session::{Driver, Session, SessionParts, unix_time_ns};
 use crate::status::SessionState;
 
 /// A session that stands, not yet in service.
 struct Made {
     session: Arc<Session>,
-    driver: Driver<TcpStream>,
+    driver: Driver<Socket>,
     over: oneshot::Receiver<()>,
 }
 
@@ -169,12 +171,9 @@ async fn measure(inner: &Inner, index: usize, session: &Arc<Session>) -> Infalli
 async fn make(inner: &Arc<Inner>, relay: RelayAddress) -> Result<Made, Arc<SessionError>> {
     let limit = inner.config.handshake_timeout;
     let started = Instant::now();
-    let socket = timeout(limit, TcpStream::connect(relay.socket))
+    let socket = timeout(limit, connect(inner, relay))
         .await
         .map_err(|_| SessionError::RelayConnectTimeout(limit))?
-        .map_err(SessionError::RelayUnreachable)?;
-    socket
-        .set_nodelay(true)
         .map_err(SessionError::RelayUnreachable)?;
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(SessionError::LocalRandom)?;
@@ -199,6 +198,15 @@ async fn make(inner: &Arc<Inner>, relay: RelayAddress) -> Result<Made, Arc<Sessi
         driver,
         over: when_over,
     })
+}
+
+async fn connect(inner: &Inner, relay: RelayAddress) -> io::Result<Socket> {
+    if let Some(inside) = &inner.config.inside {
+        return inside.connect().map(Socket::Pair);
+    }
+    let socket = TcpStream::connect(relay.socket).await?;
+    socket.set_nodelay(true)?;
+    Ok(Socket::Tcp(socket))
 }
 
 fn peer_config(inner: &Inner, handshake_timeout: Duration) -> PeerConfig {

@@ -111,16 +111,37 @@ impl PortPool {
             self.usage.refused += 1;
             return None;
         };
+        self.take(offset);
+        self.cursor = offset + 1;
+        Some(self.port_of(offset))
+    }
+
+    /// Takes this port if it is a free one of the pool.
+    pub fn try_take_port(&mut self, port: u16, now: Now) -> bool {
+        self.settle(now);
+        let offset = port.checked_sub(self.first).map(usize::from);
+        let is_free = |offset: &usize| {
+            let word = self.free.get(offset / 64);
+            word.is_some_and(|word| word & (1 << (offset % 64)) != 0)
+        };
+        let Some(offset) = offset.filter(is_free) else {
+            self.usage.refused += 1;
+            return false;
+        };
+        self.take(offset);
+        true
+    }
+
+    /// Takes the free port at this place.
+    fn take(&mut self, offset: usize) {
         let (word, bit) = (offset / 64, 1 << (offset % 64));
         self.free[word] &= !bit;
         if self.free[word] == 0 {
             self.summary[word / 64] &= !(1 << (word % 64));
         }
         self.used[word] |= bit;
-        self.cursor = offset + 1;
         self.usage.in_use += 1;
         self.usage.high_water = self.usage.high_water.max(self.usage.in_use);
-        Some(self.port_of(offset))
     }
 
     /// Takes a port back; it rests from `now` on.

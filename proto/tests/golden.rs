@@ -403,7 +403,6 @@ fn route_setup() {
         ("find", SetupRequest::Find(find)),
         ("announce", SetupRequest::Announce(announce)),
         ("withdraw", SetupRequest::Withdraw),
-        ("tear down", SetupRequest::TearDown { group }),
     ] {
         file.message(name, &Message { id: 300, body });
     }
@@ -425,6 +424,7 @@ fn route_setup() {
             SetupReply::Announced { expires_ms: 60_000 },
         ),
         ("reply, done", SetupReply::Done),
+        ("reply, elsewhere", SetupReply::Elsewhere { relay }),
     ] {
         file.message(name, &Message { id: 300, body });
     }

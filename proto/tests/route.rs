@@ -92,7 +92,6 @@ fn setup_request() -> impl Strategy<Value = SetupRequest> {
         find().prop_map(SetupRequest::Find),
         announce.prop_map(SetupRequest::Announce),
         Just(SetupRequest::Withdraw),
-        group().prop_map(|group| SetupRequest::TearDown { group }),
     ]
 }
 
@@ -107,6 +106,7 @@ fn setup_reply() -> impl Strategy<Value = SetupReply> {
         vec(path, 0..4).prop_map(|paths| SetupReply::Paths { paths }),
         any::<u32>().prop_map(|expires_ms| SetupReply::Announced { expires_ms }),
         Just(SetupReply::Done),
+        key().prop_map(|relay| SetupReply::Elsewhere { relay }),
     ]
 }
 

@@ -5,7 +5,7 @@
 //! carry out the [`Action`]s it asks for.
 //!
 //! The methods are of three kinds:
-//! - inputs: [`ShardCore::accepted`], [`ShardCore::received`], [`ShardCore::receive_ended`],
+//! - inputs: [`ShardCore::accepted`], [`ShardCore::attached`], [`ShardCore::received`], [`ShardCore::receive_ended`],
 //!   [`ShardCore::sent`], [`ShardCore::closed`], [`ShardCore::computed`], [`ShardCore::message`],
 //!   [`ShardCore::handle_timeout`], [`ShardCore::relieve`], [`ShardCore::trim`], [`ShardCore::drain`],
 //!   [`ShardCore::shutdown`], [`ShardCore::kick`], [`ShardCore::dial`], [`ShardCore::hang_up`],
@@ -33,6 +33,7 @@ mod forward;
 mod gate;
 mod link;
 mod open;
+mod own;
 mod recorder;
 mod session;
 mod sizes;
@@ -70,6 +71,7 @@ use self::egress::Egress;
 use self::forward::{Checks, Negatives};
 use self::gate::AcceptGate;
 use self::link::Links;
+use self::own::Own;
 use self::session::{Live, Session};
 use self::source::SourceTable;
 use self::stream::Stream;
@@ -94,6 +96,7 @@ pub struct ShardCore<L: Lease, D: Directory> {
     /// Connects that are with the driver.
     dials: SlotTable<Dial>,
     links: Links,
+    own: Own,
     negatives: Negatives,
     checks: Checks,
     local_ports: LocalPorts,
@@ -160,6 +163,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             local_ports: LocalPorts::new(shard, &config.ports),
             virtual_ports: PortBudget::of_virtual_ports(shard, &config.ports.virtual_range),
             links: Links::new(&config.mesh.relays),
+            own: Own::default(),
             negatives: Negatives::default(),
             checks: Checks::default(),
             config,
@@ -241,6 +245,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             local_ports: u64::from(self.common.stats.local_ports.in_use),
             virtual_ports: u64::from(self.common.stats.virtual_ports.in_use),
             links: self.common.stats.links_current,
+            own_sessions: self.common.stats.own_sessions_current,
             announced: self.common.stats.announced_current,
         }
     }

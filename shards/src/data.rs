@@ -231,6 +231,14 @@ impl DataThread {
             } => {
                 core.sent(Slot(slot.0), batch, result, now);
             }
+            Completion::Connected { slot, token } if token == ATTACH_TOKEN => {
+                core.attached(Slot(slot.0), now);
+                ring.receive(slot);
+            }
+            Completion::ConnectFailed { token, errno } if token == ATTACH_TOKEN => {
+                let shard = self.parts.shard.0;
+                tracing::warn!(errno, shard, "no room for the relay's own session");
+            }
             Completion::Connected { slot, token } => {
                 placing.connected(slot);
                 core.connected(DialKey::from_token(token), Slot(slot.0), now);
@@ -304,6 +312,10 @@ impl DataThread {
         for _ in 0..COMMANDS_MAX {
             let is_heard = match inbox.commands.pop() {
                 None => return,
+                Some(Command::Attach(socket)) => {
+                    self.parts.ring.adopt(socket, ATTACH_TOKEN);
+                    true
+                }
                 Some(Command::Dial(target, answer)) => self.dial(target, answer, now),
                 Some(Command::HangUp(dialed, answer)) => answer
                     .try_send(self.parts.core.hang_up(dialed, now))
@@ -604,6 +616,9 @@ fn ring_failed(shard: ShardId, error: &ring::RingError) -> ! {
         std::error::Error::source(error)
     )
 }
+
+/// Of sockets that are attached; no dial has it (`core::DialKey::token`), of which there are fewer.
+const ATTACH_TOKEN: u64 = u64::MAX;
 
 /// How often a full mailbox is tried again.
 const OUTBOX_RETRY: Duration = Duration::from_micros(200);

@@ -314,6 +314,21 @@ impl PortBudget {
         })
     }
 
+    /// Takes this port, for somebody who has chosen it himself.
+    ///
+    /// # Errors
+    /// [`PortRefusal`] when it is not free, or not of this budget.
+    pub fn try_take_port(&mut self, port: u16, now: Now) -> Result<PortPermit, PortRefusal> {
+        self.collect(now);
+        if !self.pool.try_take_port(port, now) {
+            return Err(self.refusal());
+        }
+        Ok(PortPermit {
+            returns: Arc::clone(&self.returns),
+            port,
+        })
+    }
+
     /// Returns whether there is something to [collect](Self::collect).
     #[must_use]
     pub fn is_due(&self, now: Now) -> bool {

@@ -275,9 +275,7 @@ impl Ring {
             return;
         };
         assert!(state.send.is_none(), "one send at a time on a socket");
-        let tag = self
-            .sends
-            .start(&mut self.kernel, slot.0, state.generation, batch);
+        let tag = self.sends.start(&mut self.kernel, (slot.0, *state), batch);
         state.send = Some(tag.index);
     }
 

@@ -99,7 +99,7 @@ pub struct ShardSetConfig {
     /// processor time an event on a quiet relay, and saves 50 us a round trip.
     pub spin: Duration,
     /// Who gets in, of each shard. `sockets_max` is clipped to one less than the ring's file table, of
-    /// which one slot stays free.
+    /// which one slot stays free, and one more where there are services.
     pub admission: AdmissionLimits,
     /// What may wait, of each shard.
     pub queue: QueueLimits,
@@ -117,6 +117,9 @@ pub struct ShardSetConfig {
     pub mesh: MeshConfig,
     /// Answers questions about peers that no link has told of; `mesh.has_registry` follows from it.
     pub resolver: Option<Arc<dyn Resolver>>,
+    /// Whether services of the relay will be attached to each shard ([`ShardHandle::attach`]): a slot of its
+    /// ring's file table is kept for them.
+    pub has_services: bool,
     /// Each shard's ring.
     pub ring: RingConfig,
 }
@@ -150,6 +153,7 @@ impl ShardSetConfig {
             ports: PortsConfig::default(),
             mesh: MeshConfig::default(),
             resolver: None,
+            has_services: false,
             ring,
         }
     }
@@ -617,10 +621,13 @@ fn ports(config: &ShardSetConfig, listen: SocketAddr) -> Result<PortsConfig, Lau
     Ok(ports)
 }
 
-/// Returns who gets in: one slot of the file table stays free.
+/// Returns who gets in: one slot of the file table stays free, and the services have another.
 fn admission(config: &ShardSetConfig) -> AdmissionLimits {
     let mut admission = config.admission;
-    admission.sockets_max = admission.sockets_max.min(config.ring.sockets_max - 1);
+    admission.sockets_max = admission
+        .sockets_max
+        .min(config.ring.sockets_max - 1 - u32::from(config.has_services))
+        .max(1);
     admission
 }
 

@@ -111,6 +111,21 @@ impl RelayArgs {
         self.names()?.iter().map(address).collect()
     }
 
+    /// Returns whether a flag says which relays to use.
+    pub(super) const fn are_named(&self) -> bool {
+        !self.relays.is_empty() || self.lan.lan
+    }
+
+    /// Checks that the deployment, if there is one, has this relay.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when it has not.
+    pub(super) fn admits(&self, relay: &RelayName) -> Result<(), Failure> {
+        let named = Some(("the target", vec![relay.clone()]));
+        admitted(named, self.deploy.find()?.as_ref()).map(drop)
+    }
+
     /// Returns the flags with which another command finds these relays.
     pub(super) fn hint(&self, relays: &[RelayAddress]) -> String {
         match (self.lan.lan, relays) {

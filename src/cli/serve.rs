@@ -17,6 +17,7 @@ use crate::capacity::{Capacity, Room};
 use crate::config::{Config, LogFormat, Settings, resolve};
 use crate::control::drain::{self, End};
 use crate::control::fleet::Fleet;
+use crate::control::pages::{self, Pages};
 use crate::control::plane::{self, Plane};
 use crate::control::{Relay, Shards, admin};
 use crate::failure::Failure;
@@ -25,6 +26,7 @@ use crate::lan::announce::Announcement;
 use crate::output::say;
 use crate::preflight::preflight;
 use crate::registry::start::Running;
+use crate::services::{Services, Shared};
 
 /// Run a relay
 #[derive(Debug, ClapArgs)]
@@ -135,17 +137,24 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         registry: view,
         is_draining: AtomicBool::new(false),
     });
+    let pages = Pages {
+        relay: Arc::clone(&relay),
+        shards: Arc::<Plane>::clone(&plane),
+        services: Arc::new(Shared::new(&relay.config)),
+    };
+    let services = Services::start(&pages, &held.secret, plane.shards().handles())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::host("cannot start the control thread", error))?;
     let stdin_closed = args.until_stdin_closes.then(watch_stdin);
     let outcome = runtime.block_on(operate(
-        &relay,
+        pages,
         &plane,
         Told {
             registry,
             lan: announced.transpose()?,
+            services,
         },
         admin_listener,
         stdin_closed,
@@ -160,14 +169,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Runs the control plane from the four lines to the end of the drain.
 async fn operate(
-    relay: &Arc<Relay>,
+    pages: Pages,
     plane: &Arc<Plane>,
     mut told: Told,
     admin_listener: Option<std::net::TcpListener>,
     stdin_closed: Option<oneshot::Receiver<()>>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
-    let shards: Arc<dyn Shards> = Arc::<Plane>::clone(plane);
+    let Pages { relay, shards, .. } = pages.clone();
     let admin_address = match &admin_listener {
         Some(listener) => Some(listener.local_addr().map_err(|error| {
             Failure::host("cannot read the address of the admin endpoint", error)
@@ -175,14 +184,14 @@ async fn operate(
         None => None,
     };
     if let Some(listener) = admin_listener {
-        let serving = admin::serve(listener, Arc::clone(relay), Arc::clone(&shards));
+        let serving = admin::serve(listener, pages);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the admin endpoint ended");
             }
         });
     }
-    greet(relay, plane, admin_address, told.lan.is_some())?;
+    greet(&relay, plane, admin_address, told.lan.is_some())?;
     let closed = async {
         match stdin_closed {
             // An error is the reader's end as well.
@@ -199,7 +208,7 @@ async fn operate(
     // Before its sessions end, nobody is sent here any more.
     told.withdraw();
     plane.drain();
-    let view = async || admin::view(Arc::clone(&shards)).await;
+    let view = async || pages::view(Arc::clone(&shards)).await;
     match drain::wait(view, relay.config.drain_timeout, signals.next()).await {
         End::AtOnce | End::Clean => Ok(()),
         End::Cut(left) => Err(Failure::DrainDeadline {
@@ -209,10 +218,11 @@ async fn operate(
     }
 }
 
-/// Who has been told where the relay is.
+/// Who has been told where the relay is, its own services included.
 struct Told {
     registry: Option<Running>,
     lan: Option<Announcement>,
+    services: Services,
 }
 
 impl Told {
@@ -224,6 +234,7 @@ impl Told {
         if let Some(lan) = &self.lan {
             lan.withdraw();
         }
+        self.services.drain();
     }
 }
 

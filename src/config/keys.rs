@@ -16,6 +16,7 @@ use ringway_shards::set::{AllowedRelays, Placement};
 use toml::Value;
 
 use super::units::{parse_address, parse_duration, parse_port_range, parse_size, within};
+use crate::access::KeySet;
 use crate::relay_name::RelayName;
 
 use super::{Announce, Config, Congestion, LogFormat, RegistryChoice, SESSIONS_MAX_MAX};
@@ -370,11 +371,7 @@ pub(crate) const KEYS: &[Key] = &[
         accepts: "\"on\" or \"off\"",
         default: "\"on\"",
         apply: |config, value| {
-            config.announces_peers = match text(value)? {
-                "on" => true,
-                "off" => false,
-                other => return Err(format!("{other:?} is neither")),
-            };
+            config.announces_peers = is_on(value)?;
             Ok(())
         },
     },
@@ -420,6 +417,82 @@ pub(crate) const KEYS: &[Key] = &[
                 "off" => Announce::Off,
                 address => Announce::At(announced(address)?),
             };
+            Ok(())
+        },
+    },
+    Key {
+        path: "services.http",
+        accepts: "\"on\" or \"off\"",
+        default: "\"on\"",
+        apply: |config, value| {
+            config.services.has_http = is_on(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "services.debug",
+        accepts: "\"all\" or a list of keys, such as [\"KEY\"]",
+        default: "[]",
+        apply: |config, value| {
+            config.services.debug = key_set(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "services.enable_route_setup",
+        accepts: "\"on\" or \"off\"",
+        default: "\"on\"",
+        apply: |config, value| {
+            config.services.has_route_setup = is_on(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "services.route_setup",
+        accepts: "\"all\" or a list of keys, such as [\"KEY\"]",
+        default: "\"all\"",
+        apply: |config, value| {
+            config.services.route_setup = key_set(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "services.route_finder",
+        accepts: "\"embedded\" or the key of the relay that finds routes",
+        default: "\"embedded\"",
+        apply: |config, value| {
+            config.services.route_finder = match filled(value)? {
+                "embedded" => None,
+                key => Some(key.parse().map_err(|error| format!("{key:?}: {error}"))?),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        path: "services.setups_max",
+        accepts: "1 to 10000",
+        default: "20",
+        apply: |config, value| {
+            config.services.setups_max = count(value, 1, 10_000)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "services.setups_waiting_max",
+        accepts: "0 to 100000",
+        default: "256",
+        apply: |config, value| {
+            config.services.setups_waiting_max = count(value, 0, 100_000)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "services.setup_timeout",
+        accepts: "a duration from \"100ms\" to \"1m\"",
+        default: "\"10s\"",
+        apply: |config, value| {
+            let longest = Duration::from_secs(60);
+            config.services.setup_timeout = duration(value, Duration::from_millis(100), longest)?;
             Ok(())
         },
     },
@@ -494,6 +567,9 @@ const SHARDS_MAX: u32 = 256;
 /// Most relays that one keeps links with: a link and a timer each, a shard.
 const RELAYS_MAX: usize = 1_024;
 
+/// Most keys of one set: it is looked at for each stream to its service, and 48 bytes each.
+const KEYS_MAX: usize = 65_536;
+
 /// Longest prefix of a registry's keys: each of them has it.
 const REGISTRY_PREFIX_MAX: usize = 64;
 
@@ -531,6 +607,31 @@ fn count(value: &Value, min: u32, max: u32) -> Result<u32, String> {
 
 fn small<T: TryFrom<u32>>(value: &Value, min: u32, max: u32) -> Result<T, String> {
     T::try_from(count(value, min, max)?).map_err(|_| format!("{value} is too large"))
+}
+
+fn is_on(value: &Value) -> Result<bool, String> {
+    match text(value)? {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(format!("{other:?} is neither")),
+    }
+}
+
+/// Reads who may use a service.
+fn key_set(value: &Value) -> Result<KeySet, String> {
+    if value.as_str() == Some("all") {
+        return Ok(KeySet::All);
+    }
+    let key = |text: &str| text.parse().map_err(|error| format!("{text:?}: {error}"));
+    let keys = texts(value)?
+        .into_iter()
+        .map(key)
+        .collect::<Result<BTreeSet<_>, String>>()?;
+    if keys.len() > KEYS_MAX {
+        let have = keys.len();
+        return Err(format!("{have} keys are too many; at most {KEYS_MAX}"));
+    }
+    Ok(KeySet::Listed(keys))
 }
 
 fn is_off(value: &Value) -> bool {

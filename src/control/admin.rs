@@ -1,32 +1,17 @@
 //! The admin endpoint: HTTP on an address of the operator's choice, read-only.
 //!
-//! Here: the routes, and the reader that `ringway status` uses. Not here: what the pages say.
+//! Here: its socket, and the reader that `ringway status` uses. Not here: the pages (`pages`).
 //!
 //! It runs on the control thread; a slow or hostile HTTP client delays other HTTP clients, never the
 //! data plane.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-
-use super::health::{self, Health};
-use super::histograms::Histograms;
-use super::{Relay, Shards, metrics};
+use super::health::Health;
+use super::pages::{self, Pages};
 use crate::failure::Failure;
-
-/// What the pages are made from.
-#[derive(Clone)]
-struct Pages {
-    relay: Arc<Relay>,
-    shards: Arc<dyn Shards>,
-}
 
 /// Binds the endpoint, so that a taken address is known before anything else starts.
 ///
@@ -46,64 +31,9 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// # Errors
 ///
 /// The I/O error that ended it.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    relay: Arc<Relay>,
-    shards: Arc<dyn Shards>,
-) -> io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    axum::serve(listener, router(Pages { relay, shards })).await
-}
-
-fn router(pages: Pages) -> Router {
-    Router::new()
-        .route("/", get(|| async { INDEX }))
-        .route("/health", get(health_page))
-        .route("/histograms", get(histograms_page))
-        .route("/metrics", get(metrics_page))
-        .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
-        .with_state(pages)
-}
-
-async fn health_page(State(pages): State<Pages>) -> Response {
-    let health = snapshot(pages).await;
-    // Load balancers look at the status alone: a relay that drains or counts wrongly is not healthy.
-    let status = match health.ready && health.consistency.ok {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    (status, axum::Json(health)).into_response()
-}
-
-async fn snapshot(pages: Pages) -> Health {
-    let Pages { relay, shards } = pages;
-    let shards_count = shards.shards_count();
-    health::health(&relay, &view(shards).await, shards_count)
-}
-
-async fn histograms_page(State(pages): State<Pages>) -> impl IntoResponse {
-    axum::Json(Histograms::of(&view(pages.shards).await))
-}
-
-async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
-    let Pages { relay, shards } = pages;
-    let uptime_s = relay.started_at.elapsed().as_secs();
-    let registry = relay.registry.as_ref().map(|view| &*view.numbers);
-    let page = metrics::page(&view(shards).await, registry, uptime_s, relay.is_draining());
-    (
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        page,
-    )
-}
-
-/// Asks the shards on a thread that may wait.
-pub(crate) async fn view(shards: Arc<dyn Shards>) -> Vec<super::ShardView> {
-    let asked = tokio::task::spawn_blocking(move || shards.view()).await;
-    // It fails only when the runtime ends, and then nobody reads the answer.
-    asked.unwrap_or_default()
+    axum::serve(listener, pages::router(pages)).await
 }
 
 /// Asks a relay's admin endpoint for its health.
@@ -152,5 +82,3 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest answer that is read: 256 shards take under 1 MiB.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
-
-const INDEX: &str = "Ringway relay\n/health      state, JSON\n/histograms  latencies, HdrHistogram in JSON\n/metrics     counters, Prometheus text\n";

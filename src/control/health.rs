@@ -6,6 +6,7 @@
 //! The format is stable: fields are added, never renamed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ringway_shards::core::{ByReason, CoreStats};
 use ringway_shards::ports::PortUse;
@@ -172,7 +173,7 @@ pub(crate) struct LawState {
 pub(crate) struct Shard {
     /// Its number.
     pub(crate) shard: u16,
-    /// Sockets now.
+    /// Sockets now, but for those that lead to the relay's own services.
     pub(crate) sockets: u64,
     /// Connections that the shards count for this one when they choose, those on their way to it included.
     #[serde(default)]
@@ -216,7 +217,11 @@ pub(crate) struct Shard {
     /// Ephemeral ports of the relay's own key.
     #[serde(default)]
     pub(crate) virtual_ports: Ports,
-    /// What the shard owns at this moment; all zeros when nobody is connected.
+    /// How long a frame took from the services of the shard to its data thread and back, microseconds; absent
+    /// without services, or when none came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) round_trip_us: Option<u64>,
+    /// What the shard owns at this moment; all zeros when nobody is connected, but for its own session.
     pub(crate) audit: BTreeMap<String, u64>,
     /// Numbers of its ring and its data thread.
     #[serde(default)]
@@ -250,8 +255,17 @@ impl From<PortUse> for Ports {
     }
 }
 
-/// Returns the document. A relay is ready while all of its `shards_count` shards answer.
-pub(crate) fn health(relay: &Relay, shards: &[ShardView], shards_count: usize) -> Health {
+/// Round trips to the data threads by shard; none where nothing came back.
+pub(crate) type RoundTrips = [(u16, Option<Duration>)];
+
+/// Returns the document. A relay is ready while all of its `shards_count` shards answer, and their data threads
+/// send frames back where there are services to look for that.
+pub(crate) fn health(
+    relay: &Relay,
+    shards: &[ShardView],
+    shards_count: usize,
+    round_trips: &RoundTrips,
+) -> Health {
     let is_draining = relay.is_draining();
     Health {
         service: "ringway-relay".to_owned(),
@@ -263,20 +277,23 @@ pub(crate) fn health(relay: &Relay, shards: &[ShardView], shards_count: usize) -
         pid: std::process::id(),
         started: humantime::format_rfc3339_seconds(relay.started).to_string(),
         uptime_s: relay.started_at.elapsed().as_secs(),
-        ready: !is_draining && shards.len() == shards_count,
+        ready: !is_draining
+            && shards.len() == shards_count
+            && round_trips.iter().all(|(_, time)| time.is_some()),
         draining: is_draining,
         limits: limits(relay),
         registry: relay.registry.as_ref().map(RegistryState::from),
         consistency: consistency(shards),
-        shards: shards.iter().map(shard).collect(),
+        shards: shards.iter().map(|view| shard(view, round_trips)).collect(),
     }
 }
 
-fn limits(relay: &Relay) -> Limits {
+/// Returns the bounds in force.
+pub(crate) fn limits(relay: &Relay) -> Limits {
     use ringway_proto::limits;
 
     let timeouts = relay.config.timeouts;
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Limits {
         capacity: relay.capacity.to_string(),
         shard_sessions_max: relay.capacity.sessions_max,
@@ -334,11 +351,15 @@ fn law_state(
     }
 }
 
-fn shard(view: &ShardView) -> Shard {
+fn shard(view: &ShardView, round_trips: &RoundTrips) -> Shard {
+    let round_trip = round_trips
+        .iter()
+        .find(|(shard, _)| *shard == view.shard)
+        .and_then(|(_, time)| *time);
     let stats = &view.stats;
     Shard {
         shard: view.shard,
-        sockets: stats.sockets_current,
+        sockets: stats.sockets_current - stats.sockets_attached + stats.attached_closed,
         connections: view.data.connections_current,
         handshakes: stats.handshakes_current,
         sessions: stats.sessions_current,
@@ -358,6 +379,7 @@ fn shard(view: &ShardView) -> Shard {
         dialed: stats.dialed_current,
         local_ports: stats.local_ports.into(),
         virtual_ports: stats.virtual_ports.into(),
+        round_trip_us: round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
         audit: audit(&view.audit),
         ring: ring(view),
     }
@@ -387,6 +409,7 @@ fn audit(audit: &ShardAudit) -> BTreeMap<String, u64> {
         ("virtual_ports", core.virtual_ports),
         ("links", core.links),
         ("announced", core.announced),
+        ("own_sessions", core.own_sessions),
         ("descriptors", audit.descriptors),
         ("sends_in_flight", audit.sends_in_flight),
         ("connects_in_flight", audit.connects_in_flight),
@@ -482,7 +505,7 @@ mod tests {
         stats.sockets_closed = 1;
         stats.sessions_opened = 1;
         stats.sessions_closed.count(Reason::Idle);
-        let health = health(&relay(false), &[view(stats)], 1);
+        let health = health(&relay(false), &[view(stats)], 1, &[]);
         assert!(health.ready && health.consistency.ok);
         assert_eq!(health.started, "1970-01-01T00:00:00Z");
         assert_eq!(health.shards[0].sessions_closed["idle"], 1);
@@ -494,7 +517,7 @@ mod tests {
     fn broken_law_is_named_with_shard_and_sides() {
         let mut stats = CoreStats::default();
         stats.sockets_opened = 2;
-        let health = health(&relay(false), &[view(stats)], 1);
+        let health = health(&relay(false), &[view(stats)], 1, &[]);
         assert!(!health.consistency.ok);
         assert_eq!(health.consistency.laws[0].broken, [(0, 2, 0)]);
         assert!(health.consistency.laws[2].holds);
@@ -504,7 +527,7 @@ mod tests {
     fn slot_that_the_ring_counts_wrongly_makes_a_relay_unhealthy() {
         let mut wrong = view(CoreStats::default());
         wrong.ring.sockets_current = 1;
-        let health = health(&relay(false), &[wrong], 1);
+        let health = health(&relay(false), &[wrong], 1, &[]);
         assert!(!health.consistency.ok);
         let text = health.consistency.broken_text();
         assert!(
@@ -518,10 +541,10 @@ mod tests {
         let mut busy = view(CoreStats::default());
         busy.audit.blocks_leased = 3;
         busy.data.mailbox_current = 9;
-        let health = health(&relay(false), &[busy], 1);
+        let health = health(&relay(false), &[busy], 1, &[]);
         assert_eq!(health.shards[0].audit["blocks_leased"], 3);
         assert_eq!(health.shards[0].ring["mailbox_depth"], 9);
-        assert_eq!(health.shards[0].audit.len(), 25);
+        assert_eq!(health.shards[0].audit.len(), 26);
         assert!(
             health
                 .limits
@@ -535,13 +558,25 @@ mod tests {
 
     #[test]
     fn draining_relay_is_not_ready() {
-        let health = health(&relay(true), &[view(CoreStats::default())], 1);
+        let health = health(&relay(true), &[view(CoreStats::default())], 1, &[]);
         assert!(health.draining && !health.ready);
     }
 
     #[test]
+    fn relay_whose_data_thread_sends_nothing_back_is_not_ready() {
+        let one = |round_trip| {
+            let shards = [view(CoreStats::default())];
+            health(&relay(false), &shards, 1, &[(0, round_trip)])
+        };
+        let alive = one(Some(Duration::from_micros(120)));
+        assert!(alive.ready);
+        assert_eq!(alive.shards[0].round_trip_us, Some(120));
+        assert!(!one(None).ready);
+    }
+
+    #[test]
     fn relay_with_a_silent_shard_is_not_ready() {
-        let health = health(&relay(false), &[view(CoreStats::default())], 2);
+        let health = health(&relay(false), &[view(CoreStats::default())], 2, &[]);
         assert!(!health.ready);
     }
 }

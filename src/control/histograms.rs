@@ -6,6 +6,8 @@
 //! tool that reads those reads this. It counts from the start of the relay; what lies between two looks is
 //! their difference, exactly.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
@@ -13,6 +15,7 @@ use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use serde::Serialize;
 
 use super::ShardView;
+use crate::services::route_setup::numbers::{Numbers, Phase};
 
 /// Name and version of the document; fields may be added, none changes its meaning or leaves.
 const SCHEMA: &str = "ringway-histograms/1";
@@ -27,6 +30,9 @@ pub(crate) struct Histograms {
     handshake: Encoded,
     /// From an open request to its answer.
     open: Encoded,
+    /// Route setup, phase by phase.
+    #[serde(flatten)]
+    setup: BTreeMap<&'static str, Encoded>,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,13 +44,17 @@ struct Encoded {
 
 impl Histograms {
     /// Returns the sums over all shards.
-    pub(crate) fn of(shards: &[ShardView]) -> Self {
+    pub(crate) fn of(shards: &[ShardView], setups: &Numbers) -> Self {
         let recorders = || shards.iter().map(|view| &view.recorder);
         Self {
             schema: SCHEMA,
             unit: "us",
             handshake: encode(recorders().filter_map(|recorder| recorder.handshake_us())),
             open: encode(recorders().filter_map(|recorder| recorder.open_us())),
+            setup: Phase::ALL
+                .into_iter()
+                .map(|phase| (phase.name(), encode_one(setups.phase_us(phase).as_ref())))
+                .collect(),
         }
     }
 }
@@ -59,15 +69,17 @@ fn encode<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Encoded {
             sum.saturating_record_n(value.value_iterated_to(), count);
         }
     }
+    encode_one(sum.as_ref())
+}
+
+fn encode_one(times: Option<&Histogram<u64>>) -> Encoded {
     let mut bytes = Vec::new();
-    let written = sum
-        .as_ref()
-        .map(|sum| V2DeflateSerializer::new().serialize(sum, &mut bytes));
+    let written = times.map(|times| V2DeflateSerializer::new().serialize(times, &mut bytes));
     if !matches!(written, Some(Ok(_))) {
         bytes.clear();
     }
     Encoded {
-        count: sum.as_ref().map_or(0, Histogram::len),
+        count: times.map_or(0, Histogram::len),
         hdr: STANDARD.encode(bytes),
     }
 }
@@ -92,10 +104,13 @@ mod tests {
 
     #[test]
     fn a_relay_without_shards_has_an_empty_document() {
-        let document = serde_json::to_value(Histograms::of(&[])).unwrap();
+        let document = serde_json::to_value(Histograms::of(&[], &Numbers::default())).unwrap();
         assert_eq!(document["open"]["count"], 0);
         assert_eq!(document["open"]["hdr"], "");
-        let quiet = serde_json::to_value(Histograms::of(&[ShardView::quiet(0)])).unwrap();
+        let shards = [ShardView::quiet(0)];
+        let quiet = Histograms::of(&shards, &Numbers::default());
+        let quiet = serde_json::to_value(quiet).unwrap();
+        assert_eq!(quiet["setup_reserve"]["count"], 0);
         assert_eq!(quiet["handshake"]["count"], 0);
         assert_ne!(quiet["handshake"]["hdr"], "");
     }

@@ -167,6 +167,7 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
         ports: local_ports::ports_config(config),
         mesh: MeshConfig::default(),
         resolver: None,
+        has_services: config.services.is_any(),
         ring: RingConfig {
             sockets_max: capacity.sockets_max.saturating_add(SPARE_SLOTS),
             blocks_max: blocks_max(config.receive_bytes_max, &ring),

@@ -41,6 +41,28 @@ fn port_rests_until_the_others_had_their_turn() {
 }
 
 #[test]
+fn port_that_is_named_is_taken_only_when_it_is_free() {
+    let mut pool = PortPool::new(&PortSet::range(100, 299), REST);
+    assert!(pool.try_take_port(299, at(0)));
+    assert!(!pool.try_take_port(299, at(0)), "in use");
+    for foreign in [0, 99, 300, u16::MAX] {
+        assert!(
+            !pool.try_take_port(foreign, at(0)),
+            "{foreign} is not of the pool"
+        );
+    }
+    pool.give(299, at(0));
+    assert!(!pool.try_take_port(299, at(999)), "at rest");
+    assert!(pool.try_take_port(299, at(1_000)));
+    let usage = pool.usage();
+    assert_eq!((usage.in_use, usage.high_water, usage.refused), (1, 1, 6));
+    // The others come once each, as if nobody had named one.
+    let taken: BTreeSet<u16> = (0..199).filter_map(|_| pool.try_take(at(1_000))).collect();
+    assert_eq!(taken, (100..299).collect());
+    assert_eq!(pool.try_take(at(1_000)), None);
+}
+
+#[test]
 fn foreign_port_is_put_aside_for_longer_than_a_rest() {
     let mut pool = PortPool::new(&PortSet::range(7, 7), REST);
     assert_eq!(pool.try_take(at(0)), Some(7));

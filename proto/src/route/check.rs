@@ -107,7 +107,7 @@ impl SetupRequest {
             Self::SetUp(set_up) => set_up.check(asker),
             Self::Find(find) => find.check(asker),
             Self::Announce(announce) => announce.check(asker),
-            Self::Withdraw | Self::TearDown { .. } => Ok(()),
+            Self::Withdraw => Ok(()),
         }
     }
 }

@@ -25,11 +25,6 @@ pub enum SetupRequest {
     Announce(Announce),
     /// What the asker has announced is void.
     Withdraw,
-    /// Undo the routes of a group that the asker has set up, as far as their hops can be reached.
-    TearDown {
-        /// The group.
-        group: GroupName,
-    },
 }
 
 /// Two routes to set up: one to the destination, one back.
@@ -124,6 +119,11 @@ pub enum SetupReply {
     },
     /// Done.
     Done,
+    /// The relay keeps no transports: ask the one that does, on the same port of its key.
+    Elsewhere {
+        /// The relay.
+        relay: PublicKey,
+    },
 }
 
 /// A path that a finder knows.

@@ -71,7 +71,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.regulate_accept();
     }
 
-    fn begin_handshake(&mut self, slot: Slot, source: Source) {
+    pub(super) fn begin_handshake(&mut self, slot: Slot, source: Source) {
         let handshakes_max = u64::from(self.config.admission.handshakes_max);
         self.shed_handshakes(handshakes_max.saturating_sub(1));
         self.common.stats.handshakes_current += 1;
@@ -261,8 +261,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             shard: self.config.shard,
             session: self.sessions[slot.0 as usize].key(slot),
         };
-        let mut reason = self.admit(&key, role);
-        if reason == Reason::Accepted && role == Role::Peer {
+        let is_own = key == self.config.own_key;
+        let mut reason = self.admit(slot, &key, role);
+        if reason == Reason::Accepted && role == Role::Peer && !is_own {
             reason = self.register(slot, key, place, &extensions);
         }
         let mut verdict = Vec::new();
@@ -284,11 +285,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.linger(slot);
             return self.regulate_accept();
         }
-        self.common.stats.sessions_opened += 1;
-        self.common.stats.sessions_current += 1;
-        self.common
-            .recorder
-            .handshake(self.now.saturating_since(handshake.accepted_at));
+        if !is_own {
+            self.common.stats.sessions_opened += 1;
+            self.common.stats.sessions_current += 1;
+            self.common
+                .recorder
+                .handshake(self.now.saturating_since(handshake.accepted_at));
+        }
         let session = &mut self.sessions[slot.0 as usize];
         let link = (role == Role::Relay).then_some(LinkSide::Accepted);
         let live = Live::new(key, link, (sealer, opener), self.now);
@@ -296,6 +299,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if link.is_some() {
             self.note_announcement(key, &extensions);
             self.link_up(key, place.session);
+        } else if is_own {
+            self.own_up(place.session);
         } else {
             self.announce(&key);
         }
@@ -307,13 +312,15 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Decides whether a peer gets a session.
-    fn admit(&self, key: &PublicKey, role: Role) -> Reason {
+    fn admit(&self, slot: Slot, key: &PublicKey, role: Role) -> Reason {
         if self.is_draining {
             Reason::Draining
-        } else if *key == self.config.own_key {
+        } else if !self.may_have(slot, key) {
             Reason::NotAllowed
         } else if role == Role::Relay {
             self.admit_link(key)
+        } else if *key == self.config.own_key {
+            Reason::Accepted
         } else if self.common.stats.sessions_current
             >= u64::from(self.config.admission.sessions_max)
             && self.directory.lookup(key).is_none()

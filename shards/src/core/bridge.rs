@@ -221,6 +221,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             // Its timer ended when it began to flush.
             self.streams.remove(key);
             self.count_stream_closed();
+            self.give_own_port(key);
         }
     }
 
@@ -313,6 +314,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let mut stream = self.streams.remove(key)?;
         self.wheel.cancel(&mut stream.timer);
         self.count_stream_closed();
+        self.give_own_port(key);
         if stream.state != StreamState::Flushing {
             self.forget_id(stream.session.slot, stream.id);
         }

@@ -513,9 +513,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.local_ports.bounds()
     }
 
-    /// Returns the sockets, and those that connects under way may become.
+    /// Returns the sockets of others, and those that connects under way may become.
     pub(super) fn sockets_promised(&self) -> u64 {
-        self.common.stats.sockets_current + u64::from(self.dials.len())
+        self.common.stats.sockets_current - self.attached_count() + u64::from(self.dials.len())
     }
 
     /// Notes that a socket has moved into `slot`.

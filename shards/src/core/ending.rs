@@ -73,7 +73,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Phase::Live(mut live) = std::mem::replace(&mut session.phase, Phase::Closing) else {
             return;
         };
-        if live.side() != Some(LinkSide::Begun) {
+        let is_own = live.key == self.config.own_key;
+        if !is_own && live.side() != Some(LinkSide::Begun) {
             let stats = &mut self.common.stats;
             stats.sessions_current -= 1;
             match cause {
@@ -83,6 +84,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             }
         }
         match live.link.take() {
+            None if is_own => self.own_down(key),
             None => {
                 self.directory.remove(&live.key, place);
                 self.announce(&live.key);
@@ -143,6 +145,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         session.egress = None;
         // The socket is gone: its port may rest.
         session.permit = None;
+        let was_attached = std::mem::take(&mut session.is_attached);
+        self.common.stats.attached_closed += u64::from(was_attached);
         self.common.stats.sockets_closed += 1;
         self.common.stats.sockets_current -= 1;
         self.regulate_accept();

@@ -34,7 +34,7 @@ use ringway_proto::time::Now;
 use super::ShardCore;
 use super::bridge::GRANT_MAX;
 use super::event::{
-    Action, Directory, Job, LookedUp, Lookup, Place, SessionKey, Slot, Step, StreamKey,
+    Action, Directory, Holder, Job, LookedUp, Lookup, Place, SessionKey, Slot, Step, StreamKey,
 };
 use super::stream::{Other, StreamState};
 use crate::lease::Lease;
@@ -182,7 +182,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         destination: &PublicKey,
     ) {
         // Most opens to nobody end here, before anything is kept of them.
-        let is_known = !self.directory.holders(destination).is_empty();
+        let is_known =
+            !self.directory.holders(destination).is_empty() || self.has_link_to(destination);
         if !is_known && !self.config.mesh.has_registry {
             return self.refuse(key, Reason::UnknownDestination);
         }
@@ -336,6 +337,15 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let asked = forward.asked.clone();
         let mut holders = self.directory.holders(&destination);
         holders.retain(|holder| !asked.contains(&holder.relay));
+        // The services of another relay are at that relay.
+        if let Some(link) = self.link_to(&destination, self.directory.announcer(&destination))
+            && !asked.contains(&destination)
+        {
+            holders.push(Holder {
+                relay: destination,
+                link,
+            });
+        }
         let before = holders.len();
         holders.retain(|holder| !self.negatives.has(&destination, &holder.relay, now));
         self.common.stats.forwards_spared += (before - holders.len()) as u64;
@@ -386,6 +396,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             session: *link,
         });
         own.or(known)
+    }
+
+    fn has_link_to(&self, relay: &PublicKey) -> bool {
+        self.link_to(relay, self.directory.announcer(relay))
+            .is_some()
     }
 
     /// Returns the streams on all links.

@@ -201,8 +201,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Some(Reason::NotAllowed)
         } else if head.forwarded && !is_link {
             Some(Reason::ForwardedTwice)
-        } else if head.destination.key == own_key {
-            Some(Reason::NoListener)
+        } else if peer == own_key {
+            self.take_own_port(key, head.source.port).err()
         } else {
             None
         };
@@ -226,6 +226,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         destination: &PublicKey,
         may_forward: bool,
     ) {
+        if *destination == self.config.own_key {
+            return self.ask_own(key, request);
+        }
         match self.directory.lookup(destination) {
             None if may_forward => self.forward_request(key, request, destination),
             None => self.refuse(key, Reason::ForwardedTwice),

@@ -42,6 +42,8 @@ pub(super) struct Session<L> {
     pub(super) timer: Option<TimerKey>,
     /// The local port of a socket that this relay has connected; goes with the socket.
     pub(super) permit: Option<PortPermit>,
+    /// The socket is one of a pair: the relay itself has the other one.
+    pub(super) is_attached: bool,
 }
 
 #[derive(Debug)]
@@ -204,6 +206,7 @@ impl<L> Session<L> {
             egress: None,
             timer: None,
             permit: None,
+            is_attached: false,
         }
     }
 

@@ -45,10 +45,14 @@ pub struct CoreStats {
     pub sockets_opened: u64,
     /// Those of them that this relay connected, also when whoever asked had given up meanwhile.
     pub sockets_dialed: u64,
+    /// Those of them that this relay has the other end of.
+    pub sockets_attached: u64,
     /// Sockets whose close completed.
     pub sockets_closed: u64,
     /// Sockets open now, those being closed included.
     pub sockets_current: u64,
+    /// Attached ones whose close completed.
+    pub attached_closed: u64,
     /// Handshakes that did not become a session, by reason.
     pub handshakes_failed: ByReason,
     /// Handshakes in progress now.
@@ -67,6 +71,12 @@ pub struct CoreStats {
     pub sessions_lost: u64,
     /// Sessions that the relay ended, by reason.
     pub sessions_closed: ByReason,
+    /// Handshakes over attached sockets that became the relay's own session.
+    pub own_sessions_opened: u64,
+    /// Sessions of the relay with itself now; services are reached over them.
+    pub own_sessions_current: u64,
+    /// Those that have ended.
+    pub own_sessions_ended: u64,
     /// Stream legs opened, by peers and towards peers.
     pub streams_opened: u64,
     /// Stream legs that ended.
@@ -188,10 +198,10 @@ impl CoreStats {
             sides: |s| (s.sockets_opened, s.sockets_closed + s.sockets_current),
         },
         Law {
-            text: "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened + sockets_dialed",
+            text: "sockets_opened = handshakes_current + handshakes_abandoned + sum(handshakes_failed) + sessions_opened + own_sessions_opened + sockets_dialed",
             sides: |s| {
                 let ended = s.handshakes_abandoned + s.handshakes_failed.sum();
-                let became = s.sessions_opened + s.sockets_dialed;
+                let became = s.sessions_opened + s.own_sessions_opened + s.sockets_dialed;
                 (s.sockets_opened, s.handshakes_current + ended + became)
             },
         },
@@ -200,6 +210,13 @@ impl CoreStats {
             sides: |s| {
                 let ended = s.sessions_left + s.sessions_lost + s.sessions_closed.sum();
                 (s.sessions_opened, s.sessions_current + ended)
+            },
+        },
+        Law {
+            text: "own_sessions_opened = own_sessions_current + own_sessions_ended",
+            sides: |s| {
+                let ended = s.own_sessions_ended;
+                (s.own_sessions_opened, s.own_sessions_current + ended)
             },
         },
         Law {
@@ -287,6 +304,8 @@ pub struct Audit {
     pub virtual_ports: u64,
     /// Links that stand.
     pub links: u64,
+    /// Sessions of the relay with itself.
+    pub own_sessions: u64,
     /// Peers of other relays that links have told of.
     pub announced: u64,
 }
@@ -307,8 +326,9 @@ mod tests {
     fn every_law_can_be_broken_and_is_named() {
         let mut broken = CoreStats::default();
         assert_eq!(broken.broken_laws(), Vec::<String>::new());
-        broken.sockets_opened = 2;
+        broken.sockets_opened = 3;
         broken.sessions_opened = 1;
+        broken.own_sessions_opened = 1;
         broken.streams_opened = 1;
         broken.opens_received = 1;
         broken.dials_received = 1;

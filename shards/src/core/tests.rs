@@ -6,6 +6,7 @@ mod forward;
 mod harness;
 mod lookup;
 mod mesh;
+mod own;
 mod queues;
 mod raw_link;
 mod reapers;

@@ -7,6 +7,8 @@
 //! Bound: [`COMMANDS_MAX`] commands a shard wait; the flags of a drain and of an end never meet a full queue.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -63,6 +65,7 @@ pub(crate) struct Inbox {
 
 #[derive(Debug)]
 pub(super) enum Command {
+    Attach(OwnedFd),
     Dial(SocketAddr, DialAnswer),
     HangUp(SessionKey, mpsc::SyncSender<bool>),
     Kick(PublicKey, mpsc::SyncSender<bool>),
@@ -248,6 +251,16 @@ impl ShardHandle {
     /// As for [`ShardHandle::kick`].
     pub fn want_relays(&self, relays: Vec<RelayAddress>) -> Result<(), CommandError> {
         self.command(Command::Want(relays))
+    }
+
+    /// Makes the shard take one end of a socket pair for a connection of the relay with itself: whoever has the
+    /// other end and the relay's key gets a session over it, over which the shard's streams to and from the
+    /// relay's key run. A second one takes the place of the first. The end is closed when the shard has no room.
+    ///
+    /// # Errors
+    /// As for [`ShardHandle::kick`].
+    pub fn attach(&self, socket: UnixStream) -> Result<(), CommandError> {
+        self.command(Command::Attach(socket.into()))
     }
 
     /// Answers a question that the shard has put to its [`Resolver`](crate::set::Resolver). Once each.

@@ -27,6 +27,7 @@ use super::Ring;
 use super::completion::Completion;
 use super::completion::Slot;
 use super::error_of;
+use super::files::Origin;
 use super::files::Phase;
 use super::files::Standing;
 use super::files::Successor;
@@ -197,7 +198,7 @@ impl Ring {
                 completions.push(Completion::HandedIn { slot: Slot(slot) });
                 self.ask(slot, is_ipv6);
             }
-            Successor::Installed(index) => self.move_in_outbound(slot, index),
+            Successor::Installed(index) => self.move_in_outbound(slot, index, completions),
         }
     }
 
@@ -211,10 +212,21 @@ impl Ring {
             .ask(&mut self.kernel, slot, state.generation, is_ipv6);
     }
 
-    fn move_in_outbound(&mut self, slot: u32, index: u32) {
+    fn move_in_outbound(&mut self, slot: u32, index: u32, completions: &mut Vec<Completion>) {
         let Some(state) = self.slots.of_mut(slot) else {
             return;
         };
+        if self.connects.is_adopted(index) {
+            state.standing = Standing::Known;
+            state.origin = Origin::Pair;
+            if let Some(op) = self.connects.finish(index) {
+                completions.push(Completion::Connected {
+                    slot: Slot(slot),
+                    token: op.token,
+                });
+            }
+            return;
+        }
         state.connect = Some(index);
         let generation = state.generation;
         if self.connects.is_cancelled(index) {

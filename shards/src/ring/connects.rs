@@ -51,7 +51,8 @@ pub(super) struct Connect {
     is_cancelled: bool,
     /// Dropped once the file table holds the socket.
     pub(super) socket: Option<OwnedFd>,
-    address: SockAddr,
+    /// Where to; none for a socket that is connected already.
+    address: Option<SockAddr>,
     /// In: the descriptor. Out: the slot the kernel chose. Written by the kernel.
     cell: AtomicI32,
 }
@@ -79,7 +80,7 @@ impl Connects {
         &mut self,
         kernel: &mut Kernel,
         socket: OwnedFd,
-        address: SockAddr,
+        address: Option<SockAddr>,
         token: u64,
     ) {
         let cell = AtomicI32::new(socket.as_raw_fd());
@@ -120,9 +121,10 @@ impl Connects {
         let Some(Some(op)) = self.table.get(place_of(index)) else {
             return;
         };
-        let Some(slot) = op.slot else { return };
-        let address = op.address.as_ptr();
-        let entry = opcode::Connect::new(Fixed(slot), address.cast(), op.address.len())
+        let (Some(slot), Some(address)) = (op.slot, &op.address) else {
+            return;
+        };
+        let entry = opcode::Connect::new(Fixed(slot), address.as_ptr().cast(), address.len())
             .build()
             .user_data(Tag::new(Kind::Connect, generation, index).encode());
         // SAFETY: the boxed operation owns the address and stays in the table until its completion.
@@ -140,6 +142,12 @@ impl Connects {
     /// Returns the slot of a connect.
     pub(super) fn slot_of(&self, index: u32) -> Option<u32> {
         self.table.get(place_of(index))?.as_ref()?.slot
+    }
+
+    /// Returns whether the socket is connected as soon as it is installed.
+    pub(super) fn is_adopted(&self, index: u32) -> bool {
+        let op = self.table.get(place_of(index)).and_then(Option::as_ref);
+        op.is_some_and(|op| op.address.is_none())
     }
 
     pub(super) fn is_cancelled(&self, index: u32) -> bool {
@@ -189,8 +197,14 @@ impl Ring {
         self.numbers.connects_started += 1;
         let socket = socket::outbound(target, options)?;
         self.connects
-            .install(&mut self.kernel, socket, target.into(), token);
+            .install(&mut self.kernel, socket, Some(target.into()), token);
         Ok(())
+    }
+
+    /// Takes a stream socket that is connected, one of a pair. `Connected` or `ConnectFailed` with `token`
+    /// follows.
+    pub fn adopt(&mut self, socket: OwnedFd, token: u64) {
+        self.connects.install(&mut self.kernel, socket, None, token);
     }
 
     /// Gives up a connect. `ConnectFailed` follows with `ECANCELED`, or `Connected` if it was made first.

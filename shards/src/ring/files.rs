@@ -74,6 +74,15 @@ pub(super) enum Standing {
     Undecided,
 }
 
+/// What kind of socket it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Accepted or connected.
+    Network,
+    /// One of a pair in this process; it sends only with a copy (`unix(7)` sockets refuse `MSG_ZEROCOPY`).
+    Pair,
+}
+
 /// One slot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SlotState {
@@ -91,6 +100,7 @@ pub(super) struct SlotState {
     pub(super) connect: Option<u32>,
     /// That operation is in flight.
     pub(super) is_connecting: bool,
+    pub(super) origin: Origin,
     /// Incremented when a socket moves in.
     pub(super) generation: u32,
 }
@@ -106,6 +116,7 @@ impl SlotState {
         send: None,
         connect: None,
         is_connecting: false,
+        origin: Origin::Network,
         generation: 0,
     };
 

@@ -27,6 +27,8 @@ use rustix::net::SendFlags;
 use socket2::MsgHdr;
 
 use super::buffers::RingLease;
+use super::files::Origin;
+use super::files::SlotState;
 use super::op::Kind;
 use super::op::Tag;
 use super::op::index_of;
@@ -110,8 +112,7 @@ impl Sends {
     pub(super) fn start(
         &mut self,
         kernel: &mut Kernel,
-        slot: u32,
-        generation: u32,
+        (slot, state): (u32, SlotState),
         batch: Batch<RingLease>,
     ) -> Tag {
         let index = self.idle.pop().unwrap_or_else(|| {
@@ -127,7 +128,10 @@ impl Sends {
             self.table.push(Box::new(op));
             index_of(self.table.len() - 1)
         });
-        let zero_copy_bytes = self.zero_copy_bytes_of(&batch);
+        let zero_copy_bytes = match state.origin {
+            Origin::Network => self.zero_copy_bytes_of(&batch),
+            Origin::Pair => 0,
+        };
         self.zero_copy_bytes += zero_copy_bytes;
         let op = &mut self.table[place_of(index)];
         op.slot = slot;
@@ -144,7 +148,7 @@ impl Sends {
         op.header = MsgHdr::new().with_buffers(unbound(&op.slices));
         // `MsgHdr` is a transparent wrapper of `msghdr`.
         let header = &raw const op.header;
-        let tag = Tag::new(Kind::Send, generation, index);
+        let tag = Tag::new(Kind::Send, state.generation, index);
         let entry = if zero_copy_bytes > 0 {
             self.zero_copy_sends += 1;
             opcode::SendMsgZc::new(Fixed(slot), header.cast())

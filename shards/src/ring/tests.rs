@@ -2,6 +2,7 @@
 //!
 //! Each ends with the ring's accounts in balance; waits are bounded by a deadline that only a bug meets.
 
+mod adopt;
 mod cancel;
 mod connect;
 mod echo;

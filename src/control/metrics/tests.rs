@@ -19,7 +19,7 @@ fn buckets_are_cumulative_and_end_with_the_count() {
         assert!((le.parse::<f64>().unwrap() - bound).abs() < 1e-12);
     }
     assert!((seconds(&histogram) - 30.072_73).abs() < 0.05);
-    let page = page(&[shard(3)], None, 0, false);
+    let page = page(&[shard(3)], (None, &setups::Numbers::default()), 0, false);
     for line in [
         "_bucket{shard=\"3\",le=\"0.0001\"} 0",
         "_bucket{shard=\"3\",le=\"+Inf\"} 0",
@@ -47,7 +47,12 @@ fn shard(number: u16) -> ShardView {
 
 #[test]
 fn page_has_one_help_and_one_type_a_metric() {
-    let page = page(&[shard(0), shard(1)], None, 7, false);
+    let page = page(
+        &[shard(0), shard(1)],
+        (None, &setups::Numbers::default()),
+        7,
+        false,
+    );
     for Metric { name, .. } in METRICS {
         assert_eq!(
             page.matches(&format!("# HELP {name} ")).count(),

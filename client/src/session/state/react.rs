@@ -98,7 +98,7 @@ impl State {
         session: &Arc<Session>,
         effects: &mut Effects,
     ) {
-        let permit = match self.listeners.try_reserve(port) {
+        let permit = match self.listeners.try_reserve(port, &source.key) {
             Ok(permit) => permit,
             Err(no_place) => {
                 self.refuse(id, request, no_place.reason());

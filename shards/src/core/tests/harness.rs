@@ -296,6 +296,20 @@ impl Harness {
         self.next_slot[shard] += 1;
         let source = Source::of(IpAddr::from(address));
         self.cores[shard].accepted(slot, source, self.now);
+        self.wire(shard, slot)
+    }
+
+    /// Attaches the relay's own session to a shard: its peer has the relay's key.
+    pub(super) fn attach(&mut self, byte: u8, shard: usize) -> usize {
+        let slot = Slot(self.next_slot[shard]);
+        self.next_slot[shard] += 1;
+        self.cores[shard].attached(slot, self.now);
+        let wire = self.wire(shard, slot);
+        self.shake_hands(byte, wire);
+        wire
+    }
+
+    fn wire(&mut self, shard: usize, slot: Slot) -> usize {
         self.wires.push(Wire {
             session: None,
             shard,
@@ -564,10 +578,15 @@ impl Harness {
 
     /// Opens a stream to the peer made from `byte`, without waiting for the answer.
     pub(super) fn open(&mut self, from: usize, byte: u8, port: u16) -> StreamId {
+        self.open_from(from, 50_000, byte, port)
+    }
+
+    /// The same with a source port.
+    pub(super) fn open_from(&mut self, from: usize, source: u16, byte: u8, port: u16) -> StreamId {
         let random = self.random();
         let address = Address::new(secret(byte).public(), port);
         self.session(from)
-            .open(address, 50_000, 1_700_000_000_000_000_000, random)
+            .open(address, source, 1_700_000_000_000_000_000, random)
             .unwrap()
     }
 

@@ -1,0 +1,121 @@
+//! The relay as a peer of its own: the session over which its services are reached, and reach peers.
+//!
+//! ```text
+//!   services of the relay <== socket pair ==> a session of this shard <== bridges ==> sessions of peers
+//! ```
+//!
+//! The driver attaches one end of a socket pair. From there on it is a session as any other, with the
+//! handshake, the windows and the bounds of a peer's; only that its key is the relay's, that no directory
+//! has it, and that each shard has one: a stream towards the relay's key ends on the shard that it came to.
+//! Streams that the relay opens have their source ports from the shard's slice of the ephemeral range, and
+//! the permit goes with the stream.
+//!
+//! Here: which session it is, the ports. Not here: what the services do, who attaches it.
+//!
+//! Invariant: nobody who came over a network gets a session of the relay's key, whatever he knows.
+//! Bound: one such session a shard, the newest; one port a stream that it has opened.
+
+use std::collections::BTreeMap;
+
+use ringway_proto::key::PublicKey;
+use ringway_proto::reason::Reason;
+use ringway_proto::time::Now;
+
+use super::event::{Directory, Place, SessionKey, Slot, StreamKey};
+use super::source::Source;
+use super::{Cause, ShardCore};
+use crate::lease::Lease;
+use crate::ports::PortPermit;
+
+/// The relay's own session of one shard.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    session: Option<SessionKey>,
+    /// Ports of the streams that the relay has opened.
+    ports: BTreeMap<StreamKey, PortPermit>,
+}
+
+impl<L: Lease, D: Directory> ShardCore<L, D> {
+    /// One end of a socket pair stands in `slot`, whose other end the relay's services have.
+    ///
+    /// # Panics
+    /// When the slot holds a socket: the driver reported one twice or lost a close.
+    pub fn attached(&mut self, slot: Slot, now: Now) {
+        self.now = now;
+        self.claim(slot);
+        if let Some(session) = self.sessions.get_mut(slot.0 as usize) {
+            session.is_attached = true;
+        }
+        self.common.stats.sockets_attached += 1;
+        if self.is_draining {
+            self.common.stats.handshakes_failed.count(Reason::Draining);
+            return self.close(slot);
+        }
+        self.begin_handshake(slot, Source::UNKNOWN);
+    }
+
+    /// Returns whether a key and a socket belong together: the relay's key to an attached one, all other keys
+    /// to those that were accepted.
+    pub(super) fn may_have(&self, slot: Slot, key: &PublicKey) -> bool {
+        let session = self.sessions.get(slot.0 as usize);
+        let is_attached = session.is_some_and(|session| session.is_attached);
+        is_attached == (*key == self.config.own_key)
+    }
+
+    /// The relay's own session stands; it takes the place of the one before.
+    pub(super) fn own_up(&mut self, session: SessionKey) {
+        self.common.stats.own_sessions_opened += 1;
+        self.common.stats.own_sessions_current += 1;
+        if let Some(older) = self.own.session.replace(session) {
+            self.end_session(older, Cause::Reason(Reason::Replaced), true);
+        }
+    }
+
+    /// A session of the relay's own has ended.
+    pub(super) fn own_down(&mut self, session: SessionKey) {
+        self.common.stats.own_sessions_current -= 1;
+        self.common.stats.own_sessions_ended += 1;
+        if self.own.session == Some(session) {
+            self.own.session = None;
+        }
+    }
+
+    /// Asks a service of this relay.
+    pub(super) fn ask_own(&mut self, key: StreamKey, request: &[u8]) {
+        let Some(session) = self.own.session else {
+            return self.refuse(key, Reason::NoListener);
+        };
+        let place = Place {
+            shard: self.config.shard,
+            session,
+        };
+        self.ask_at(key, place, request);
+    }
+
+    /// Takes the source port of a stream that the relay opens; it comes back with the stream.
+    ///
+    /// # Errors
+    /// [`Reason::VirtualPortsExhausted`] when the port is none of the shard's slice, in use, or at rest.
+    pub(super) fn take_own_port(&mut self, key: StreamKey, port: u16) -> Result<(), Reason> {
+        let now = self.now;
+        let permit = self.virtual_ports.try_take_port(port, now);
+        self.note_ports();
+        let permit = permit.map_err(|refusal| refusal.reason())?;
+        self.own.ports.insert(key, permit);
+        Ok(())
+    }
+
+    /// A stream is gone; if the relay had opened it, its port comes back.
+    pub(super) fn give_own_port(&mut self, key: StreamKey) {
+        if !self.own.ports.is_empty() && self.own.ports.remove(&key).is_some() {
+            let now = self.now;
+            self.virtual_ports.collect(now);
+            self.note_ports();
+        }
+    }
+
+    /// Returns the sockets that were attached and are not closed yet.
+    pub(super) const fn attached_count(&self) -> u64 {
+        self.common.stats.sockets_attached - self.common.stats.attached_closed
+    }
+}

@@ -1,0 +1,328 @@
+//! Route setup: port 36 of the relay's key.
+//!
+//! Here: the streams of those who ask, and what is done with each question. Not here: who may run and who waits
+//! (`gate`), what a group asks of its hops (`plan`), how they are asked (`hops`, `run`), paths (`finder`).
+//!
+//! Permit before work: a setup is checked, then takes a slot; only with one is a task started and a hop reached.
+//! Without a free slot it lies in a bounded queue, and when that is full the answer is 501 at once. The time of a
+//! setup counts from its arrival, its wait included.
+//!
+//! Bound: the gate's; `ROUTE_REQUESTS_MAX` questions of one stream without an answer, after which it is not read.
+//! Source: docs/routes.md.
+
+mod gate;
+mod hops;
+pub(crate) mod numbers;
+pub(crate) mod paths;
+mod plan;
+mod run;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringway_client::{Client, PublicKey, Reason, Stream};
+use ringway_proto::limits::{ROUTE_MESSAGE_MAX, ROUTE_REQUESTS_MAX};
+use ringway_proto::route::{
+    Message, MessageError, MessageReader, Refusal, SetUp, SetupReply, SetupRequest,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::door::{Door, Visit};
+use super::{Stage, at_least};
+
+use self::gate::{Entry, Gate, Permit};
+use self::hops::Hops;
+use self::numbers::{Numbers, Phase};
+use self::paths::Paths;
+
+pub(super) use self::gate::slots_of;
+
+/// What all streams of a shard share.
+#[derive(Clone)]
+pub(super) struct RouteSetup {
+    gate: Arc<Gate<Work>>,
+    hops: Hops,
+    numbers: Arc<Numbers>,
+    paths: Paths,
+    own_key: PublicKey,
+    timeout: Duration,
+}
+
+/// Bounds of route setup on one shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Setups at once.
+    pub(super) slots: usize,
+    /// Setups that wait.
+    pub(super) waiting_max: usize,
+    /// Longest time of one, its wait included.
+    pub(super) timeout: Duration,
+}
+
+/// A setup on its way to a slot.
+#[derive(Debug)]
+struct Work {
+    source: PublicKey,
+    request: SetUp,
+    answer: Answer,
+    received: Instant,
+}
+
+/// Where one answer goes.
+#[derive(Debug)]
+struct Answer {
+    id: u32,
+    replies: mpsc::Sender<Message<SetupReply>>,
+}
+
+impl Answer {
+    /// Hands the answer over; returns whether the stream is still there. It never waits: there is room for
+    /// every question that is open.
+    fn give(self, body: SetupReply) -> bool {
+        let message = Message { id: self.id, body };
+        self.replies.try_send(message).is_ok()
+    }
+}
+
+impl RouteSetup {
+    /// Returns the service of one shard, over its client.
+    pub(super) fn new(client: Client, bounds: Bounds, numbers: Arc<Numbers>, paths: Paths) -> Self {
+        Self {
+            gate: Gate::new(bounds.slots, bounds.waiting_max),
+            own_key: client.key(),
+            hops: Hops::new(client, Arc::clone(&numbers)),
+            numbers,
+            paths,
+            timeout: bounds.timeout,
+        }
+    }
+
+    /// Serves until the relay drains; then what was asked is answered.
+    pub(super) async fn serve(self, door: Door, mut stage: watch::Receiver<Stage>) {
+        let mut streams = JoinSet::new();
+        loop {
+            tokio::select! {
+                next = door.next(), if streams.len() < STREAMS_MAX => {
+                    let Some((stream, visit)) = next else { break };
+                    streams.spawn(self.clone().talk(stream, visit, stage.clone()));
+                }
+                Some(_) = streams.join_next(), if !streams.is_empty() => {}
+                () = at_least(&mut stage, Stage::Draining) => break,
+            }
+        }
+        drop((door, self));
+        while streams.join_next().await.is_some() {}
+    }
+
+    /// One stream, from its first question to its end.
+    async fn talk(self, mut stream: Stream, visit: Visit, mut stage: watch::Receiver<Stage>) {
+        let source = visit.key();
+        let (replies, mut answers) = mpsc::channel(ROUTE_REQUESTS_MAX);
+        let mut reader = MessageReader::new();
+        let mut input = vec![0; READ_BYTES];
+        let mut output = Vec::new();
+        let mut open = 0_usize;
+        let mut is_ending = false;
+        loop {
+            while open < ROUTE_REQUESTS_MAX {
+                match reader.next_message::<SetupRequest>() {
+                    Ok(Some(message)) => {
+                        open += 1;
+                        let answer = Answer {
+                            id: message.id,
+                            replies: replies.clone(),
+                        };
+                        self.take(source, message.body, answer);
+                    }
+                    Ok(None) => break,
+                    Err(MessageError::PeerBody { id: Some(id) }) => {
+                        open += 1;
+                        let answer = Answer {
+                            id,
+                            replies: replies.clone(),
+                        };
+                        let what = "is not well formed";
+                        let refusal = Refusal::new(Reason::BadRoute, what).with_field("request");
+                        answer.give(SetupReply::Refused(refusal));
+                    }
+                    Err(error) => {
+                        // Where the next message begins is not known any more: the last word, by the id 0.
+                        tracing::debug!(peer = %source, %error, "stream of route setup ended");
+                        let refusal = Refusal::new(error.reason(), &error.to_string());
+                        let last = Message {
+                            id: 0,
+                            body: SetupReply::Refused(refusal),
+                        };
+                        if last.encode(&mut output).is_ok()
+                            && stream.write_all(&output).await.is_ok()
+                        {
+                            drop(stream.shutdown().await);
+                        }
+                        return;
+                    }
+                }
+            }
+            if is_ending && open == 0 {
+                drop(stream.shutdown().await);
+                return;
+            }
+            tokio::select! {
+                answer = answers.recv() => {
+                    let mut next = answer;
+                    while let Some(message) = next {
+                        open -= 1;
+                        encode(&message, &mut output);
+                        next = answers.try_recv().ok();
+                    }
+                    if stream.write_all(&output).await.is_err() {
+                        return;
+                    }
+                    output.clear();
+                }
+                read = stream.read(&mut input), if !is_ending && open < ROUTE_REQUESTS_MAX => {
+                    match read {
+                        Ok(0) => is_ending = true,
+                        Ok(count) => reader.push(input.get(..count).unwrap_or_default()),
+                        Err(_) => return,
+                    }
+                }
+                () = at_least(&mut stage, Stage::Draining), if !is_ending => is_ending = true,
+            }
+        }
+    }
+
+    /// Answers a question, or sees to it that it is.
+    fn take(&self, source: PublicKey, request: SetupRequest, answer: Answer) {
+        if let SetupRequest::SetUp(_) = request {
+            self.numbers.received.add();
+        }
+        if let Err(refusal) = self.check(&source, &request) {
+            if let SetupRequest::SetUp(_) = request {
+                self.numbers.refuse(&refusal);
+            }
+            answer.give(SetupReply::Refused(refusal));
+            return;
+        }
+        let reply = match request {
+            SetupRequest::SetUp(request) => {
+                return self.enter(Work {
+                    source,
+                    request,
+                    answer,
+                    received: Instant::now(),
+                });
+            }
+            SetupRequest::Find(find) => {
+                self.numbers.finds.add();
+                self.paths.find(&source, &find)
+            }
+            SetupRequest::Announce(announce) => {
+                self.numbers.announces.add();
+                self.paths.announce(source, &announce)
+            }
+            SetupRequest::Withdraw => self.paths.withdraw(&source),
+        };
+        answer.give(reply);
+    }
+
+    fn check(&self, source: &PublicKey, request: &SetupRequest) -> Result<(), Refusal> {
+        request.check(source)?;
+        if let SetupRequest::SetUp(set_up) = request {
+            for (field, path) in [("forward", &set_up.forward), ("reverse", &set_up.reverse)] {
+                if path.contains(&self.own_key) {
+                    let what = "names this relay, which is no hop";
+                    return Err(Refusal::new(Reason::BadRoute, what).with_field(field));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a setup if there is a slot for it.
+    fn enter(&self, work: Work) {
+        match self.gate.enter(work) {
+            Entry::Go(permit, work) => {
+                self.numbers.current.add();
+                tokio::spawn(self.clone().run(permit, work));
+            }
+            Entry::Waits => self.numbers.waiting.add(),
+            Entry::Full(work) => {
+                let what = "as many setups wait as may: ask again a little later";
+                let refusal = Refusal::new(Reason::RouteBusy, what);
+                self.numbers.refuse(&refusal);
+                work.answer.give(SetupReply::Refused(refusal));
+            }
+        }
+    }
+
+    /// Runs a setup, and then those that wait for its slot.
+    async fn run(self, permit: Permit<Work>, work: Work) {
+        let mut next = Some((permit, work));
+        while let Some((permit, work)) = next {
+            self.run_one(work).await;
+            self.numbers.current.sub();
+            next = permit.leave();
+            if next.is_some() {
+                self.numbers.waiting.sub();
+                self.numbers.current.add();
+            }
+        }
+    }
+
+    async fn run_one(&self, work: Work) {
+        let Work {
+            source,
+            request,
+            answer,
+            received,
+        } = work;
+        let numbers = &self.numbers;
+        let deadline = received + self.timeout;
+        numbers.record(Phase::Wait, received.elapsed());
+        if answer.replies.is_closed() {
+            let refusal = Refusal::new(Reason::RouteTimeout, "who asked has gone");
+            return numbers.refuse(&refusal);
+        }
+        let (reply, reserved) = if deadline <= Instant::now() {
+            let what = "its turn did not come in time";
+            let refusal = Refusal::new(Reason::RouteTimeout, what);
+            (SetupReply::Refused(refusal), run::Reserved::new())
+        } else {
+            run::set_up(&self.hops, numbers, (source, &request), deadline).await
+        };
+        match &reply {
+            SetupReply::Refused(refusal) => numbers.refuse(refusal),
+            _ => numbers.done.add(),
+        }
+        numbers.record(Phase::Whole, received.elapsed());
+        if !answer.give(reply) {
+            // Nobody will use the routes.
+            run::undo(&self.hops, numbers, reserved).await;
+        }
+    }
+}
+
+/// Appends a reply; one that is too long for the wire, which none is, becomes a refusal.
+fn encode(message: &Message<SetupReply>, out: &mut Vec<u8>) {
+    if let Err(error) = message.encode(out) {
+        let refusal = Refusal::new(Reason::RouteBusy, &error.to_string());
+        let instead = Message {
+            id: message.id,
+            body: SetupReply::Refused(refusal),
+        };
+        if instead.encode(out).is_err() {
+            tracing::error!(%error, "a reply of route setup was lost");
+        }
+    }
+}
+
+/// Streams that one shard serves at once; more wait, and past the backlog are refused (305).
+const STREAMS_MAX: usize = 1_024;
+
+/// Bytes read at once: a setup of three hops has 400.
+const READ_BYTES: usize = 4_096;
+
+const _: () = assert!(READ_BYTES <= ROUTE_MESSAGE_MAX);

@@ -1,0 +1,228 @@
+//! What route setup counts and measures.
+//!
+//! Here: counters that every shard's service adds to, the time of each phase, how both are shown. Not here: how
+//! they get out (`control::metrics`, `control::histograms`).
+//!
+//! Invariant: `received = current + waiting + done + sum(refused)`, whenever no request is being looked at.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use ringway_proto::reason::Reason;
+use ringway_proto::route::Refusal;
+
+/// A counter or a gauge.
+#[derive(Debug, Default)]
+pub(crate) struct Number(AtomicU64);
+
+impl Number {
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn sub(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Returns the value.
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// All of them, of all shards.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    /// Setups that were asked for.
+    pub(crate) received: Number,
+    /// Those that have a permit.
+    pub(crate) current: Number,
+    /// Those that wait for one.
+    pub(crate) waiting: Number,
+    /// Those that stand.
+    pub(crate) done: Number,
+    /// Streams opened to hops.
+    pub(crate) hops_opened: Number,
+    /// Streams to hops now.
+    pub(crate) hops_current: Number,
+    /// Ids that a hop may still hold because it did not say what it has reserved.
+    pub(crate) undone_blindly: Number,
+    /// Questions for paths.
+    pub(crate) finds: Number,
+    /// Announcements of transports.
+    pub(crate) announces: Number,
+    refused: Mutex<BTreeMap<Reason, u64>>,
+    phases: Mutex<Phases>,
+}
+
+/// Parts of a setup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// For a permit.
+    Wait,
+    /// Until every hop has reserved its ids.
+    Reserve,
+    /// Until every hop has its rules.
+    Rules,
+    /// Taking back what was reserved.
+    Undo,
+    /// All of it, from request to answer.
+    Whole,
+}
+
+impl Phase {
+    /// All phases, in their order.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Wait,
+        Self::Reserve,
+        Self::Rules,
+        Self::Undo,
+        Self::Whole,
+    ];
+
+    /// Returns its name among the histograms.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Wait => "setup_wait",
+            Self::Reserve => "setup_reserve",
+            Self::Rules => "setup_rules",
+            Self::Undo => "setup_undo",
+            Self::Whole => "setup",
+        }
+    }
+
+    /// Returns its name as a metric, and what it is.
+    pub(crate) const fn metric(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Wait => (
+                "ringway_setup_wait_seconds",
+                "Of route setups: from the request to the permit.",
+            ),
+            Self::Reserve => (
+                "ringway_setup_reserve_seconds",
+                "Of route setups: until every hop has reserved its ids.",
+            ),
+            Self::Rules => (
+                "ringway_setup_rules_seconds",
+                "Of route setups: until every hop has its rules.",
+            ),
+            Self::Undo => (
+                "ringway_setup_undo_seconds",
+                "Of route setups that fail: taking back what was reserved.",
+            ),
+            Self::Whole => (
+                "ringway_setup_seconds",
+                "Of route setups: from the request to the answer.",
+            ),
+        }
+    }
+}
+
+type Phases = BTreeMap<Phase, Histogram<u64>>;
+
+impl Numbers {
+    /// Counts a refusal.
+    pub(super) fn refuse(&self, refusal: &Refusal) {
+        let reason = refusal.reason().unwrap_or(Reason::ProtocolError);
+        *lock(&self.refused).entry(reason).or_insert(0) += 1;
+    }
+
+    /// Records how long a phase took.
+    pub(super) fn record(&self, phase: Phase, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let mut phases = lock(&self.phases);
+        if let Some(histogram) = phases.get_mut(&phase) {
+            histogram.saturating_record(us.max(1));
+        } else if let Ok(mut histogram) = Histogram::new_with_bounds(1, LONGEST_US, 3) {
+            histogram.saturating_record(us.max(1));
+            phases.insert(phase, histogram);
+        }
+    }
+
+    /// Returns the refusals by reason.
+    pub(crate) fn refused(&self) -> BTreeMap<Reason, u64> {
+        lock(&self.refused).clone()
+    }
+
+    /// Returns the times of a phase, if there were any, microseconds.
+    pub(crate) fn phase_us(&self, phase: Phase) -> Option<Histogram<u64>> {
+        lock(&self.phases).get(&phase).cloned()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number as a metric.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) name: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) read: fn(&Numbers) -> u64,
+}
+
+/// The numbers that are shown.
+pub(crate) const SHOWN: &[Shown] = &[
+    Shown {
+        name: "ringway_setups_received_total",
+        kind: "counter",
+        help: "Route setups that peers asked for. setups_received = setups_current + setups_waiting + setups_done + sum(setups_refused)",
+        read: |numbers| numbers.received.read(),
+    },
+    Shown {
+        name: "ringway_setups_current",
+        kind: "gauge",
+        help: "Route setups that have a permit (services.setups_max).",
+        read: |numbers| numbers.current.read(),
+    },
+    Shown {
+        name: "ringway_setups_waiting_current",
+        kind: "gauge",
+        help: "Route setups that wait for a permit (services.setups_waiting_max).",
+        read: |numbers| numbers.waiting.read(),
+    },
+    Shown {
+        name: "ringway_setups_done_total",
+        kind: "counter",
+        help: "Route setups after which the routes stood.",
+        read: |numbers| numbers.done.read(),
+    },
+    Shown {
+        name: "ringway_setup_hops_opened_total",
+        kind: "counter",
+        help: "Streams that the relay opened to hops of routes.",
+        read: |numbers| numbers.hops_opened.read(),
+    },
+    Shown {
+        name: "ringway_setup_hops_current",
+        kind: "gauge",
+        help: "Streams to hops of routes now; an idle one ends after some seconds.",
+        read: |numbers| numbers.hops_current.read(),
+    },
+    Shown {
+        name: "ringway_setups_undone_blindly_total",
+        kind: "counter",
+        help: "Hops that were left without knowing what they had reserved; they forget it after 10 s.",
+        read: |numbers| numbers.undone_blindly.read(),
+    },
+    Shown {
+        name: "ringway_route_finds_total",
+        kind: "counter",
+        help: "Questions for paths.",
+        read: |numbers| numbers.finds.read(),
+    },
+    Shown {
+        name: "ringway_route_announces_total",
+        kind: "counter",
+        help: "Announcements of transports.",
+        read: |numbers| numbers.announces.read(),
+    },
+];
+
+/// Longest time that is told apart from longer ones.
+const LONGEST_US: u64 = 60_000_000;
