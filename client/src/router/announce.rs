@@ -16,7 +16,7 @@ use ringway_proto::route::{Announce, SetupReply, SetupRequest, Transport};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::setup::ask;
+use super::setup::ask_finder;
 use super::shared::Shared;
 
 /// Announces to `relays` until the router is stopped.
@@ -44,7 +44,7 @@ pub(crate) async fn announce(
 async fn tell(shared: &Arc<Shared>, relay: PublicKey, transports: Vec<Transport>, ttl: Duration) {
     let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
     let request = SetupRequest::Announce(Announce { transports, ttl_ms });
-    match ask(shared, relay, request).await {
+    match ask_finder(shared, relay, request).await {
         Ok(SetupReply::Announced { .. }) => {
             shared.with(|state, _| state.stats.announcements += 1);
         }

@@ -76,7 +76,7 @@ impl Service {
                     expires_ms: announce.ttl_ms,
                 }
             }
-            SetupRequest::Withdraw | SetupRequest::TearDown { .. } => SetupReply::Done,
+            SetupRequest::Withdraw => SetupReply::Done,
         }
     }
 
