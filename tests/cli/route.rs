@@ -178,7 +178,7 @@ fn path_is_found_when_all_have_announced_each_other_and_a_dead_hop_is_gone_aroun
     assert!(nowhere.err.contains("no path"), "{}", nowhere.err);
     asker.end();
 
-    // The same key dials now; what it announced is still known.
+    // The same key dials now, and announces its neighbours itself.
     let file = states[0].path().join("party.key");
     let to = format!("{}:7000", keys[3]);
     let mut dial = ringway(

@@ -11,7 +11,7 @@ use ringway_proto::route::{Find, FindBy};
 use tokio::io::{AsyncWriteExt, copy, split, stdin, stdout};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::cli::args::{KeyArgs, RelayArgs};
 use crate::cli::runtime::{Signals, block_on};
@@ -230,7 +230,14 @@ impl Dialler {
     }
 
     async fn dial(&self) -> Result<RouteStream, String> {
-        let mut paths = self.paths().await?.into_iter();
+        let begun = Instant::now();
+        let mut paths = self.paths().await?;
+        // This party has announced its own neighbours just now.
+        while paths.is_empty() && begun.elapsed() < FIND_TIMEOUT {
+            sleep(FIND_PAUSE).await;
+            paths = self.paths().await?;
+        }
+        let mut paths = paths.into_iter();
         let Some(path) = paths.next() else {
             return Err("the relay knows no path; name one with --via".to_owned());
         };
@@ -265,6 +272,12 @@ impl Dialler {
         Ok(paths.collect())
     }
 }
+
+/// Longest wait for a path to become known.
+const FIND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause between two questions for it.
+const FIND_PAUSE: Duration = Duration::from_millis(250);
 
 /// Pause after a failed accept: the usual cause, no free descriptor, does not end by asking again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
