@@ -36,7 +36,14 @@ fn state_is_the_same_over_the_overlay_and_on_the_admin_endpoint() {
     }
     let metrics = curl(&relay, &[&format!("{}/metrics", relay.name)]).out;
     assert!(metrics.contains("\nringway_own_sessions_current{shard=\"1\"} 1\n"));
-    let limits = curl(&relay, &["--relay", &relay.name, &format!("{}/api/limits", relay.key())]);
+    let limits = curl(
+        &relay,
+        &[
+            "--relay",
+            &relay.name,
+            &format!("{}/api/limits", relay.key()),
+        ],
+    );
     assert_eq!(json(&limits.out), here["limits"]);
     let one = curl(&relay, &[&format!("{}/api/shards/1", relay.name)]);
     assert_eq!(json(&one.out)["shard"], 1);
