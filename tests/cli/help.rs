@@ -19,6 +19,7 @@ fn help_is_as_kept() {
         "ping",
         "expose",
         "forward",
+        "curl",
         "status",
         "check-config",
         "config",
