@@ -131,8 +131,8 @@ impl Config {
 /// What a relay offers on its own key, and to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServiceChoice {
-    /// Whether port 80 serves its state.
-    pub(crate) has_http: bool,
+    /// Who may read its state on port 80.
+    pub(crate) http: KeySet,
     /// Who may use port 81.
     pub(crate) debug: KeySet,
     /// Whether port 36 sets up routes.
@@ -152,14 +152,14 @@ pub(crate) struct ServiceChoice {
 impl ServiceChoice {
     /// Returns whether there is anything to reach on the relay's key.
     pub(crate) fn is_any(&self) -> bool {
-        self.has_http || self.has_route_setup || !self.debug.is_empty()
+        !self.http.is_empty() || self.has_route_setup || !self.debug.is_empty()
     }
 }
 
 impl Default for ServiceChoice {
     fn default() -> Self {
         Self {
-            has_http: true,
+            http: KeySet::All,
             debug: KeySet::none(),
             has_route_setup: true,
             route_setup: KeySet::All,

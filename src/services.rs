@@ -1,9 +1,9 @@
 //! What a relay offers on its own key: streams that end in the relay.
 //!
 //! ```text
-//!   port 80  HTTP: health, metrics, the API      whoever has a session
+//!   port 80  HTTP: health, metrics, the API      the keys of `services.http`, all unless configured
 //!   port 81  HTTP: profiles, tables, histograms  the keys of `services.debug`
-//!   port 36  route setup and route finder        the keys of `services.route_setup`
+//!   port 36  route setup and route finder        the keys of `services.route_setup`, all unless configured
 //!   port 7   echo, for `ringway ping`            whoever has a session
 //! ```
 //!
@@ -177,8 +177,8 @@ fn start_all(shard: &Shard, services: &mut JoinSet<()>) -> Result<(), ListenErro
         let keys = keys.clone();
         Arc::new(move |key| keys.has(key))
     };
-    if choice.has_http {
-        let door = Door::open(client, HTTP_PORT, among(&KeySet::All))?;
+    if !choice.http.is_empty() {
+        let door = Door::open(client, HTTP_PORT, among(&choice.http))?;
         let router = crate::control::pages::router(pages.clone());
         services.spawn(http::serve(door, router, stage.clone()));
     }

@@ -19,6 +19,7 @@ pub mod handshake;
 pub mod open_objects;
 pub mod peer_session;
 pub mod record;
+pub mod route;
 pub mod sealed;
 pub mod shard_core;
 
@@ -43,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     target("handshake", handshake::run),
     target("record", record::run),
     target("sealed", sealed::run),
+    target("route", route::run),
     #[cfg(feature = "config")]
     target("config", config::run),
     target("peer_session", peer_session::run),

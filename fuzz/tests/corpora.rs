@@ -33,6 +33,11 @@ fn committed_records_hold() {
 }
 
 #[test]
+fn committed_routes_hold() {
+    holds("route");
+}
+
+#[test]
 fn committed_sealed_objects_hold() {
     holds("sealed");
 }

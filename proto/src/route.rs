@@ -13,6 +13,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::check::Refusal;
+pub use self::group_setup::GroupSetup;
 pub use self::hop::{HopReply, HopRequest, Rule, RuleKind};
 pub use self::message::{Message, MessageError, MessageReader};
 pub use self::packet::{PacketError, PacketHead, PacketKind, PacketReader};
@@ -22,9 +23,11 @@ pub use self::setup::{
 
 pub mod bounded;
 pub mod check;
+pub mod group_setup;
 pub mod hop;
 pub mod message;
 pub mod packet;
+pub mod plan;
 pub mod segment;
 pub mod setup;
 

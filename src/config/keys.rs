@@ -422,10 +422,13 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         path: "services.http",
-        accepts: "\"on\" or \"off\"",
-        default: "\"on\"",
+        accepts: "\"all\", \"off\" or a list of keys, such as [\"KEY\"]",
+        default: "\"all\"",
         apply: |config, value| {
-            config.services.has_http = is_on(value)?;
+            config.services.http = match is_off(value) {
+                true => KeySet::none(),
+                false => key_set(value)?,
+            };
             Ok(())
         },
     },

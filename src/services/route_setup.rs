@@ -1,7 +1,8 @@
 //! Route setup: port 36 of the relay's key.
 //!
 //! Here: the streams of those who ask, and what is done with each question. Not here: who may run and who waits
-//! (`gate`), what a group asks of its hops (`plan`), how they are asked (`hops`, `run`), paths (`finder`).
+//! (`gate`), what a group asks of its hops (`ringway_proto::route::group_setup`), how they are asked (`hops`, `run`),
+//! paths (`paths`).
 //!
 //! Permit before work: a setup is checked, then takes a slot; only with one is a task started and a hop reached.
 //! Without a free slot it lies in a bounded queue, and when that is full the answer is 501 at once. The time of a
@@ -14,7 +15,6 @@ mod gate;
 mod hops;
 pub(crate) mod numbers;
 pub(crate) mod paths;
-mod plan;
 mod run;
 
 use std::sync::Arc;
@@ -37,6 +37,7 @@ use self::gate::{Entry, Gate, Permit};
 use self::hops::Hops;
 use self::numbers::{Numbers, Phase};
 use self::paths::Paths;
+use self::run::Run;
 
 pub(super) use self::gate::slots_of;
 
@@ -286,22 +287,25 @@ impl RouteSetup {
             let refusal = Refusal::new(Reason::RouteTimeout, "who asked has gone");
             return numbers.refuse(&refusal);
         }
-        let (reply, reserved) = if deadline <= Instant::now() {
+        if deadline <= Instant::now() {
             let what = "its turn did not come in time";
             let refusal = Refusal::new(Reason::RouteTimeout, what);
-            (SetupReply::Refused(refusal), run::Reserved::new())
-        } else {
-            run::set_up(&self.hops, numbers, (source, &request), deadline).await
-        };
+            numbers.refuse(&refusal);
+            answer.give(SetupReply::Refused(refusal));
+            return;
+        }
+        let mut run = Run::new(source, request, deadline);
+        run.drive(&self.hops, numbers).await;
+        let reply = run.setup().reply();
         match &reply {
             SetupReply::Refused(refusal) => numbers.refuse(refusal),
             _ => numbers.done.add(),
         }
         numbers.record(Phase::Whole, received.elapsed());
         if !answer.give(reply) {
-            // Nobody will use the routes.
-            run::undo(&self.hops, numbers, reserved).await;
+            run.give_up(&self.hops, numbers).await;
         }
+        numbers.left(run.setup().left_blindly());
     }
 }
 

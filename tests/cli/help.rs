@@ -25,6 +25,7 @@ fn help_is_as_kept() {
         "route dial",
         "route ls",
         "route stats",
+        "curl",
         "status",
         "check-config",
         "config",

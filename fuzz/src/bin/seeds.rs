@@ -15,6 +15,7 @@ const OPERATIONS: &[&str] = &[
     "handshake",
     "peer_session",
     "record",
+    "route",
     "sealed",
     "shard_core",
 ];

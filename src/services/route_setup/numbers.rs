@@ -124,6 +124,12 @@ impl Phase {
 type Phases = BTreeMap<Phase, Histogram<u64>>;
 
 impl Numbers {
+    /// Counts hops of whom a setup does not know what they hold.
+    pub(super) fn left(&self, hops: usize) {
+        let hops = u64::try_from(hops).unwrap_or(u64::MAX);
+        self.undone_blindly.0.fetch_add(hops, Ordering::Relaxed);
+    }
+
     /// Counts a refusal.
     pub(super) fn refuse(&self, refusal: &Refusal) {
         let reason = refusal.reason().unwrap_or(Reason::ProtocolError);

@@ -1,203 +1,94 @@
 //! One setup, from its permit to its answer.
 //!
-//! Here: the order of the phases, the deadline, taking back. Not here: what the rules are (`plan`), the streams
-//! (`hops`), who may begin (`gate`).
-//!
-//! ```text
-//!   reserve on all hops at once --> rules of the hops between at once --> rule of the destination --> done
-//!            |                              |                                    |
-//!            '------------ one fails, or the deadline ---------------------------'
-//!                                           v
-//!                    hear who still reserves, release on all that have, refuse
-//! ```
-//!
-//! Invariant: after a refusal no hop that answers holds an id of the setup. One that does not answer forgets it
-//! by itself after `ROUTE_RESERVE_TIME`.
-
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! Here: driving a [`GroupSetup`] with the shard's streams to hops and its clock. Not here: what is asked when and
+//! taken back (`ringway_proto::route::group_setup`), the streams (`hops`), who may begin (`gate`).
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ringway_client::{PublicKey, Reason};
-use ringway_proto::route::{HopReply, HopRequest, Refusal, RouteId, Rule, SetUp, SetupReply};
-use tokio::time::{Instant, timeout_at};
+use ringway_proto::route::group_setup::SetupPhase;
+use ringway_proto::route::{GroupSetup, Refusal, SetUp};
+use ringway_proto::time::Now;
+use tokio::time::{Instant, sleep_until};
 
 use super::hops::{HopError, Hops};
 use super::numbers::{Numbers, Phase};
-use super::plan::Plan;
 
-/// What the hops hold for one setup.
-pub(super) type Reserved = BTreeMap<PublicKey, Vec<RouteId>>;
-
-/// Sets up the routes of `source`; what was reserved comes back with the answer, for whoever finds that nobody
-/// takes it.
-pub(super) async fn set_up(
-    hops: &Hops,
-    numbers: &Numbers,
-    (source, request): (PublicKey, &SetUp),
-    deadline: Instant,
-) -> (SetupReply, Reserved) {
-    let plan = Plan::new(source, request);
-    let mut reserved = Reserved::new();
-    match phases(hops, numbers, &plan, &mut reserved, deadline).await {
-        Ok(forward_id) => {
-            let reply = SetupReply::SetUp {
-                forward_id,
-                keep_alive_ms: request.keep_alive_ms(),
-            };
-            (reply, reserved)
-        }
-        Err(refusal) => {
-            undo(hops, numbers, std::mem::take(&mut reserved)).await;
-            (SetupReply::Refused(refusal), reserved)
-        }
-    }
+/// A setup with its clock.
+#[derive(Debug)]
+pub(super) struct Run {
+    setup: GroupSetup,
+    epoch: Instant,
 }
 
-async fn phases(
-    hops: &Hops,
-    numbers: &Numbers,
-    plan: &Plan<'_>,
-    reserved: &mut Reserved,
-    deadline: Instant,
-) -> Result<RouteId, Refusal> {
-    let begun = Instant::now();
-    let counts: BTreeMap<PublicKey, u8> = plan.counts().collect();
-    let asks = counts
-        .iter()
-        .map(|(hop, count)| (*hop, HopRequest::Reserve { count: *count }));
-    let outcome = ask_all(hops, asks, deadline, |hop, reply| match reply {
-        HopReply::Reserved { ids } => {
-            let want = counts.get(&hop).copied().unwrap_or_default();
-            let is_enough = ids.len() == usize::from(want) && !ids.contains(&RouteId::NONE);
-            reserved.insert(hop, ids);
-            match is_enough {
-                true => Ok(()),
-                false => Err(wrong(hop, "has not reserved what it was asked for")),
+impl Run {
+    /// Begins a setup of `source` that is given up at `deadline`.
+    pub(super) fn new(source: PublicKey, request: SetUp, deadline: Instant) -> Self {
+        let epoch = Instant::now();
+        let left = deadline.saturating_duration_since(epoch);
+        Self {
+            setup: GroupSetup::new(source, request, Now::ZERO + left),
+            epoch,
+        }
+    }
+
+    /// Carries it on until the routes stand or nothing of it is left.
+    pub(super) async fn drive(&mut self, hops: &Hops, numbers: &Numbers) {
+        let mut under_way = FuturesUnordered::new();
+        let mut phase = self.setup.phase();
+        let mut since = Instant::now();
+        while !self.setup.is_over() {
+            while let Some(ask) = self.setup.poll_ask() {
+                let (number, hop, request) = (ask.number, ask.hop, ask.request);
+                under_way.push(async move { (number, hops.ask(hop, request).await) });
             }
-        }
-        reply => unexpected(hop, reply),
-    });
-    outcome.await.map_err(|(refusal, silent)| {
-        for _ in 0..silent {
-            numbers.undone_blindly.add();
-        }
-        refusal
-    })?;
-    numbers.record(Phase::Reserve, begun.elapsed());
-
-    let begun = Instant::now();
-    let rules = plan
-        .rules(reserved)
-        .ok_or_else(|| Refusal::new(Reason::NoRoute, "the hops have not reserved enough ids"))?;
-    let add = |(hop, rules): (PublicKey, Vec<Rule>)| (hop, HopRequest::AddRules { rules });
-    let destination = plan.destination();
-    for asks in [
-        rules.between.into_iter().map(add).collect::<Vec<_>>(),
-        vec![add((destination, rules.destination))],
-    ] {
-        let outcome = ask_all(hops, asks.into_iter(), deadline, |hop, reply| match reply {
-            HopReply::Done => Ok(()),
-            reply => unexpected(hop, reply),
-        });
-        outcome.await.map_err(|(refusal, _)| refusal)?;
-    }
-    numbers.record(Phase::Rules, begun.elapsed());
-    Ok(rules.forward_id)
-}
-
-/// Asks hops at once and takes their answers. After the first failure it only hears the rest, for a while.
-///
-/// # Errors
-///
-/// The first failure, and how many hops had not answered in the end.
-async fn ask_all(
-    hops: &Hops,
-    asks: impl Iterator<Item = (PublicKey, HopRequest)>,
-    deadline: Instant,
-    mut take: impl FnMut(PublicKey, HopReply) -> Result<(), Refusal>,
-) -> Result<(), (Refusal, usize)> {
-    let mut silent: Vec<PublicKey> = Vec::new();
-    let mut under_way = FuturesUnordered::new();
-    for (hop, request) in asks {
-        silent.push(hop);
-        under_way.push(async move { (hop, hops.ask(hop, request).await) });
-    }
-    let mut failure: Option<Refusal> = None;
-    let mut until = deadline;
-    loop {
-        let (hop, answer) = match timeout_at(until, under_way.next()).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => break,
-            Err(_) => {
-                let late = silent.first().copied();
-                failure.get_or_insert_with(|| {
-                    let refusal = Refusal::new(Reason::RouteTimeout, "does not answer in time");
-                    late.into_iter().fold(refusal, Refusal::with_hop)
-                });
-                break;
+            let due = self.setup.next_deadline().unwrap_or(Now::ZERO);
+            let due = self.epoch + due.saturating_since(Now::ZERO);
+            tokio::select! {
+                Some((number, answer)) = under_way.next(), if !under_way.is_empty() => {
+                    let answer = answer.map_err(|error| unreachable(&error));
+                    self.setup.answered(number, answer, self.now());
+                }
+                () = sleep_until(due) => self.setup.handle_timeout(self.now()),
             }
-        };
-        silent.retain(|other| *other != hop);
-        let outcome = match answer {
-            Ok(reply) => take(hop, reply),
-            Err(error) => {
-                // It has nothing, or forgets it by itself.
-                Err(unreachable(hop, &error))
+            let present = self.setup.phase();
+            if timed(present) != timed(phase) {
+                if let Some(phase) = timed(phase) {
+                    numbers.record(phase, since.elapsed());
+                }
+                since = Instant::now();
             }
-        };
-        if let Err(refusal) = outcome
-            && failure.is_none()
-        {
-            failure = Some(refusal);
-            until = until.min(Instant::now() + UNDO_TIME);
+            phase = present;
         }
     }
-    match failure {
-        Some(refusal) => Err((refusal, silent.len())),
-        None => Ok(()),
+
+    /// Takes back what stands: nobody waits for it.
+    pub(super) async fn give_up(&mut self, hops: &Hops, numbers: &Numbers) {
+        let refusal = Refusal::new(Reason::RouteTimeout, "who asked has gone");
+        self.setup.give_up(refusal, self.now());
+        self.drive(hops, numbers).await;
+    }
+
+    /// Returns the setup.
+    pub(super) const fn setup(&self) -> &GroupSetup {
+        &self.setup
+    }
+
+    fn now(&self) -> Now {
+        Now::ZERO + self.epoch.elapsed()
     }
 }
 
-/// Has the hops forget what they hold, as far as they answer.
-pub(super) async fn undo(hops: &Hops, numbers: &Numbers, reserved: Reserved) {
-    if reserved.is_empty() {
-        return;
-    }
-    let begun = Instant::now();
-    let asks = reserved
-        .into_iter()
-        .filter(|(_, ids)| !ids.is_empty())
-        .map(|(hop, ids)| (hop, HopRequest::Release { ids }));
-    let outcome = ask_all(hops, asks, begun + UNDO_TIME, |_, _| Ok(())).await;
-    if let Err((refusal, silent)) = outcome {
-        tracing::debug!(%refusal, silent, "a hop was not told to forget a route");
-        for _ in 0..silent.max(1) {
-            numbers.undone_blindly.add();
-        }
-    }
-    numbers.record(Phase::Undo, begun.elapsed());
-}
-
-fn unexpected(hop: PublicKey, reply: HopReply) -> Result<(), Refusal> {
-    match reply {
-        HopReply::Refused(refusal) => {
-            Err(Refusal::new(Reason::HopRefused, &refusal.to_string()).with_hop(hop))
-        }
-        HopReply::Done | HopReply::Reserved { .. } => {
-            Err(wrong(hop, "answers something else than it was asked"))
-        }
+/// Returns the phase under which the time of this one is recorded.
+const fn timed(phase: SetupPhase) -> Option<Phase> {
+    match phase {
+        SetupPhase::Reserving => Some(Phase::Reserve),
+        SetupPhase::Ruling | SetupPhase::Ending => Some(Phase::Rules),
+        SetupPhase::Hearing | SetupPhase::Undoing => Some(Phase::Undo),
+        SetupPhase::Stands | SetupPhase::Refused => None,
     }
 }
 
-fn wrong(hop: PublicKey, message: &str) -> Refusal {
-    Refusal::new(Reason::HopRefused, message).with_hop(hop)
+fn unreachable(error: &HopError) -> Refusal {
+    Refusal::new(Reason::HopUnreachable, &error.to_string())
 }
-
-fn unreachable(hop: PublicKey, error: &HopError) -> Refusal {
-    Refusal::new(Reason::HopUnreachable, &error.to_string()).with_hop(hop)
-}
-
-/// Longest time that a setup which has failed spends on what it leaves behind.
-const UNDO_TIME: Duration = Duration::from_secs(1);

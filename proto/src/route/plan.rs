@@ -1,6 +1,6 @@
 //! What a route group asks of each of its hops.
 //!
-//! Here: how many ids a hop is asked for, and the rules that the ids get; pure. Not here: asking (`run`).
+//! Here: how many ids a hop is asked for, and the rules that the ids get. Not here: asking (`group_setup`).
 //!
 //! ```text
 //!   forward   S ----> F1 ----> F2 ----> D       F1, F2: Intermediary; D: Destination
@@ -10,34 +10,37 @@
 //! Each rule names the id that the next hop has reserved, so rules can be written only when all ids are known;
 //! after that their order matters for the destination alone, which begins to send when it has its rule.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
 
-use ringway_proto::key::PublicKey;
-use ringway_proto::route::{RouteId, Rule, RuleKind, SetUp};
+use super::{RouteId, Rule, RuleKind, SetUp};
+use crate::key::PublicKey;
 
 /// The hops of a group and what they reserve.
 #[derive(Debug)]
-pub(super) struct Plan<'a> {
+pub struct Plan {
     source: PublicKey,
-    set_up: &'a SetUp,
+    set_up: SetUp,
     /// Ids that each hop is to reserve; the source is not among them.
     counts: BTreeMap<PublicKey, u8>,
 }
 
 /// The rules of each hop.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Rules {
+pub struct Rules {
     /// Those of the hops in between.
-    pub(super) between: BTreeMap<PublicKey, Vec<Rule>>,
+    pub between: BTreeMap<PublicKey, Vec<Rule>>,
     /// Those of the destination: its own one.
-    pub(super) destination: Vec<Rule>,
+    pub destination: Vec<Rule>,
     /// Id of the first hop, which the source sends to.
-    pub(super) forward_id: RouteId,
+    pub forward_id: RouteId,
 }
 
-impl<'a> Plan<'a> {
+impl Plan {
     /// Returns the plan of a request of `source` that has been checked.
-    pub(super) fn new(source: PublicKey, set_up: &'a SetUp) -> Self {
+    #[must_use]
+    pub fn new(source: PublicKey, set_up: SetUp) -> Self {
         let mut counts = BTreeMap::new();
         let forward = set_up.forward.iter().skip(1);
         let reverse = between(&set_up.reverse).iter();
@@ -52,20 +55,22 @@ impl<'a> Plan<'a> {
     }
 
     /// Returns the hops with the ids that each is to reserve.
-    pub(super) fn counts(&self) -> impl Iterator<Item = (PublicKey, u8)> + '_ {
+    pub fn counts(&self) -> impl Iterator<Item = (PublicKey, u8)> + '_ {
         self.counts.iter().map(|(hop, count)| (*hop, *count))
     }
 
     /// Returns where the forward route ends.
-    pub(super) const fn destination(&self) -> PublicKey {
+    #[must_use]
+    pub const fn destination(&self) -> PublicKey {
         self.set_up.destination
     }
 
     /// Returns the rules, when every hop has reserved what it was asked for.
-    pub(super) fn rules(&self, reserved: &BTreeMap<PublicKey, Vec<RouteId>>) -> Option<Rules> {
+    #[must_use]
+    pub fn rules(&self, reserved: &BTreeMap<PublicKey, Vec<RouteId>>) -> Option<Rules> {
         let SetUp {
             forward, reverse, ..
-        } = self.set_up;
+        } = &self.set_up;
         let mut left: BTreeMap<PublicKey, Vec<RouteId>> = reserved.clone();
         let mut take = |hop: &PublicKey| left.get_mut(hop)?.pop();
         let ahead: Vec<RouteId> = forward
@@ -109,10 +114,16 @@ impl<'a> Plan<'a> {
         Some(rules)
     }
 
+    /// Returns the time without a packet after which hops forget their rules.
+    #[must_use]
+    pub fn keep_alive_ms(&self) -> u32 {
+        self.set_up.keep_alive_ms()
+    }
+
     fn rule(&self, id: RouteId, previous: PublicKey, kind: RuleKind) -> Rule {
         Rule {
             id,
-            keep_alive_ms: self.set_up.keep_alive_ms(),
+            keep_alive_ms: self.keep_alive_ms(),
             previous,
             kind,
         }
@@ -127,8 +138,7 @@ fn between(path: &[PublicKey]) -> &[PublicKey] {
 
 #[cfg(test)]
 mod tests {
-    use ringway_proto::route::GroupName;
-
+    use super::super::GroupName;
     use super::*;
 
     fn key(byte: u8) -> PublicKey {
@@ -180,7 +190,7 @@ mod tests {
             (&[1, 2], &[2, 3, 4, 1]),
         ] {
             let set_up = set_up(forward, reverse);
-            let plan = Plan::new(key(1), &set_up);
+            let plan = Plan::new(key(1), set_up.clone());
             let mut next = 100;
             let reserved: BTreeMap<_, Vec<_>> = plan
                 .counts()
@@ -213,7 +223,7 @@ mod tests {
     #[test]
     fn hop_that_reserves_too_few_ids_makes_no_rules() {
         let set_up = set_up(&[1, 3, 2], &[2, 3, 1]);
-        let plan = Plan::new(key(1), &set_up);
+        let plan = Plan::new(key(1), set_up.clone());
         let counts: Vec<_> = plan.counts().collect();
         assert_eq!(counts, [(key(2), 1), (key(3), 2)]);
         let reserved = [(key(2), vec![RouteId(1)]), (key(3), vec![RouteId(2)])];

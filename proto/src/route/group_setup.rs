@@ -1,0 +1,321 @@
+//! Setting a route group up, as a value: which hop is asked what, when, and what is taken back.
+//!
+//! ```text
+//!             all reserved            all between have theirs          the destination has its
+//!   Reserving ------------> Ruling ---------------------------> Ending ----------------------> Stands
+//!       |                     |                                    |                              |
+//!       | one fails, or the   '------------ one fails, deadline ---+                              | undo
+//!       | deadline                                                 v                              |
+//!       '----------> Hearing ------ all heard, or UNDO_TIME ---> Undoing <-----------------------'
+//!                                                                  | all released, or UNDO_TIME
+//!                                                                  v
+//!                                                                Refused
+//! ```
+//!
+//! The driver carries out what [`GroupSetup::poll_ask`] gives, hands answers to [`GroupSetup::answered`], calls
+//! [`GroupSetup::handle_timeout`] when [`GroupSetup::next_deadline`] has come, and stops at
+//! [`GroupSetup::is_over`].
+//!
+//! Invariant: when a setup is refused, no hop that answers in time holds an id of it; what a hop reserves too late
+//! to be known of it forgets by itself (`ROUTE_RESERVE_TIME`).
+//! Bound: at most two questions to a hop without an answer.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::plan::{Plan, Rules};
+use super::{HopReply, HopRequest, Refusal, RouteId, SetUp, SetupReply};
+use crate::key::PublicKey;
+use crate::reason::Reason;
+use crate::time::Now;
+
+/// A question to a hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Names it when it is answered.
+    pub number: u32,
+    /// Whom.
+    pub hop: PublicKey,
+    /// What.
+    pub request: HopRequest,
+}
+
+/// How far a setup is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetupPhase {
+    /// Every hop reserves ids.
+    Reserving,
+    /// One has failed; the others are heard, so that what they have reserved can be taken back.
+    Hearing,
+    /// The hops between the ends get their rules.
+    Ruling,
+    /// The destination gets its rule.
+    Ending,
+    /// The routes stand.
+    Stands,
+    /// What was reserved is taken back.
+    Undoing,
+    /// Nothing is left.
+    Refused,
+}
+
+/// The setup of one route group.
+#[derive(Debug)]
+pub struct GroupSetup {
+    plan: Plan,
+    phase: SetupPhase,
+    /// When it is given up.
+    deadline: Now,
+    /// When hearing or undoing is given up.
+    until: Now,
+    reserved: BTreeMap<PublicKey, Vec<RouteId>>,
+    rules: Rules,
+    /// Hops whose answers are awaited, by number of the question.
+    waiting: BTreeMap<u32, PublicKey>,
+    /// The same, of questions for ids that nobody waits for any more.
+    late: BTreeMap<u32, PublicKey>,
+    asks: VecDeque<Ask>,
+    next_number: u32,
+    failure: Option<Refusal>,
+}
+
+impl GroupSetup {
+    /// Begins a setup that [`SetUp::check`] has passed.
+    #[must_use]
+    pub fn new(source: PublicKey, set_up: SetUp, deadline: Now) -> Self {
+        let mut setup = Self {
+            plan: Plan::new(source, set_up),
+            phase: SetupPhase::Reserving,
+            deadline,
+            until: deadline,
+            reserved: BTreeMap::new(),
+            rules: Rules::default(),
+            waiting: BTreeMap::new(),
+            late: BTreeMap::new(),
+            asks: VecDeque::new(),
+            next_number: 0,
+            failure: None,
+        };
+        let counts: Vec<_> = setup.plan.counts().collect();
+        for (hop, count) in counts {
+            setup.ask(hop, HopRequest::Reserve { count });
+        }
+        setup
+    }
+
+    /// Returns the next question to carry out.
+    pub fn poll_ask(&mut self) -> Option<Ask> {
+        self.asks.pop_front()
+    }
+
+    /// A hop has answered the question of this number, or could not be asked.
+    pub fn answered(&mut self, number: u32, answer: Result<HopReply, Refusal>, now: Now) {
+        let waiting = self.waiting.remove(&number);
+        let Some(hop) = waiting.or_else(|| self.late.remove(&number)) else {
+            return;
+        };
+        match answer {
+            Ok(HopReply::Reserved { ids }) => self.reserved(hop, ids, now),
+            Ok(HopReply::Done) if self.phase == SetupPhase::Reserving => {
+                self.fail(wrong(hop, "answers something else than it was asked"), now);
+            }
+            Ok(HopReply::Done) => {}
+            Ok(HopReply::Refused(refusal)) => {
+                let refusal = Refusal::new(Reason::HopRefused, &alloc::format!("{refusal}"));
+                self.fail(refusal.with_hop(hop), now);
+            }
+            Err(refusal) => self.fail(refusal.with_hop(hop), now),
+        }
+        self.go_on(now);
+    }
+
+    /// Gives up what takes too long.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.next_deadline().is_none_or(|due| now < due) {
+            return;
+        }
+        match self.phase {
+            SetupPhase::Reserving | SetupPhase::Ruling | SetupPhase::Ending => {
+                let refusal = Refusal::new(Reason::RouteTimeout, "does not answer in time");
+                let late = self.waiting.values().next().copied();
+                self.fail(late.into_iter().fold(refusal, Refusal::with_hop), now);
+                if self.phase == SetupPhase::Hearing {
+                    // It has had its time.
+                    self.undo(now);
+                }
+            }
+            SetupPhase::Hearing => self.undo(now),
+            SetupPhase::Undoing => {
+                self.late.append(&mut self.waiting);
+                self.phase = SetupPhase::Refused;
+            }
+            SetupPhase::Stands | SetupPhase::Refused => {}
+        }
+        self.go_on(now);
+    }
+
+    /// Takes back what stands or is under way: nobody will use it.
+    pub fn give_up(&mut self, refusal: Refusal, now: Now) {
+        if self.phase == SetupPhase::Stands {
+            self.failure = Some(refusal);
+            self.undo(now);
+        } else {
+            self.fail(refusal, now);
+        }
+        self.go_on(now);
+    }
+
+    /// Returns when [`GroupSetup::handle_timeout`] has something to do.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Option<Now> {
+        match self.phase {
+            SetupPhase::Reserving | SetupPhase::Ruling | SetupPhase::Ending => Some(self.deadline),
+            SetupPhase::Hearing | SetupPhase::Undoing => Some(self.until),
+            SetupPhase::Stands | SetupPhase::Refused => None,
+        }
+    }
+
+    /// Returns how far it is.
+    #[must_use]
+    pub const fn phase(&self) -> SetupPhase {
+        self.phase
+    }
+
+    /// Returns whether it stands or is refused: there is nothing more to do.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.phase, SetupPhase::Stands | SetupPhase::Refused)
+    }
+
+    /// Returns what to answer who asked, once it is over.
+    #[must_use]
+    pub fn reply(&self) -> SetupReply {
+        match &self.failure {
+            Some(refusal) => SetupReply::Refused(refusal.clone()),
+            None => SetupReply::SetUp {
+                forward_id: self.rules.forward_id,
+                keep_alive_ms: self.plan.keep_alive_ms(),
+            },
+        }
+    }
+
+    /// Returns how many questions were left without an answer: whom they went to may hold ids for a while.
+    #[must_use]
+    pub fn left_blindly(&self) -> usize {
+        self.late.len()
+    }
+
+    fn ask(&mut self, hop: PublicKey, request: HopRequest) {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.waiting.insert(number, hop);
+        self.asks.push_back(Ask {
+            number,
+            hop,
+            request,
+        });
+    }
+
+    fn reserved(&mut self, hop: PublicKey, ids: Vec<RouteId>, now: Now) {
+        match self.phase {
+            SetupPhase::Reserving | SetupPhase::Hearing => {
+                let mut counts = self.plan.counts();
+                let want = counts.find(|(other, _)| *other == hop);
+                let want = want.map_or(0, |(_, count)| usize::from(count));
+                drop(counts);
+                let is_right = ids.len() == want && !ids.contains(&RouteId::NONE);
+                self.reserved.insert(hop, ids);
+                if !is_right {
+                    self.fail(wrong(hop, "has not reserved what it was asked for"), now);
+                }
+            }
+            // Too late to be of use, in time to be taken back.
+            SetupPhase::Undoing => self.release(hop, ids),
+            SetupPhase::Ruling | SetupPhase::Ending | SetupPhase::Stands | SetupPhase::Refused => {
+                self.fail(wrong(hop, "answers something else than it was asked"), now);
+            }
+        }
+    }
+
+    /// Notes the first failure and begins to take back.
+    fn fail(&mut self, refusal: Refusal, now: Now) {
+        self.failure.get_or_insert(refusal);
+        match self.phase {
+            SetupPhase::Reserving => {
+                self.phase = SetupPhase::Hearing;
+                // Questions that were not asked yet reserve nothing.
+                for ask in self.asks.drain(..) {
+                    self.waiting.remove(&ask.number);
+                }
+                self.until = self.deadline.min(now + UNDO_TIME);
+            }
+            SetupPhase::Ruling | SetupPhase::Ending => self.undo(now),
+            SetupPhase::Hearing
+            | SetupPhase::Stands
+            | SetupPhase::Undoing
+            | SetupPhase::Refused => {}
+        }
+    }
+
+    fn undo(&mut self, now: Now) {
+        if self.phase == SetupPhase::Hearing {
+            self.late.append(&mut self.waiting);
+        }
+        // Of rules it does not matter whether they were answered: a hop carries out in order what it is asked.
+        self.waiting.clear();
+        self.asks.clear();
+        self.phase = SetupPhase::Undoing;
+        self.until = now + UNDO_TIME;
+        for (hop, ids) in core::mem::take(&mut self.reserved) {
+            self.release(hop, ids);
+        }
+    }
+
+    fn release(&mut self, hop: PublicKey, ids: Vec<RouteId>) {
+        if !ids.is_empty() {
+            self.ask(hop, HopRequest::Release { ids });
+        }
+    }
+
+    /// Goes to the next phase when everything of this one is answered.
+    fn go_on(&mut self, now: Now) {
+        while self.waiting.is_empty() && !self.is_over() {
+            match self.phase {
+                SetupPhase::Reserving => match self.plan.rules(&self.reserved) {
+                    Some(rules) => {
+                        self.rules = rules;
+                        self.phase = SetupPhase::Ruling;
+                        for (hop, rules) in core::mem::take(&mut self.rules.between) {
+                            self.ask(hop, HopRequest::AddRules { rules });
+                        }
+                    }
+                    None => {
+                        let what = "the hops have not reserved enough ids";
+                        self.fail(Refusal::new(Reason::HopRefused, what), now);
+                    }
+                },
+                SetupPhase::Hearing => self.undo(now),
+                SetupPhase::Ruling => {
+                    self.phase = SetupPhase::Ending;
+                    let rules = core::mem::take(&mut self.rules.destination);
+                    self.ask(self.plan.destination(), HopRequest::AddRules { rules });
+                }
+                SetupPhase::Ending => self.phase = SetupPhase::Stands,
+                SetupPhase::Undoing => self.phase = SetupPhase::Refused,
+                SetupPhase::Stands | SetupPhase::Refused => {}
+            }
+        }
+    }
+}
+
+fn wrong(hop: PublicKey, message: &str) -> Refusal {
+    Refusal::new(Reason::HopRefused, message).with_hop(hop)
+}
+
+/// Longest time that a setup which has failed spends on hearing what hops have reserved, and again on having them
+/// forget it.
+pub const UNDO_TIME: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
