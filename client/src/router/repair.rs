@@ -79,7 +79,11 @@ async fn try_set_up(
         reverse_id: own_id,
     };
     let reply = ask(shared, recipe.relay, SetupRequest::SetUp(request)).await?;
-    let SetupReply::SetUp { forward_id, .. } = reply else {
+    let SetupReply::SetUp {
+        forward_id,
+        keep_alive_ms,
+    } = reply
+    else {
         return Err(RouteError::RelayProtocol(recipe.relay));
     };
     guard.id = None;
@@ -88,7 +92,10 @@ async fn try_set_up(
         next_id: forward_id,
         own_id,
     };
-    let is_there = shared.with(|state, fx| state.install_path(&name, installed, &path.forward, fx));
+    // A relay may want hops to forget sooner, never to keep what nobody asked it to keep.
+    let keep_alive = Duration::from_millis(keep_alive_ms.into()).min(recipe.keep_alive);
+    let terms = (path.forward.as_slice(), keep_alive);
+    let is_there = shared.with(|state, fx| state.install_path(&name, installed, terms, fx));
     if is_there {
         Ok(())
     } else {
@@ -112,11 +119,17 @@ impl Drop for OwnId {
 
 /// Finds another path for a group, or ends it.
 pub(crate) async fn repair(shared: Arc<Shared>, name: GroupName) {
-    let recipe = shared.with(|state, _| state.groups.get(&name)?.recipe.clone());
-    let Some(recipe) = recipe else {
+    let found = shared.with(|state, fx| {
+        let group = state.groups.get(&name)?;
+        // The other end waits as long, from when it heard something last.
+        let silence = fx.now.saturating_since(group.flow.heard_at());
+        let left = group.keep_alive.saturating_sub(silence);
+        Some((group.recipe.clone()?, left.max(group.keep_alive / 2)))
+    });
+    let Some((recipe, left)) = found else {
         return;
     };
-    let until = Instant::now() + recipe.keep_alive;
+    let until = Instant::now() + left;
     let trying = try_paths(&shared, name, &recipe);
     let result = tokio::select! {
         result = timeout_at(until, trying) => result,

@@ -50,7 +50,9 @@ Examples:
 Each line is one path: its latency and its parties from here to there, as --via of `ringway route dial` takes
 those between the ends. Exits with 1 when there is none.";
 
-const PATHS_MAX: i64 = ROUTE_PATHS_MAX as i64;
+const PATHS_MAX: i64 = 8;
+
+const _: () = assert!(ROUTE_PATHS_MAX == 8);
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
