@@ -14,6 +14,7 @@ mod keygen;
 mod lan;
 mod ping;
 mod progress;
+mod route;
 mod runtime;
 mod serve;
 mod status;
@@ -40,6 +41,7 @@ enum Command {
     Ping(ping::Args),
     Expose(expose::Args),
     Forward(forward::Args),
+    Route(route::Args),
     Curl(curl::Args),
     Status(status::Args),
     CheckConfig(check_config::Args),
@@ -59,6 +61,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), F
         Command::Ping(args) => ping::run(&args),
         Command::Expose(args) => expose::run(&args),
         Command::Forward(args) => forward::run(&args),
+        Command::Route(args) => route::run(&args),
         Command::Curl(args) => curl::run(&args),
         Command::Status(args) => status::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),

@@ -172,14 +172,16 @@ fn limit_sums() -> Vec<(&'static str, String)> {
 
 #[test]
 fn hex_examples_are_the_golden_vectors() {
-    let path = root().join("docs/protocol.md");
-    let (text, problems, count) = with_hex_examples(&read(&path));
-    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
-    assert!(
-        count >= 5,
-        "only {count} hex examples in docs/protocol.md: the parser lost them"
-    );
-    compare_or_bless(&path, &text);
+    for (document, least) in [("docs/protocol.md", 5), ("docs/routes.md", 6)] {
+        let path = root().join(document);
+        let (text, problems, count) = with_hex_examples(&read(&path));
+        assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+        assert!(
+            count >= least,
+            "only {count} hex examples in {document}: the parser lost them"
+        );
+        compare_or_bless(&path, &text);
+    }
 }
 
 #[test]

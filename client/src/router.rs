@@ -163,7 +163,6 @@ impl Router {
         if !config.announce_to.is_empty() {
             tokio::spawn(announce::announce(
                 Arc::clone(&shared),
-                config.announce_to,
                 config.neighbours,
                 config.announce_ttl,
             ));
@@ -300,8 +299,8 @@ impl Router {
         })
     }
 
-    /// Ends all routes in good order: the other ends and the hops are told. Waits until that has left, at
-    /// most for a second.
+    /// Ends all routes in good order: the other ends, the hops and the relays that were announced to are told.
+    /// Waits until that has left, at most for a second.
     pub async fn stop(&self) {
         let shared = &self.handle.shared;
         shared.with(|state, fx| state.close(fx));
@@ -314,7 +313,8 @@ impl Router {
             // What was taken from a queue is written next.
             sleep(TICK).await;
         };
-        drop(timeout(STOP_TIMEOUT, left).await);
+        let withdrawn = announce::withdraw(shared, &shared.announce_to);
+        drop(timeout(STOP_TIMEOUT, async { tokio::join!(left, withdrawn) }).await);
         shared.stop();
     }
 }

@@ -175,7 +175,7 @@ impl Target {
     }
 }
 
-fn parse_target(text: &str) -> Result<String, String> {
+pub(super) fn parse_target(text: &str) -> Result<String, String> {
     let is_whole = text
         .rsplit_once(':')
         .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));

@@ -15,7 +15,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringway_client::{
-    Client, Config, ConnectError, RelayAddress, SecretKey, SessionState, SessionStatus, Stream,
+    Client, Config, ConnectError, RelayAddress, RouteStream, SecretKey, SessionState,
+    SessionStatus, Stream,
 };
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
@@ -185,7 +186,7 @@ impl Pass {
     /// # Errors
     ///
     /// What broke the connection; both sides are reset then.
-    pub(super) async fn join(self, tcp: TcpStream, mut stream: Stream) -> io::Result<()> {
+    pub(super) async fn join(self, tcp: TcpStream, mut stream: impl Far) -> io::Result<()> {
         let mut counted = Counted {
             tcp,
             counters: &self.counters,
@@ -202,6 +203,24 @@ impl Pass {
             stream.reset();
         }
         outcome.map(drop)
+    }
+}
+
+/// The other end of a connection: a stream over a relay or over a route.
+pub(super) trait Far: AsyncRead + AsyncWrite + Unpin {
+    /// Ends it at once: the other side gets an error.
+    fn reset(&mut self);
+}
+
+impl Far for Stream {
+    fn reset(&mut self) {
+        Self::reset(self);
+    }
+}
+
+impl Far for RouteStream {
+    fn reset(&mut self) {
+        Self::reset(self);
     }
 }
 

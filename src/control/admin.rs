@@ -42,7 +42,7 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages) -> io::Result<()>
 ///
 /// [`Failure::Host`] when it does not answer, [`Failure::Check`] when the answer is not a relay's.
 pub(crate) fn fetch(address: SocketAddr) -> Result<Health, Failure> {
-    let body = request(address).map_err(|error| {
+    let body = request(address, "/health").map_err(|error| {
         let fix = match error.kind() {
             io::ErrorKind::ConnectionRefused => {
                 ": no relay has its admin endpoint there. Start one with `ringway serve`, or name \
@@ -60,11 +60,16 @@ pub(crate) fn fetch(address: SocketAddr) -> Result<Health, Failure> {
     })
 }
 
-fn request(address: SocketAddr) -> io::Result<String> {
+/// Asks for a page of an HTTP endpoint on this host or network and returns its body.
+///
+/// # Errors
+///
+/// The I/O error, or that the answer is no HTTP.
+pub(crate) fn request(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, FETCH_TIMEOUT)?;
     stream.set_read_timeout(Some(FETCH_TIMEOUT))?;
     stream.set_write_timeout(Some(FETCH_TIMEOUT))?;
-    let head = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes())?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;

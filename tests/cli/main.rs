@@ -26,6 +26,8 @@ mod namespace;
 mod registry;
 mod relay;
 #[cfg(test)]
+mod route;
+#[cfg(test)]
 mod services;
 #[cfg(test)]
 mod support;

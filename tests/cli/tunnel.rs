@@ -86,7 +86,7 @@ pub(crate) fn forward_as(state: &Path, relay: &Relay, name: &str) -> (Running, S
     (forward, address)
 }
 
-fn service(serve: impl FnOnce(TcpStream) + Send + 'static) -> (String, JoinHandle<()>) {
+pub(crate) fn service(serve: impl FnOnce(TcpStream) + Send + 'static) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let thread = thread::spawn(move || {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::RoutePath;
 use super::error::RouteError;
 use super::group::Path;
-use super::setup::ask;
+use super::setup::{ask, ask_finder};
 use super::shared::Shared;
 use super::state::random_u32;
 
@@ -194,7 +194,9 @@ async fn candidates(
         by: FindBy::Latency,
         avoid: avoid.to_vec(),
     };
-    if let Ok(found) = find_paths(shared, recipe.relay, find).await {
+    if let Ok(mut found) = find_paths(shared, recipe.relay, find).await {
+        // A relay need not mind what is to be avoided.
+        found.retain(|path| !path.hops.iter().any(|hop| avoid.contains(hop)));
         paths.extend(
             found
                 .into_iter()
@@ -214,7 +216,7 @@ pub(crate) async fn find_paths(
     relay: PublicKey,
     find: Find,
 ) -> Result<Vec<FoundPath>, RouteError> {
-    match ask(shared, relay, SetupRequest::Find(find)).await? {
+    match ask_finder(shared, relay, SetupRequest::Find(find)).await? {
         SetupReply::Paths { paths } => Ok(paths),
         _ => Err(RouteError::RelayProtocol(relay)),
     }

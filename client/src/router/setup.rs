@@ -75,6 +75,18 @@ pub(crate) async fn ask(
     }
 }
 
+/// Asks a relay about transports: one that keeps none names the one that does.
+pub(crate) async fn ask_finder(
+    shared: &Arc<Shared>,
+    relay: PublicKey,
+    body: SetupRequest,
+) -> Result<SetupReply, RouteError> {
+    match ask(shared, relay, body.clone()).await? {
+        SetupReply::Elsewhere { relay } => ask(shared, relay, body).await,
+        reply => Ok(reply),
+    }
+}
+
 async fn ask_on(
     sender: &mpsc::Sender<Asked>,
     relay: PublicKey,

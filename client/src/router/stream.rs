@@ -48,6 +48,11 @@ impl RouteStream {
         }
     }
 
+    /// Ends the stream at once, both directions: the other side gets an error.
+    pub fn reset(&mut self) {
+        self.shared.with(|state, fx| state.reset(&self.name, fx));
+    }
+
     /// Returns who is at the other end: the party that the handshake has authenticated.
     #[must_use]
     pub const fn peer(&self) -> Address {

@@ -154,6 +154,15 @@ impl Table {
         })
     }
 
+    /// Whether packets of an id have arrived here.
+    pub(crate) fn is_destination(&self, id: RouteId) -> bool {
+        let rule = match self.entries.get(&id) {
+            Some(Entry::Rule { rule, .. }) => rule,
+            Some(Entry::Own { .. } | Entry::Reserved { .. }) | None => return false,
+        };
+        matches!(rule.kind, RuleKind::Destination { .. })
+    }
+
     /// Returns the ids whose packets come from or go to a neighbour.
     pub(crate) fn touching(&self, neighbour: &PublicKey) -> Vec<RouteId> {
         self.ids(|entry| entry.touches(neighbour))

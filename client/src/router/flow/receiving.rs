@@ -94,7 +94,8 @@ impl Receiving {
         // The other end may be waiting for room: it is told when half of the window is free again.
         let half = u64::from(ROUTE_WINDOW) / 2;
         let left = self.told_limit.saturating_sub(self.expected);
-        if left < half && self.limit() - self.told_limit >= half {
+        let is_worth = self.end.is_none() && left < half;
+        if is_worth && self.limit() - self.told_limit >= half {
             self.answer.get_or_insert_default();
         }
         Some(n)
@@ -102,8 +103,10 @@ impl Receiving {
 
     /// Forgets what can be read.
     pub(super) fn discard(&mut self) {
+        if !self.readable.is_empty() && self.end.is_none() {
+            self.answer.get_or_insert_default();
+        }
         self.readable.clear();
-        self.answer.get_or_insert_default();
     }
 
     /// Returns what the other end is told of this half, and takes the answer that is owed.
