@@ -21,6 +21,14 @@ mod preflight;
 mod proc_text;
 mod registry;
 mod relay_name;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the listeners of peers and operators that call it are not there yet"
+    )
+)]
+mod services;
 mod small_file;
 
 pub use config::Problems;
