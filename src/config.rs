@@ -14,6 +14,7 @@ mod origin;
 mod problems;
 mod resolve;
 mod units;
+mod values;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

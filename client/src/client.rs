@@ -179,8 +179,8 @@ impl Client {
         Ok(listener.keeping(self.clone()))
     }
 
-    /// As [`Client::listen`], for those that `admit` lets in; others are refused with its reason. It is asked at
-    /// each open, so what it says may change.
+    /// As [`Client::listen`], for those that `admit` lets in; others are refused with its reason. It is
+    /// asked at each open, so what it says may change.
     ///
     /// # Errors
     ///

@@ -127,7 +127,8 @@ pub struct Config {
     pub backoff_max: Duration,
     /// Whether port 7 echoes, which answers `ringway ping`.
     pub answer_ping: bool,
-    /// The way to a relay in this process. With it `relays` names that one alone, and its address is not used.
+    /// The way to a relay in this process. With it `relays` names that one alone, and its address is not
+    /// used.
     pub inside: Option<Inside>,
 }
 

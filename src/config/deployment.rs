@@ -16,9 +16,9 @@ use toml::Value;
 use super::RegistryChoice;
 use super::effective::without_password;
 use super::file::{self, Document, Kind};
-use super::keys::{allowed_relays, registry, relays};
 use super::origin::{Origin, Place};
 use super::problems::{Problem, Problems};
+use super::values::{allowed_relays, registry, relays};
 use crate::failure::Failure;
 use crate::relay_name::RelayName;
 

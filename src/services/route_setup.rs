@@ -152,7 +152,13 @@ impl RouteSetup {
                     Err(error) => {
                         // Where the next message begins is not known any more: the last word, by the id 0.
                         tracing::debug!(peer = %source, %error, "stream of route setup ended");
-                        let refusal = Refusal::new(error.reason(), &error.to_string());
+                        let field = match error {
+                            MessageError::PeerVersion(_) => "version",
+                            MessageError::PeerEmpty | MessageError::PeerTooLong { .. } => "length",
+                            _ => "request",
+                        };
+                        let refusal =
+                            Refusal::new(Reason::BadRoute, &error.to_string()).with_field(field);
                         let last = Message {
                             id: 0,
                             body: SetupReply::Refused(refusal),

@@ -38,6 +38,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) fn config(shards_count: u16) -> ShardSetConfig {
     ShardSetConfig {
         resolver: None,
+        has_services: false,
         shards_count,
         cores: Vec::new(),
         placement: Placement::Balanced,

@@ -1,6 +1,9 @@
 //! The table of keys: defaults, names, and what is wrong with a value.
 
+use std::net::IpAddr;
+
 use super::*;
+use crate::config::Congestion;
 
 fn value_of(text: &str) -> Value {
     format!("x = {text}").parse::<toml::Table>().unwrap()["x"].clone()
