@@ -298,8 +298,8 @@ impl Router {
         })
     }
 
-    /// Ends all routes in good order: the other ends, the hops and the relays that were announced to are told.
-    /// Waits until that has left, at most for a second.
+    /// Ends all routes in good order: the other ends, the hops and the relays that were announced to are
+    /// told. Waits until that has left, at most for a second.
     pub async fn stop(&self) {
         let shared = &self.handle.shared;
         shared.with(|state, fx| state.close(fx));

@@ -5,7 +5,7 @@
 //! The alternatives of the plan are tried first, then what the relay's finder knows without the hops of paths
 //! that have failed, then with them: a hop may have been back in time. After the keep-alive time without a
 //! path the group ends with [`RouteError::PathLost`].
-//! Bound: one repair a group at a time, [`ROUTE_PATHS_MAX`](ringway_proto::limits::ROUTE_PATHS_MAX) paths a round, pauses that double.
+//! Bound: one repair a group at a time, [`ROUTE_PATHS_MAX`] found paths a round, pauses that double.
 
 use std::sync::Arc;
 use std::time::Duration;
