@@ -61,8 +61,7 @@ pub struct RouterConfig {
     /// Time for which an announcement counts; it is renewed after a third of it.
     pub announce_ttl: Duration,
     /// Time without a packet after which the hops of routes of this peer forget them. A path is taken for
-    /// dead after half of it at the latest, and the stream ends when there is no other one after as long
-    /// again as this.
+    /// dead after half of it at the latest, and the stream ends when there is no other one after the whole.
     pub keep_alive: Duration,
     /// Most route groups that end here; each holds up to 2 MiB in each direction.
     pub groups_max: usize,
@@ -299,8 +298,8 @@ impl Router {
         })
     }
 
-    /// Ends all routes in good order: the other ends, the hops and the relays that were announced to are told.
-    /// Waits until that has left, at most for a second.
+    /// Ends all routes in good order: the other ends, the hops and the relays that were announced to are
+    /// told. Waits until that has left, at most for a second.
     pub async fn stop(&self) {
         let shared = &self.handle.shared;
         shared.with(|state, fx| state.close(fx));

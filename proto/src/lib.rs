@@ -1,7 +1,8 @@
 //! Wire format and state machines of Ringway, without I/O.
 //!
 //! Here: keys, the session handshake, frames, sealed objects, the open of a stream, end-to-end
-//! records, control messages and packets of routes, limits and reasons. Not here: sockets, clocks, threads, random sources.
+//! records, control messages and packets of routes, limits and reasons. Not here: sockets, clocks,
+//! threads, random sources.
 //!
 //! Bytes and [`time::Now`] go in, bytes and deadlines come out. The crate is `no_std` with `alloc`,
 //! so the compiler keeps it that way; randomness is handed in by the caller.

@@ -3,8 +3,8 @@
 //! Here: measuring and announcing, again and again. Not here: what a relay's finder makes of it.
 //!
 //! Announced are the neighbours of the configuration and those with a packet stream, each when it answers a
-//! ping. Half of the round trip is the latency. While the set changes it is announced often, later after a third of
-//! the time for which it counts.
+//! ping. Half of the round trip is the latency. While the set changes it is announced often, later after a
+//! third of the time for which it counts.
 //! Bound: [`ROUTE_TRANSPORTS_MAX`] transports, [`PINGS_MAX`] pings at a time.
 
 use std::collections::BTreeSet;

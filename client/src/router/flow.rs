@@ -104,6 +104,11 @@ impl Flow {
         self.is_probe_due = true;
     }
 
+    /// Goes by another keep-alive time: that of a new path.
+    pub(crate) fn set_keep_alive(&mut self, keep_alive: Duration) {
+        self.keep_alive = keep_alive;
+    }
+
     /// Takes a segment of the other end.
     pub(crate) fn arrive(&mut self, segment: &Segment, data: &[u8], now: Now) -> Arrived {
         self.heard_at = now;
@@ -214,8 +219,9 @@ impl Flow {
 
     /// Returns when [`Flow::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Now {
-        self.retry_at
-            .map_or(self.probe_at, |at| at.min(self.probe_at))
+        let dead_at = (self.silent_count > 0).then(|| self.heard_at + self.keep_alive / 2);
+        let first = self.retry_at.into_iter().chain(dead_at).min();
+        first.map_or(self.probe_at, |at| at.min(self.probe_at))
     }
 
     /// Whether this direction was ended here.

@@ -106,8 +106,8 @@ fn malformed() -> Refusal {
     Refusal::new(Reason::ProtocolError, "malformed request")
 }
 
-/// Streams of relays at a time; a relay needs one.
-const STREAMS_MAX: usize = 32;
+/// Streams of relays at a time; a relay needs one for each of its shards.
+const STREAMS_MAX: usize = 256;
 
 /// Longest silence of a relay's stream; the next request opens another one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);

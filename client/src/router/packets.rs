@@ -41,6 +41,8 @@ async fn accepted_stream(shared: Arc<Shared>, stream: Stream) {
     let neighbour = stream.peer().key;
     match shared.with(|state, fx| state.adopt(&neighbour, fx.now)) {
         Some(generation) => run(shared, neighbour, stream, generation).await,
+        // Nothing is expected of this one.
+        None if !shared.with(|state, _| state.is_used(&neighbour)) => {}
         None => {
             // There is one to write on already; the other half stays so that the stream is not reset.
             let (reader, _writer) = split(stream);

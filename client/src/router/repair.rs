@@ -5,7 +5,7 @@
 //! The alternatives of the plan are tried first, then what the relay's finder knows without the hops of paths
 //! that have failed, then with them: a hop may have been back in time. After the keep-alive time without a
 //! path the group ends with [`RouteError::PathLost`].
-//! Bound: one repair a group at a time, [`ROUTE_PATHS_MAX`](ringway_proto::limits::ROUTE_PATHS_MAX) paths a round, pauses that double.
+//! Bound: one repair a group at a time, [`ROUTE_PATHS_MAX`] found paths a round, pauses that double.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +79,11 @@ async fn try_set_up(
         reverse_id: own_id,
     };
     let reply = ask(shared, recipe.relay, SetupRequest::SetUp(request)).await?;
-    let SetupReply::SetUp { forward_id, .. } = reply else {
+    let SetupReply::SetUp {
+        forward_id,
+        keep_alive_ms,
+    } = reply
+    else {
         return Err(RouteError::RelayProtocol(recipe.relay));
     };
     guard.id = None;
@@ -88,7 +92,10 @@ async fn try_set_up(
         next_id: forward_id,
         own_id,
     };
-    let is_there = shared.with(|state, fx| state.install_path(&name, installed, &path.forward, fx));
+    // A relay may want hops to forget sooner, never to keep what nobody asked it to keep.
+    let keep_alive = Duration::from_millis(keep_alive_ms.into()).min(recipe.keep_alive);
+    let terms = (path.forward.as_slice(), keep_alive);
+    let is_there = shared.with(|state, fx| state.install_path(&name, installed, terms, fx));
     if is_there {
         Ok(())
     } else {
@@ -112,11 +119,17 @@ impl Drop for OwnId {
 
 /// Finds another path for a group, or ends it.
 pub(crate) async fn repair(shared: Arc<Shared>, name: GroupName) {
-    let recipe = shared.with(|state, _| state.groups.get(&name)?.recipe.clone());
-    let Some(recipe) = recipe else {
+    let found = shared.with(|state, fx| {
+        let group = state.groups.get(&name)?;
+        // The other end waits as long, from when it heard something last.
+        let silence = fx.now.saturating_since(group.flow.heard_at());
+        let left = group.keep_alive.saturating_sub(silence);
+        Some((group.recipe.clone()?, left.max(group.keep_alive / 2)))
+    });
+    let Some((recipe, left)) = found else {
         return;
     };
-    let until = Instant::now() + recipe.keep_alive;
+    let until = Instant::now() + left;
     let trying = try_paths(&shared, name, &recipe);
     let result = tokio::select! {
         result = timeout_at(until, trying) => result,

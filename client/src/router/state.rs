@@ -10,6 +10,8 @@
 //! Bound: the table, the groups and the neighbours have the limits of the configuration.
 
 mod groups;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -175,9 +177,6 @@ impl State {
         payload: &[u8],
         fx: &mut Effects,
     ) {
-        if let Some(neighbour) = self.neighbours.get_mut(from) {
-            neighbour.used_at = fx.now;
-        }
         if head.kind == PacketKind::Gone {
             return self.gone(from, head.id, fx);
         }
@@ -185,6 +184,10 @@ impl State {
             Ok(entry) => entry.clone(),
             Err(unknown) => return self.unknown(from, head, unknown, fx),
         };
+        // What has no rule keeps nothing: a stranger's stream is let go.
+        if let Some(neighbour) = self.neighbours.get_mut(from) {
+            neighbour.used_at = fx.now;
+        }
         match entry {
             Entry::Reserved { .. } => {}
             Entry::Own { group, .. } => self.deliver(group, head, payload, fx),
@@ -298,14 +301,10 @@ impl State {
         let idle = self.neighbour_idle;
         let is_idle =
             |one: &Neighbour| one.is_empty() && fx.now.saturating_since(one.used_at) >= idle;
-        let is_used = |key: &PublicKey| {
-            let is_on = |group: &Group| group.path.is_some_and(|path| path.next == *key);
-            !self.table.touching(key).is_empty() || self.groups.values().any(is_on)
-        };
         let idle = self.neighbours.iter().filter(|(_, one)| is_idle(one));
         let idle: Vec<_> = idle
             .map(|(key, _)| *key)
-            .filter(|key| !is_used(key))
+            .filter(|key| !self.is_used(key))
             .collect();
         for key in idle {
             if let Some(neighbour) = self.neighbours.remove(&key) {
@@ -397,9 +396,21 @@ impl State {
         is_pushed
     }
 
-    /// Takes a stream with a neighbour into service, `None` when there is one already.
+    /// Whether a route leads to or from a neighbour.
+    pub(crate) fn is_used(&self, neighbour: &PublicKey) -> bool {
+        let is_on = |group: &Group| group.path.is_some_and(|path| path.next == *neighbour);
+        !self.table.touching(neighbour).is_empty() || self.groups.values().any(is_on)
+    }
+
+    /// Takes a stream with a neighbour into service, `None` when there is one already, or no room.
+    ///
+    /// Anybody may open one: those without a route get half of the places at most.
     pub(crate) fn adopt(&mut self, neighbour: &PublicKey, now: Now) -> Option<u64> {
-        let has_room = self.neighbours.len() < ROUTE_NEIGHBOURS_MAX;
+        let places = match self.is_used(neighbour) {
+            true => ROUTE_NEIGHBOURS_MAX,
+            false => ROUTE_NEIGHBOURS_MAX / 2,
+        };
+        let has_room = self.neighbours.len() < places;
         if self.neighbours.contains_key(neighbour) || !has_room || self.is_closed {
             return None;
         }

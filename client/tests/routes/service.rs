@@ -12,6 +12,9 @@ use ringway_proto::route::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// Who announced what.
+type Announced = (PublicKey, Vec<Transport>);
+
 /// A running service.
 #[derive(Clone)]
 pub(crate) struct Service {
@@ -19,7 +22,7 @@ pub(crate) struct Service {
     /// What a `Find` is answered with, as far as it avoids what it is to avoid.
     pub(crate) paths: Arc<Mutex<Vec<Vec<PublicKey>>>>,
     /// The announcements that came.
-    pub(crate) announced: Arc<Mutex<Vec<(PublicKey, Vec<Transport>)>>>,
+    pub(crate) announced: Arc<Mutex<Vec<Announced>>>,
 }
 
 impl Service {

@@ -1,6 +1,7 @@
 //! Lists and texts of control messages, read without trusting their counts.
 //!
-//! Here: `deserialize_with` functions. Not here: which bound belongs to which field (`check`, `setup`, `hop`).
+//! Here: `deserialize_with` functions. Not here: which bound belongs to which field (`check`,
+//! `setup`, `hop`).
 //!
 //! Bound: memory is asked for as items arrive, never by a count on the wire, so a message makes its reader
 //! hold at most a small multiple of its own bytes ([`crate::limits::ROUTE_MESSAGE_MAX`]).

@@ -1,7 +1,7 @@
 //! What a relay asks a hop of a route, and what the hop answers.
 //!
-//! Here: the messages on a stream to [`ROUTE_SETUP_PORT`](super::ROUTE_SETUP_PORT) of a peer. Not here: framing
-//! (`message`), which of them are refused (`check`), the table that keeps rules (the client's `router`).
+//! Here: the messages on a stream to [`ROUTE_SETUP_PORT`](super::ROUTE_SETUP_PORT) of a peer. Not here:
+//! framing (`message`), which of them are refused (`check`), the table that keeps rules (the client's `router`).
 //!
 //! A hop answers relays that its own user trusts and refuses all others with reason 201.
 //! Variants stand in the order of their numbers on the wire; new ones come last.

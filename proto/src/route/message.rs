@@ -3,8 +3,8 @@
 //! Here: length, version, number, and finding messages in bytes that arrive in any pieces. Not here: what
 //! is asked and answered (`setup`, `hop`).
 //!
-//! Layout: `u32 big-endian length of the rest | u8 version = 1 | postcard of (u32 id, body)`. The asker chooses
-//! the id, the reply repeats it; replies come in any order.
+//! Layout: `u32 big-endian length of the rest | u8 version = 1 | postcard of (u32 id, body)`. The asker
+//! chooses the id, the reply repeats it; replies come in any order.
 //! Invariant: a length over [`ROUTE_MESSAGE_MAX`] is refused before anything is kept for it.
 //! Source: docs/routes.md; <https://postcard.jamesmunns.com/wire-format>.
 

@@ -3,8 +3,8 @@
 //! Here: their layout, and sealing them for the other end. Not here: which segment is sent when (the
 //! client's `router`), the packet around it.
 //!
-//! Layout of a payload, big-endian: `u64 number | ciphertext | 16-byte tag`. The number counts the segments of
-//! one direction and is the nonce; a segment that is sent again gets a new number.
+//! Layout of a payload, big-endian: `u64 number | ciphertext | 16-byte tag`. The number counts the segments
+//! of one direction and is the nonce; a segment that is sent again gets a new number.
 //! Plain: `u64 offset | u64 acknowledged | u32 window | u32 stamp | u32 echo | u8 flags | data`.
 //! Invariant: one number is sealed once with one key. Segments may be lost, doubled and reordered: all that
 //! one says holds whenever it arrives.

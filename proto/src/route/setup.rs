@@ -1,7 +1,7 @@
 //! What a peer asks a relay about routes, and what the relay answers.
 //!
-//! Here: the messages on a stream to [`ROUTE_SETUP_PORT`](super::ROUTE_SETUP_PORT) of a relay. Not here: framing
-//! (`message`), which of them are refused (`check`).
+//! Here: the messages on a stream to [`ROUTE_SETUP_PORT`](super::ROUTE_SETUP_PORT) of a relay. Not here:
+//! framing (`message`), which of them are refused (`check`).
 //!
 //! The asker is the authenticated peer of the stream; no message repeats its key.
 //! Variants stand in the order of their numbers on the wire; new ones come last.

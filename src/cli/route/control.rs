@@ -62,15 +62,17 @@ Examples:
   ringway route ls
   ringway route ls --control 127.0.0.1:7191 --json
 
-A rule says what is done with packets of one id: they go on (intermediary), have arrived (destination), or
-come back to a group of this party (own). Keys are cut in the table, JSON has them whole.";
+A rule says what is done with packets of one id: they go on (intermediary), have arrived
+(destination), or come back to a group of this party (own). Keys are cut in the table, JSON has
+them whole.";
 
 const STATS_EXAMPLES: &str = "\
 Examples:
   ringway route stats
   ringway route stats --control 127.0.0.1:7191 --json
 
-Counters behind a dot belong to a reason: setups_failed.503 are setups that a hop could not be reached for.";
+What stands behind a dot is a reason: setups_failed.503 counts setups for which a hop could not be
+reached.";
 
 /// Where `ringway route serve` answers unless told otherwise.
 pub(super) const CONTROL_DEFAULT: SocketAddr =

@@ -87,9 +87,9 @@ Examples:
   ringway route dial --relay KEY@127.0.0.1:7100 --neighbour KEY --listen 127.0.0.1:9000 KEY:80
   echo hello | ringway route dial --relay KEY@127.0.0.1:7100 --via KEY KEY:7000
 
-The first relay sets the route up and goes back as it goes forth. When a hop dies, it is asked for another path;
-connections go on without losing a byte. Without --via the relay must know a path: this party and each hop
-have announced each other.";
+The first relay sets the route up, which goes back as it goes forth. When a hop dies, it is asked for
+another path; connections go on without losing a byte. Without --via the relay must know a path:
+this party and each hop have announced each other.";
 
 /// Runs the command until a signal ends it, or standard input and output are done.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {

@@ -47,10 +47,12 @@ Examples:
   ringway route find KEY
   ringway route find KEY --paths 8 --hops --json
 
-Each line is one path: its latency and its parties from here to there, as --via of `ringway route dial` takes
-those between the ends. Exits with 1 when there is none.";
+Each line is one path: its latency and its parties from here to there; --via of `ringway route dial`
+takes those between the ends. Exits with 1 when there is none.";
 
-const PATHS_MAX: i64 = ROUTE_PATHS_MAX as i64;
+const PATHS_MAX: i64 = 8;
+
+const _: () = assert!(ROUTE_PATHS_MAX == 8);
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {

@@ -82,10 +82,10 @@ const EXAMPLES: &str = "\
 Examples:
   ringway route serve --relay KEY@127.0.0.1:7100 --neighbour KEY --neighbour KEY
   ringway route serve --relay KEY@127.0.0.1:7100 --listen-port 80 --to 127.0.0.1:8080
-  ringway route serve --relay KEY@127.0.0.1:7100 --listen-port 7000         an echo, to try routes with
+  ringway route serve --relay KEY@127.0.0.1:7100 --listen-port 7000      an echo, to try it
 
-Without --allow-setup the relays this party uses may make it a hop; all other keys are refused. The control
-endpoint is read-only and has no password: keep it on a loopback address.";
+Without --allow-setup the relays this party uses may make it a hop; all other keys are refused. The
+control endpoint is read-only and has no password: keep it on a loopback address.";
 
 /// Runs the command until a signal ends it.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {

@@ -23,7 +23,7 @@ impl State {
         &mut self,
         name: &GroupName,
         path: Path,
-        forward: &[PublicKey],
+        (forward, keep_alive): (&[PublicKey], Duration),
         fx: &mut Effects,
     ) -> bool {
         let Some(group) = self.groups.get_mut(name) else {
@@ -32,6 +32,8 @@ impl State {
         };
         group.path = Some(path);
         group.forward = forward.to_vec();
+        group.keep_alive = keep_alive;
+        group.flow.set_keep_alive(keep_alive);
         if let Side::Opener {
             is_repairing,
             handshake,
@@ -171,7 +173,10 @@ impl State {
         };
         let is_current = group.path.is_some_and(|path| path.own_id == id);
         if let Side::Opener { handshake, .. } = &group.side {
-            if handshake.is_some() {
+            // The destination's own answers; all others are of hops.
+            let own = [Reason::NoListener, Reason::RefusedByDestination];
+            let is_refused = own.iter().any(|reason| reason.code() == code);
+            if handshake.is_some() && is_refused {
                 group.fail(RouteError::PeerRefused(code), &mut fx.wakes);
             } else if is_current {
                 self.path_lost(&name, fx);
@@ -369,7 +374,9 @@ impl State {
                     if group.is_dropped || is_waiting {
                         return self.forget(name, fx);
                     }
-                    if !group.flow.is_done() {
+                    // The opener ends a group when it has everything; that news may be lost.
+                    let is_over = group.flow.is_finished() && group.flow.is_received();
+                    if !is_over {
                         let error = RouteError::PathLost(group.keep_alive);
                         group.fail(error, &mut fx.wakes);
                     }
@@ -442,19 +449,13 @@ impl State {
     pub(crate) fn path_lost(&mut self, name: &GroupName, fx: &mut Effects) {
         self.close_path(name, Reason::HopUnreachable, fx);
         if let Some(group) = self.groups.get_mut(name)
-            && let Side::Opener {
-                is_repairing,
-                handshake,
-            } = &mut group.side
+            && let Side::Opener { is_repairing, .. } = &mut group.side
             && group.error.is_none()
+            && !self.is_closed
+            && !*is_repairing
         {
-            if handshake.is_some() || self.is_closed {
-                let error = RouteError::PeerRefused(Reason::HopUnreachable.code());
-                group.fail(error, &mut fx.wakes);
-            } else if !*is_repairing {
-                *is_repairing = true;
-                fx.repair.push(*name);
-            }
+            *is_repairing = true;
+            fx.repair.push(*name);
         }
     }
 
