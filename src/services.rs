@@ -197,8 +197,22 @@ fn start_all(shard: &Shard, services: &mut JoinSet<()>) -> Result<(), ListenErro
             pages.services.paths.clone(),
         );
         services.spawn(setup.serve(door, stage.clone()));
+        // What all shards share is looked after by one of them.
+        if *number == 0 {
+            services.spawn(expire(Arc::clone(&pages.services), stage.clone()));
+        }
     }
     Ok(())
+}
+
+/// Gives back the memory of transports that nobody announces any more.
+async fn expire(shared: Arc<Shared>, mut stage: watch::Receiver<Stage>) {
+    while timeout(EXPIRE_INTERVAL, at_least(&mut stage, Stage::Draining))
+        .await
+        .is_err()
+    {
+        shared.paths.expire();
+    }
 }
 
 /// What the services of all shards share, and pages show.
@@ -266,6 +280,9 @@ pub(crate) const HTTP_PORT: u16 = 80;
 
 /// Longest round trip of a data thread that is taken for alive; usual are 100 us.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time between two looks at what has expired: a set stands for ten minutes at most.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// See `shards/src/service.rs`.
 const NICE: i32 = 10;

@@ -292,6 +292,7 @@ fn metrics_are_the_ones_of_the_code() {
     let mut files = rust_files(&root().join("src/control"));
     files.push(root().join("src/registry/numbers.rs"));
     files.push(root().join("src/services/route_setup/numbers.rs"));
+    files.push(root().join("src/services/finder/numbers.rs"));
     let source: String = files.iter().map(|file| read(file)).collect();
     let code = metric_names(&source, '"');
     let path = root().join("docs/metrics.md");

@@ -17,6 +17,8 @@ use ringway_shards::core::{ByReason, CoreStats, Recorder};
 use self::table::METRICS;
 use super::ShardView;
 use crate::registry::numbers::{self, Numbers};
+use crate::services::Shared;
+use crate::services::finder::numbers as finder;
 use crate::services::route_setup::numbers as setups;
 
 /// One metric.
@@ -114,7 +116,7 @@ pub(crate) const SHARD_LAWS: &[ShardLaw] = &[
 /// Returns the whole page. A reason's series exists from its first event on.
 pub(crate) fn page(
     shards: &[ShardView],
-    (registry, setups): (Option<&Numbers>, &setups::Numbers),
+    (registry, services): (Option<&Numbers>, &Shared),
     uptime_s: u64,
     is_draining: bool,
 ) -> String {
@@ -156,7 +158,14 @@ pub(crate) fn page(
             line(&mut out, format_args!("{} {value}", shown.name));
         }
     }
-    write_setups(&mut out, setups);
+    write_setups(&mut out, &services.setups);
+    if let Some(numbers) = services.paths.numbers() {
+        for shown in finder::SHOWN {
+            heading(&mut out, shown.name, shown.help, shown.kind);
+            let value = (shown.read)(&numbers);
+            line(&mut out, format_args!("{} {value}", shown.name));
+        }
+    }
     out
 }
 

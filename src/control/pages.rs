@@ -82,7 +82,7 @@ async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
     let registry = relay.registry.as_ref().map(|view| &*view.numbers);
     let page = metrics::page(
         &view(shards).await,
-        (registry, &services.setups),
+        (registry, &services),
         uptime_s,
         relay.is_draining(),
     );

@@ -4,47 +4,26 @@
 //!   peers --announce, withdraw--> graph --ends that both sides have announced--> search --paths--> asker
 //! ```
 //!
-//! Here: the service that the relay calls, and whose finder a relay uses. Not here: what is known (`graph`),
-//! how it is searched (`search`), the messages and the streams they come on.
+//! Here: the service that the relay calls. Not here: what is known (`graph`), how it is searched (`search`), the
+//! messages and the streams they come on (`route_setup`).
 //!
-//! No clock and no I/O: `now` is handed in, and the caller asks another relay where `FinderSource` says so.
+//! No clock and no I/O: `now` is handed in.
 
 pub(crate) mod graph;
 pub(crate) mod numbers;
 pub(crate) mod search;
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_proto::key::{KeyError, PublicKey};
+use ringway_proto::key::PublicKey;
 use ringway_proto::time::Now;
 
-use graph::{AnnounceError, Graph, Limits, Transport};
+#[cfg(test)]
+use graph::Limits;
+use graph::{AnnounceError, Graph, Transport};
 use numbers::Numbers;
 use search::{Found, Want};
-
-/// Whose finder a relay uses for its peers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum FinderSource {
-    /// The relay's own.
-    #[default]
-    Embedded,
-    /// That of another relay, which has this key.
-    Relay(PublicKey),
-}
-
-impl FromStr for FinderSource {
-    type Err = KeyError;
-
-    /// Reads `embedded`, or the key of a relay.
-    fn from_str(text: &str) -> Result<Self, KeyError> {
-        match text {
-            "embedded" => Ok(Self::Embedded),
-            key => key.parse().map(Self::Relay),
-        }
-    }
-}
 
 /// What a relay knows of transports, and has counted.
 #[derive(Debug, Default)]
@@ -55,6 +34,7 @@ pub(crate) struct Finder {
 
 impl Finder {
     /// Returns one that knows nothing yet.
+    #[cfg(test)]
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             graph: Graph::new(limits),
@@ -100,7 +80,7 @@ impl Finder {
         &self,
         source: &PublicKey,
         destination: &PublicKey,
-        want: Want,
+        want: (Want, &[PublicKey]),
         now: Now,
     ) -> Found {
         let found = search::find(&self.graph, source, destination, want, now);

@@ -222,14 +222,8 @@ impl RouteSetup {
                     received: Instant::now(),
                 });
             }
-            SetupRequest::Find(find) => {
-                self.numbers.finds.add();
-                self.paths.find(&source, &find)
-            }
-            SetupRequest::Announce(announce) => {
-                self.numbers.announces.add();
-                self.paths.announce(source, &announce)
-            }
+            SetupRequest::Find(find) => self.paths.find(&source, &find),
+            SetupRequest::Announce(announce) => self.paths.announce(source, &announce),
             SetupRequest::Withdraw => self.paths.withdraw(&source),
         };
         answer.give(reply);

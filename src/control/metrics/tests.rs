@@ -1,6 +1,7 @@
 //! The metrics: laws, names, and the text.
 
 use super::*;
+use crate::config::Config;
 
 #[test]
 fn buckets_are_cumulative_and_end_with_the_count() {
@@ -19,7 +20,12 @@ fn buckets_are_cumulative_and_end_with_the_count() {
         assert!((le.parse::<f64>().unwrap() - bound).abs() < 1e-12);
     }
     assert!((seconds(&histogram) - 30.072_73).abs() < 0.05);
-    let page = page(&[shard(3)], (None, &setups::Numbers::default()), 0, false);
+    let page = page(
+        &[shard(3)],
+        (None, &Shared::new(&Config::default())),
+        0,
+        false,
+    );
     for line in [
         "_bucket{shard=\"3\",le=\"0.0001\"} 0",
         "_bucket{shard=\"3\",le=\"+Inf\"} 0",
@@ -49,7 +55,7 @@ fn shard(number: u16) -> ShardView {
 fn page_has_one_help_and_one_type_a_metric() {
     let page = page(
         &[shard(0), shard(1)],
-        (None, &setups::Numbers::default()),
+        (None, &Shared::new(&Config::default())),
         7,
         false,
     );

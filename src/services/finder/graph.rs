@@ -20,6 +20,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use ringway_proto::key::PublicKey;
+use ringway_proto::limits::ROUTE_TRANSPORTS_MAX;
 use ringway_proto::time::Now;
 use thiserror::Error;
 
@@ -50,7 +51,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             peers_max: 16_384,
-            transports_peer_max: 256,
+            transports_peer_max: ROUTE_TRANSPORTS_MAX,
             ends_max: 524_288,
             keys_max: 65_536,
         }
@@ -150,6 +151,7 @@ pub(super) struct End {
 
 impl Graph {
     /// Returns an empty one.
+    #[cfg(test)]
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -412,6 +414,7 @@ fn check_keys(announcer: &PublicKey, transports: &[Transport]) -> Result<(), Ann
 pub(crate) const END_BYTES: usize = size_of::<End>() + size_of::<u16>();
 
 /// Memory of one key, about: its node, its place in the table, its expiry.
+#[cfg(test)]
 pub(crate) const KEY_BYTES: usize = 200;
 
 /// Shortest life of a set: an announcement costs the relay more than its life.

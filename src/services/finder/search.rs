@@ -65,12 +65,12 @@ pub(crate) struct Found {
     pub(crate) depth_max: usize,
 }
 
-/// Finds disjoint paths.
+/// Finds disjoint paths that have none of `avoid` between their ends.
 pub(crate) fn find(
     graph: &Graph,
     source: &PublicKey,
     destination: &PublicKey,
-    want: Want,
+    (want, avoid): (Want, &[PublicKey]),
     now: Now,
 ) -> Found {
     let mut found = Found {
@@ -84,7 +84,15 @@ pub(crate) fn find(
     else {
         return found;
     };
-    let mut used = Used::default();
+    let between = |slot: &Slot| *slot != source && *slot != destination;
+    let mut used = Used {
+        peers: avoid
+            .iter()
+            .filter_map(|key| graph.slot(key))
+            .filter(between)
+            .collect(),
+        is_direct: false,
+    };
     for _ in 0..want.paths_max.min(PATHS_MAX) {
         let mut search = Search::new(graph, destination, &used, want.by, now);
         let is_complete = search.run(source, want.hops_max.min(HOPS_MAX));
@@ -105,10 +113,10 @@ pub(crate) fn find(
     found
 }
 
-/// What paths found before have taken.
-#[derive(Debug, Default)]
+/// What paths found before have taken, and peers to avoid.
+#[derive(Debug)]
 struct Used {
-    /// Peers between the ends. Bound: those of [`PATHS_MAX`] paths.
+    /// Peers between the ends. Bound: those of [`PATHS_MAX`] paths, and `ROUTE_AVOID_MAX`.
     peers: Vec<Slot>,
     /// The transport from end to end.
     is_direct: bool,

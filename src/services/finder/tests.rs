@@ -74,7 +74,7 @@ fn alternatives_share_no_peer_and_the_best_comes_first() {
         (2, 4, 1),
     ];
     announce_both(&mut finder, &transports, at(0));
-    let find = |by, paths, hops| finder.find(&key(1), &key(9), want(paths, hops, by), at(1));
+    let find = |by, paths, hops| finder.find(&key(1), &key(9), (want(paths, hops, by), &[]), at(1));
     let found = find(By::Latency, 8, 16);
     assert!(found.is_complete);
     assert_eq!(
@@ -99,7 +99,7 @@ fn transport_counts_only_while_both_ends_announce_it_and_the_slower_word_does() 
     let mut finder = Finder::default();
     let mut say = |peer, ends: &[(u32, u32)]| {
         finder.announce(key(peer), &set(ends), TTL, at(0)).unwrap();
-        finder.find(&key(1), &key(2), want(1, 2, By::Hops), at(0))
+        finder.find(&key(1), &key(2), (want(1, 2, By::Hops), &[]), at(0))
     };
     assert!(say(1, &[(2, 7)]).paths.is_empty());
     // Somebody else cannot say it for the other end.
@@ -108,7 +108,7 @@ fn transport_counts_only_while_both_ends_announce_it_and_the_slower_word_does() 
     assert_eq!(say(1, &[(2, 100)]).paths[0].latency_us, 100);
     assert!(finder.withdraw(&key(2)));
     assert!(!finder.withdraw(&key(2)));
-    let found = finder.find(&key(1), &key(2), want(1, 2, By::Hops), at(0));
+    let found = finder.find(&key(1), &key(2), (want(1, 2, By::Hops), &[]), at(0));
     assert!(found.paths.is_empty() && found.is_complete);
 }
 
@@ -117,7 +117,8 @@ fn liar_that_names_everybody_at_no_latency_gets_no_path_of_others() {
     let mut finder = Finder::default();
     let transports = [(1, 2, 1_000), (2, 3, 1_000), (3, 4, 1_000)];
     announce_both(&mut finder, &transports, at(0));
-    let find = |finder: &Finder| finder.find(&key(1), &key(4), want(8, 16, By::Latency), at(0));
+    let find =
+        |finder: &Finder| finder.find(&key(1), &key(4), (want(8, 16, By::Latency), &[]), at(0));
     let before = find(&finder);
     let everybody: Vec<(u32, u32)> = (1..=4).map(|peer| (peer, 0)).collect();
     finder
@@ -132,6 +133,31 @@ fn liar_that_names_everybody_at_no_latency_gets_no_path_of_others() {
 }
 
 #[test]
+fn peers_to_avoid_stand_on_no_path_but_at_its_ends() {
+    let mut finder = Finder::default();
+    let transports = [(1, 2, 10), (2, 4, 10), (1, 3, 50), (3, 4, 50)];
+    announce_both(&mut finder, &transports, at(0));
+    let find = |avoid: &[PublicKey]| {
+        let want = want(8, 16, By::Latency);
+        let found = finder.find(&key(1), &key(4), (want, avoid), at(0));
+        found
+            .paths
+            .into_iter()
+            .map(|path| path.peers)
+            .collect::<Vec<_>>()
+    };
+    let (near, far) = (vec![key(1), key(2), key(4)], vec![key(1), key(3), key(4)]);
+    assert_eq!(find(&[]), [near, far.clone()]);
+    assert_eq!(find(&[key(2), key(77)]), [far.clone()]);
+    assert_eq!(find(&[key(2), key(3)]), Vec::<Vec<PublicKey>>::new());
+    assert_eq!(
+        find(&[key(1), key(2), key(4)]),
+        [far],
+        "the ends are no hops"
+    );
+}
+
+#[test]
 fn sets_expire_and_their_time_is_bounded() {
     let mut finder = Finder::default();
     let mut say = |peer, other, ttl, now| {
@@ -143,7 +169,7 @@ fn sets_expire_and_their_time_is_bounded() {
     assert_eq!(say(1, 2, Duration::MAX, at(5)), at(5) + TTL_MAX);
     assert_eq!(say(2, 1, TTL, at(5)), at(65));
     let is_found = |finder: &Finder, now| {
-        let found = finder.find(&key(1), &key(2), want(1, 2, By::Hops), now);
+        let found = finder.find(&key(1), &key(2), (want(1, 2, By::Hops), &[]), now);
         !found.paths.is_empty()
     };
     assert!(is_found(&finder, at(64)));
@@ -230,14 +256,14 @@ fn complete_graph_of_two_thousand_peers_costs_no_more_than_the_limits() {
     for by in [By::Hops, By::Latency] {
         for (source, destination) in [(0, 1_999), (17, 2_000), (2_000, 3), (5, 7_777)] {
             let want = want(PATHS_MAX, HOPS_MAX, by);
-            let found = finder.find(&key(source), &key(destination), want, at(1));
+            let found = finder.find(&key(source), &key(destination), (want, &[]), at(1));
             assert!(found.visits <= (VISITS_MAX + 1) * u32::from(PATHS_MAX));
             assert!(found.depth_max < usize::from(HOPS_MAX));
             let is_known = destination <= 2_000;
             assert_eq!(!found.paths.is_empty(), is_known, "{source} {destination}");
         }
     }
-    let found = finder.find(&key(0), &key(1_999), want(8, 16, By::Hops), at(1));
+    let found = finder.find(&key(0), &key(1_999), (want(8, 16, By::Hops), &[]), at(1));
     assert_eq!((found.paths.len(), found.is_complete), (8, true));
 }
 
@@ -249,13 +275,13 @@ fn search_that_its_limit_has_cut_says_so() {
     finder
         .announce(key(900), &set(&[(0, 1)]), TTL, at(0))
         .unwrap();
-    let found = finder.find(&key(1), &key(900), want(1, 16, By::Latency), at(1));
+    let found = finder.find(&key(1), &key(900), (want(1, 16, By::Latency), &[]), at(1));
     assert!(found.paths.is_empty() && !found.is_complete);
     assert!(found.visits <= VISITS_MAX + 1);
     assert!(found.depth_max <= usize::from(HOPS_MAX));
     assert_eq!(finder.numbers().cut.read(), 1);
     // Near ones are found all the same, because short paths are tried first.
-    let found = finder.find(&key(1), &key(300), want(1, 16, By::Hops), at(1));
+    let found = finder.find(&key(1), &key(300), (want(1, 16, By::Hops), &[]), at(1));
     assert_eq!(found.paths[0].peers.len(), 3);
 }
 
@@ -271,7 +297,7 @@ fn answer_does_not_depend_on_the_order_of_announcements() {
             announce_both(&mut finder, &[(peer, peer + 20, 3)], at(0));
         }
         announce_both(&mut finder, transports, at(0));
-        finder.find(&key(0), &key(11), want(8, 4, By::Latency), at(0))
+        finder.find(&key(0), &key(11), (want(8, 4, By::Latency), &[]), at(0))
     };
     let found = find(&transports, 0);
     assert!(found.paths.len() > 1);
@@ -297,22 +323,14 @@ fn memory_is_what_the_constants_say() {
 }
 
 #[test]
-fn source_is_the_own_finder_or_that_of_a_relay() {
-    assert_eq!("embedded".parse(), Ok(FinderSource::default()));
-    let relay = key(5);
-    assert_eq!(relay.to_string().parse(), Ok(FinderSource::Relay(relay)));
-    assert!("Embedded".parse::<FinderSource>().is_err());
-}
-
-#[test]
 fn every_number_is_shown_once() {
     let names: std::collections::BTreeSet<&str> =
         numbers::SHOWN.iter().map(|shown| shown.name).collect();
     assert_eq!(names.len(), 12);
     let mut finder = Finder::default();
     announce_both(&mut finder, &[(1, 2, 3)], at(0));
-    let found = finder.find(&key(1), &key(2), want(1, 2, By::Hops), at(0));
-    let nowhere = finder.find(&key(1), &key(3), want(1, 2, By::Hops), at(0));
+    let found = finder.find(&key(1), &key(2), (want(1, 2, By::Hops), &[]), at(0));
+    let nowhere = finder.find(&key(1), &key(3), (want(1, 2, By::Hops), &[]), at(0));
     assert_eq!(nowhere.paths, []);
     finder.withdraw(&key(1));
     assert!(

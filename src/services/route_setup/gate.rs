@@ -82,6 +82,7 @@ impl<T> Gate<T> {
     }
 
     /// Returns how many wait.
+    #[cfg(test)]
     pub(super) fn waiting_count(&self) -> usize {
         self.lock().waiting.len()
     }

@@ -50,10 +50,6 @@ pub(crate) struct Numbers {
     pub(crate) hops_current: Number,
     /// Ids that a hop may still hold because it did not say what it has reserved.
     pub(crate) undone_blindly: Number,
-    /// Questions for paths.
-    pub(crate) finds: Number,
-    /// Announcements of transports.
-    pub(crate) announces: Number,
     refused: Mutex<BTreeMap<Reason, u64>>,
     phases: Mutex<Phases>,
 }
@@ -215,18 +211,6 @@ pub(crate) const SHOWN: &[Shown] = &[
         kind: "counter",
         help: "Hops that were left without knowing what they had reserved; they forget it after 10 s.",
         read: |numbers| numbers.undone_blindly.read(),
-    },
-    Shown {
-        name: "ringway_route_finds_total",
-        kind: "counter",
-        help: "Questions for paths.",
-        read: |numbers| numbers.finds.read(),
-    },
-    Shown {
-        name: "ringway_route_announces_total",
-        kind: "counter",
-        help: "Announcements of transports.",
-        read: |numbers| numbers.announces.read(),
     },
 ];
 

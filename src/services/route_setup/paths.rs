@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::services::finder::Finder;
 use crate::services::finder::graph::Transport;
+use crate::services::finder::numbers::Numbers;
 use crate::services::finder::search::{By, Want};
 
 /// Who finds paths for the peers of this relay.
@@ -54,7 +55,7 @@ impl Paths {
                 FindBy::Latency => By::Latency,
             },
         };
-        let found = finder.find(source, &find.destination, want, now);
+        let found = finder.find(source, &find.destination, (want, &find.avoid), now);
         let paths = found.paths.into_iter().map(|path| FoundPath {
             hops: path.peers,
             latency_us: path.latency_us,
@@ -100,6 +101,11 @@ impl Paths {
             }
             Err(reply) => reply,
         }
+    }
+
+    /// Returns what the finder of this relay counts.
+    pub(crate) fn numbers(&self) -> Option<Arc<Numbers>> {
+        self.here().ok().map(|(finder, _)| finder.numbers())
     }
 
     /// Gives back the memory of what has expired.

@@ -101,7 +101,7 @@ proptest! {
     ) {
         let finder = finder_of(&sets);
         let want = want(paths_max, hops_max, by);
-        let found = finder.find(&key(0), &key(1), want, at(0));
+        let found = finder.find(&key(0), &key(1), (want, &[]), at(0));
         prop_assert!(found.is_complete);
         let mut all = Vec::new();
         all_paths(&sets, &mut vec![0], 1, usize::from(hops_max), &mut all);
