@@ -49,7 +49,8 @@ impl Histograms {
     }
 }
 
-fn encode<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Encoded {
+/// Returns the sum of the shards' histograms; none without a shard.
+pub(crate) fn sum<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Option<Histogram<u64>> {
     // Wide counts: those of several shards may not fit the narrow ones of one.
     let mut sum: Option<Histogram<u64>> = None;
     for part in parts {
@@ -59,6 +60,11 @@ fn encode<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Encoded {
             sum.saturating_record_n(value.value_iterated_to(), count);
         }
     }
+    sum
+}
+
+fn encode<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Encoded {
+    let sum = sum(parts);
     let mut bytes = Vec::new();
     let written = sum
         .as_ref()
