@@ -19,7 +19,7 @@ use std::time::{Instant, SystemTime};
 use ringway_proto::key::PublicKey;
 use ringway_shards::core::{CoreStats, Recorder};
 use ringway_shards::ring::RingNumbers;
-use ringway_shards::set::{DataNumbers, Placement, ShardAudit};
+use ringway_shards::set::{DataNumbers, Placement, ShardAudit, StalledTurn};
 
 use crate::capacity::Capacity;
 use crate::config::Config;
@@ -68,6 +68,8 @@ pub(crate) struct ShardView {
     pub(crate) ring: RingNumbers,
     /// Its data thread's numbers.
     pub(crate) data: DataNumbers,
+    /// Its last turns that took too long, oldest first.
+    pub(crate) stalls: Vec<StalledTurn>,
     /// Its latencies.
     pub(crate) recorder: Recorder,
 }
@@ -82,6 +84,7 @@ impl ShardView {
             audit: ShardAudit::default(),
             ring: RingNumbers::default(),
             data: DataNumbers::default(),
+            stalls: Vec::new(),
             recorder: Recorder::default(),
         }
     }

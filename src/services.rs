@@ -13,6 +13,7 @@
 //!
 //! Bound: as `http` and the client say; a service that is busy delays others on its shard, never a data thread.
 
+mod debug;
 mod door;
 pub(crate) mod finder;
 mod http;
@@ -182,6 +183,11 @@ fn start_all(shard: &Shard, services: &mut JoinSet<()>) -> Result<(), ListenErro
         let router = crate::control::pages::router(pages.clone());
         services.spawn(http::serve(door, router, stage.clone()));
     }
+    if !choice.debug.is_empty() {
+        let door = Door::open(client, DEBUG_PORT, among(&choice.debug))?;
+        let router = debug::router(Arc::clone(&pages.relay), Arc::clone(&pages.shards));
+        services.spawn(http::serve(door, router, stage.clone()));
+    }
     if choice.has_route_setup {
         let door = Door::open(client, ROUTE_SETUP_PORT, among(&choice.route_setup))?;
         let share = |all| slots_of(*number, *shards_count, all);
@@ -277,6 +283,9 @@ impl Probes {
 
 /// Port of the relay's key that serves its state.
 pub(crate) const HTTP_PORT: u16 = 80;
+
+/// Port of the relay's key on which it can be looked into.
+const DEBUG_PORT: u16 = 81;
 
 /// Longest round trip of a data thread that is taken for alive; usual are 100 us.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -13,6 +13,7 @@
 
 mod handle;
 mod placing;
+mod stalls;
 mod trimming;
 
 use std::collections::BTreeMap;
@@ -62,6 +63,7 @@ pub(crate) use self::placing::Placing;
 
 use self::handle::{COMMANDS_MAX, Command, DialAnswer, Dialer};
 
+use self::stalls::Stalls;
 use self::trimming::Trimming;
 
 /// What a data thread is made of.
@@ -94,6 +96,7 @@ pub(crate) struct DataThread {
     dialers: BTreeMap<DialKey, Dialer>,
     numbers: DataNumbers,
     trimming: Trimming,
+    stalls: Stalls,
     active_at: Now,
     /// The core wants no connections.
     is_accept_paused: bool,
@@ -112,6 +115,7 @@ impl DataThread {
             dialers: BTreeMap::new(),
             numbers: DataNumbers::default(),
             trimming: Trimming::default(),
+            stalls: Stalls::default(),
             active_at: Now::ZERO,
             is_accept_paused: false,
             is_draining: false,
@@ -131,6 +135,10 @@ impl DataThread {
                 ring_failed(self.parts.shard, &error);
             }
             let now = self.now();
+            if wait == Wait::No {
+                self.stalls.end(now);
+            }
+            self.stalls.begin(now);
             if self.take_in(now) {
                 self.active_at = now;
             }
@@ -140,6 +148,7 @@ impl DataThread {
                 .next_deadline()
                 .is_some_and(|deadline| deadline <= now)
             {
+                self.stalls.turn.had_timers = true;
                 self.parts.core.handle_timeout(now);
             }
             if self.parts.ring.is_memory_short() {
@@ -151,6 +160,7 @@ impl DataThread {
             self.regulate_accept();
             let held = self.parts.core.held_count();
             if self.trimming.is_due(held, now) {
+                self.stalls.turn.has_trimmed = true;
                 self.trim(now);
             }
             if self.is_over(now) {
@@ -162,6 +172,7 @@ impl DataThread {
     /// Hands everything that has happened to the core; returns whether anything has.
     fn take_in(&mut self, now: Now) -> bool {
         let mut count = self.completions.len();
+        self.stalls.turn.completions = u32::try_from(count).unwrap_or(u32::MAX);
         let mut completions = std::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
             self.complete(completion, now);
@@ -177,15 +188,18 @@ impl DataThread {
             core.message(shard_id(source), message, now);
         });
         count += usize::from(messages > 0);
+        self.stalls.turn.messages = messages;
         for _ in 0..TURN_QUANTUM {
             let Some(result) = service.next(now) else {
                 break;
             };
             core.computed(result, now);
+            self.stalls.turn.results += 1;
             count += 1;
         }
         if let Some(result) = service.compute_stalled(now) {
             self.numbers.jobs_stalled += 1;
+            self.stalls.turn.results += 1;
             core.computed(result, now);
         }
         self.obey(now);
@@ -468,12 +482,15 @@ impl DataThread {
             return Wait::No;
         }
         if deadline == Now::MAX {
+            self.stalls.lose();
             return Wait::Forever;
         }
-        let left = deadline.saturating_since(self.now());
+        let now = self.now();
+        let left = deadline.saturating_since(now);
         if left.is_zero() {
             Wait::No
         } else {
+            self.stalls.end(now);
             Wait::For(left)
         }
     }
@@ -566,6 +583,8 @@ impl DataThread {
             jobs_current: u64::from(self.parts.service.outstanding()),
             jobs_waiting_current: count(self.parts.service.backlog_len()),
             connections_current: u64::from(self.parts.placing.count()),
+            turns_stalled: self.stalls.count(),
+            turn_longest_us: self.stalls.longest_us(),
             ..self.numbers
         };
         ShardSnapshot {
@@ -576,6 +595,7 @@ impl DataThread {
             recorder: self.parts.core.recorder().clone(),
             ring,
             data,
+            stalls: self.stalls.kept(),
             is_drained: self.parts.core.is_drained(),
         }
     }

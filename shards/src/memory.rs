@@ -32,6 +32,7 @@ use crate::load::PERMIT_BYTES;
 use crate::mailbox::MAILBOX_MESSAGES;
 use crate::ring;
 use crate::ring::RingLease;
+use crate::snapshot::ShardAudit;
 
 /// Most bytes of user space that an established session without traffic may cost.
 ///
@@ -62,6 +63,9 @@ pub const SHARD_FIXED_BYTES: u64 = 8 << 20;
 
 /// Receive memory that a shard lends to the kernel at rest: 32 blocks of 256 KiB.
 pub const RECEIVE_REST_BYTES: u64 = 8 << 20;
+
+/// Bytes of one block of it.
+pub const BLOCK_BYTES: u64 = RECEIVE_REST_BYTES / 32;
 
 /// Settings that the sums depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +218,59 @@ pub const fn session(bounds: &Bounds) -> [Term; 6] {
             "the streams' queues",
             bounds.session_queue_bytes_max / widen(COPY_THRESHOLD) + 1,
             widen(SIZES.piece) * 2,
+        ),
+    ]
+}
+
+/// What a shard holds at a moment, by the counts of its snapshot.
+#[must_use]
+pub fn held(snapshot: &ShardAudit) -> [Term; 8] {
+    let core = &snapshot.core;
+    let sessions = core.sessions + core.links + core.own_sessions;
+    [
+        Term::new(
+            "established sessions",
+            "the core",
+            sessions,
+            sum(&idle_session()),
+        ),
+        Term::new(
+            "handshakes in progress",
+            "the core",
+            core.handshakes,
+            heap(SIZES.handshake) + heap(size_of::<Responder>()),
+        ),
+        Term::new(
+            "bytes behind handshakes",
+            "the core",
+            core.pipelined_bytes,
+            1,
+        ),
+        Term::new("stream legs", "the stream table", core.streams, LEG_BYTES),
+        Term::new(
+            "bytes that wait",
+            "queues of sessions",
+            core.queued_bytes,
+            1,
+        ),
+        Term::new(
+            "peers of other relays",
+            "the directory",
+            core.announced,
+            heap(size_of::<PublicKey>() + size_of::<Holder>())
+                + DIRECTORY_PLACES * DIRECTORY_PLACE_BYTES,
+        ),
+        Term::new(
+            "messages in mailboxes",
+            "the mailboxes",
+            snapshot.mailbox_messages + snapshot.outbox_messages,
+            widen(SIZES.message),
+        ),
+        Term::new(
+            "receive blocks of which something is held",
+            "the ring",
+            snapshot.blocks_leased,
+            BLOCK_BYTES,
         ),
     ]
 }

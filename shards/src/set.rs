@@ -74,6 +74,7 @@ pub use crate::resolver::Resolver;
 pub use crate::snapshot::DataNumbers;
 pub use crate::snapshot::ShardAudit;
 pub use crate::snapshot::ShardSnapshot;
+pub use crate::snapshot::StalledTurn;
 
 /// Settings of all shards.
 #[derive(Debug, Clone)]

@@ -28,6 +28,8 @@ pub struct ShardSnapshot {
     pub ring: RingNumbers,
     /// The data thread's numbers.
     pub data: DataNumbers,
+    /// The last turns that took too long, oldest first.
+    pub stalls: Vec<StalledTurn>,
     /// A drain has reached its end.
     pub is_drained: bool,
 }
@@ -48,6 +50,10 @@ pub struct DataNumbers {
     pub jobs_stalled: u64,
     /// Times the shard gave memory back after its load had fallen.
     pub trims: u64,
+    /// Turns that took too long; see [`StalledTurn`].
+    pub turns_stalled: u64,
+    /// The longest of them, microseconds.
+    pub turn_longest_us: u64,
     /// Messages sent to other shards.
     pub messages_sent: u64,
     /// Wake-ups sent to other shards.
@@ -62,6 +68,26 @@ pub struct DataNumbers {
     pub jobs_waiting_current: u64,
     /// Connections that the shards count for this one when they choose, those on their way to it included.
     pub connections_current: u64,
+}
+
+/// A turn of a data thread that took more than 10 ms: all sessions of the shard waited for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StalledTurn {
+    /// When it began, milliseconds since the shards were started.
+    pub began_ms: u64,
+    /// How long it took, microseconds.
+    pub took_us: u64,
+    /// Completions of the ring that it handled.
+    pub completions: u32,
+    /// Messages of other shards that it handled.
+    pub messages: u32,
+    /// Results of the service executor that it took, or computed itself.
+    pub results: u32,
+    /// Whether timers were due in it.
+    pub had_timers: bool,
+    /// Whether it gave memory back.
+    pub has_trimmed: bool,
 }
 
 /// Everything a shard owns at this moment. After a drain every field is zero.

@@ -59,7 +59,8 @@ impl Histograms {
     }
 }
 
-fn encode<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Encoded {
+/// Returns the sum of the shards' histograms; none without a shard.
+pub(crate) fn sum<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Option<Histogram<u64>> {
     // Wide counts: those of several shards may not fit the narrow ones of one.
     let mut sum: Option<Histogram<u64>> = None;
     for part in parts {
@@ -69,7 +70,11 @@ fn encode<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Encoded {
             sum.saturating_record_n(value.value_iterated_to(), count);
         }
     }
-    encode_one(sum.as_ref())
+    sum
+}
+
+fn encode<'a>(parts: impl Iterator<Item = &'a Histogram<u32>>) -> Encoded {
+    encode_one(sum(parts).as_ref())
 }
 
 fn encode_one(times: Option<&Histogram<u64>>) -> Encoded {

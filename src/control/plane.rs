@@ -98,6 +98,7 @@ impl Shards for Plane {
             audit: snapshot.shard_audit,
             ring: snapshot.ring,
             data: snapshot.data,
+            stalls: snapshot.stalls,
             recorder: snapshot.recorder,
         };
         self.shards

@@ -85,6 +85,56 @@ fn state_is_read_through_another_relay_and_by_any_http_client() {
 }
 
 #[test]
+fn port_81_answers_the_keys_of_its_set_and_no_others() {
+    let state = tempfile::tempdir().unwrap();
+    let key_file = state.path().join("admin.key");
+    let made = run(
+        state.path(),
+        &["keygen", "--key-file", key_file.to_str().unwrap()],
+    );
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    let key = made
+        .out
+        .split_whitespace()
+        .find(|word| word.len() == 64)
+        .unwrap()
+        .to_owned();
+    let relay = Relay::start(&["--set", &format!("services.debug={key}")]);
+    let own = ["--key-file", key_file.to_str().unwrap()];
+    let page = |path: &str| {
+        [&own[..], &[&format!("{}:81{path}", relay.name)]]
+            .concat()
+            .join(" ")
+    };
+    let ask = |path: &str| {
+        let arguments = page(path);
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        curl(&relay, &arguments)
+    };
+    let shards = ask("/debug/shards?text=1");
+    assert_eq!(shards.code, Some(0), "{}", shards.err);
+    assert!(shards.out.contains("core_sessions"), "{}", shards.out);
+    let log = ask("/debug/histograms");
+    assert!(log.out.contains("Tag=handshake,"), "{}", log.out);
+    for path in ["/debug/pprof/heap", "/debug/pprof/profile?seconds=1"] {
+        let file = state.path().join("profile.pb.gz");
+        let mut arguments = vec!["-o", file.to_str().unwrap()];
+        let target = page(path);
+        arguments.extend(target.split(' '));
+        let got = curl(&relay, &arguments);
+        assert_eq!(got.code, Some(0), "{path}: {}", got.err);
+        let bytes = std::fs::read(&file).unwrap();
+        assert_eq!(bytes[..2], [0x1f, 0x8b], "{path} is compressed");
+    }
+    let wrong = ask("/debug/pprof/profile?seconds=0");
+    assert!(wrong.out.contains("seconds=0"), "{}", wrong.out);
+    let stranger = curl(&relay, &[&format!("{}:81/debug/shards", relay.name)]);
+    assert_eq!(stranger.code, Some(1));
+    assert!(stranger.err.contains("reason 201"), "{}", stranger.err);
+    assert_eq!(relay.end().code, Some(0));
+}
+
+#[test]
 fn services_can_be_off_and_then_nobody_listens() {
     let relay = Relay::start(&[
         "--set",
