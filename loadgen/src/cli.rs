@@ -12,6 +12,7 @@ pub use self::compare::{DiffFlags, KneeFlags, Over};
 pub use self::hostile::{ChurnFlags, SlowReaderFlags, SlowlorisFlags};
 pub use self::returning::{EvictFlags, StormFlags};
 pub use self::scenario::{RunFlags, ScenariosFlags};
+pub use self::setups::SetupsFlags;
 use crate::null_server::NullServer;
 use crate::plan::{
     Arrivals, End, Mode, PROCESSES_MAX, Pace, Payload, Placement, Plan, PortChoice, RelayAddress,
@@ -23,6 +24,7 @@ mod compare;
 mod hostile;
 mod returning;
 mod scenario;
+mod setups;
 
 /// Load generator for Ringway relays.
 #[derive(Debug, Parser)]
@@ -114,6 +116,8 @@ pub enum Command {
     Handshakes(Handshakes),
     /// Streams come and go: opens a second, and what each costs the relay.
     Opens(Opens),
+    /// Routes over several peers are set up: setups a second, and what each costs the relay.
+    Setups(SetupsFlags),
     /// Sessions, or plain connections, stand and say nothing: what each costs in memory.
     Idle(Idle),
     /// Plain connections to any TCP server come and go: connects a second, and which ports they leave.
@@ -322,7 +326,7 @@ impl Where {
     }
 }
 
-/// When messages, handshakes, opens or cycles begin.
+/// When messages, handshakes, opens, setups or cycles begin.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pace")]
 struct PaceFlags {
@@ -499,6 +503,7 @@ impl Command {
             Self::SlowReader(flags) => flags.plan(),
             Self::Storm(flags) => flags.plan(),
             Self::Evict(flags) => flags.plan(),
+            Self::Setups(flags) => flags.plan(),
         }
     }
 
@@ -533,6 +538,7 @@ impl Command {
             Self::SlowReader(flags) => &flags.common,
             Self::Storm(flags) => &flags.common,
             Self::Evict(flags) => &flags.common,
+            Self::Setups(flags) => &flags.common,
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::books::Books;
 use crate::latency::Summary;
+use crate::tally::HopTally;
 
 /// What a scenario found beside the numbers that all have.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -24,6 +25,9 @@ pub struct Findings {
     /// `slow-reader`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_reader: Option<SlowReaderFindings>,
+    /// `setups`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setups: Option<SetupFindings>,
     /// Before the first connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub books_before: Option<Books>,
@@ -92,6 +96,47 @@ pub struct LoiterFindings {
     pub ends: BTreeMap<String, u64>,
     /// Time from connected to the end.
     pub life: Summary,
+}
+
+/// Routes over several peers, in the whole run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SetupFindings {
+    /// Peers behind the asker of each.
+    pub hops: u32,
+    /// Those that stand.
+    pub setups: u64,
+    /// What the hops were asked for.
+    #[serde(flatten)]
+    pub asked: HopTally,
+}
+
+impl SetupFindings {
+    /// Returns the rules of one setup: one for each direction and peer, but for the ends.
+    #[must_use]
+    pub const fn rules_each(&self) -> u64 {
+        (2 * self.hops as u64).saturating_sub(1)
+    }
+
+    /// Returns what is wrong if each setup that stands has its rules, and nothing was reserved or released
+    /// beside: when all of them stand, that must be so.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let HopTally {
+            ids_reserved,
+            rules_added,
+            ids_released,
+        } = self.asked;
+        let wanted = self.setups * self.rules_each();
+        let is_right = (ids_reserved, rules_added, ids_released) == (wanted, wanted, 0);
+        (!is_right).then(|| {
+            format!(
+                "{} setups of {} rules: hops reserved {ids_reserved} ids, got {rules_added} rules, released \
+                 {ids_released}",
+                self.setups,
+                self.rules_each()
+            )
+        })
+    }
 }
 
 /// Windows with and without slow readers.

@@ -78,7 +78,7 @@ impl View {
             Scenario::Churn => "cycles",
             Scenario::Evict => "evictions",
             Scenario::Storm => "returns",
-            Scenario::Handshakes | Scenario::Opens => plan.name(),
+            Scenario::Handshakes | Scenario::Opens | Scenario::Setups => plan.name(),
             _ => "round trips",
         };
         let length = match (plan.scenario, plan.churn.cycles) {

@@ -17,12 +17,14 @@ use crate::sources::{PortRange, Sources};
 
 pub use self::churn::{Churn, End, KillPhase, STANDING};
 pub use self::limits::{Host, PROCESSES_MAX, PlanError};
+pub use self::setups::{HOPS, HOPS_MAX};
 pub use self::shape::{Piece, RateLine, Shape};
 pub use self::slow::{Loiter, Slow};
 pub use self::storm::Storm;
 
 mod churn;
 mod limits;
+mod setups;
 mod shape;
 mod slow;
 mod storm;
@@ -43,11 +45,11 @@ pub struct Plan {
     pub streams: u32,
     /// How messages travel.
     pub traffic: Traffic,
-    /// When messages, cycles, handshakes or opens begin; as fast as they go if absent.
+    /// When messages, cycles, handshakes, opens or setups begin; as fast as they go if absent.
     pub pace: Option<Pace>,
     /// Decides random times.
     pub seed: u64,
-    /// Handshakes, or opens, in progress at a time on one thread.
+    /// Handshakes, opens or setups in progress at a time on one thread.
     pub concurrency: u32,
     /// Threads and their places.
     pub placement: Placement,
@@ -77,6 +79,8 @@ pub struct Plan {
     pub churn: Churn,
     /// What only runs with slow peers have.
     pub slow: Slow,
+    /// Peers behind the asker of a route, where routes are set up.
+    pub hops: u32,
 }
 
 /// What a run does.
@@ -94,6 +98,8 @@ pub enum Scenario {
     Opens,
     /// Messages over connections through a proxy that knows nothing of this protocol.
     Plain,
+    /// Routes over several peers are set up.
+    Setups,
     /// Messages over streams, while other sessions now and then stop reading.
     SlowReader,
     /// Connections that never finish their handshake.
@@ -115,6 +121,7 @@ impl Scenario {
             Self::Idle => "idle",
             Self::Opens => "opens",
             Self::Plain => "plain",
+            Self::Setups => "setups",
             Self::SlowReader => "slow-reader",
             Self::Slowloris => "slowloris",
             Self::Steady => "steady",
@@ -131,7 +138,7 @@ impl Scenario {
     /// Returns whether streams come and go, so that their places are used again.
     #[must_use]
     pub const fn recycles_streams(self) -> bool {
-        matches!(self, Self::Churn | Self::Opens)
+        matches!(self, Self::Churn | Self::Opens | Self::Setups)
     }
 }
 
@@ -365,7 +372,11 @@ impl Plan {
             streams: 1,
             traffic: Traffic {
                 mode: Mode::Bulk,
-                payload: Payload::Opaque,
+                // Route setup is read by the relay.
+                payload: match scenario {
+                    Scenario::Setups => Payload::Sealed,
+                    _ => Payload::Opaque,
+                },
                 message_bytes: 16_384,
                 in_flight: 1,
                 window_bytes: WINDOW_INITIAL,
@@ -397,6 +408,7 @@ impl Plan {
             tells_intervals: false,
             churn: Churn::default(),
             slow: Slow::default(),
+            hops: HOPS,
         }
     }
 
@@ -420,7 +432,9 @@ impl Plan {
             | Scenario::Slowloris
             | Scenario::Storm => 0,
             Scenario::Plain => self.sessions,
-            Scenario::Opens | Scenario::SlowReader | Scenario::Steady => self.sessions / 2,
+            Scenario::Opens | Scenario::Setups | Scenario::SlowReader | Scenario::Steady => {
+                self.sessions / 2
+            }
         }
     }
 
@@ -430,6 +444,8 @@ impl Plan {
         match self.scenario {
             Scenario::SlowReader | Scenario::Steady => self.pairs().saturating_mul(self.streams),
             Scenario::Plain => self.sessions,
+            // Each asker keeps one.
+            Scenario::Setups => self.pairs(),
             Scenario::Churn
             | Scenario::Evict
             | Scenario::Handshakes
@@ -469,6 +485,7 @@ impl Plan {
             Scenario::Evict
             | Scenario::Idle
             | Scenario::Opens
+            | Scenario::Setups
             | Scenario::SlowReader
             | Scenario::Steady
             | Scenario::Storm => self.sessions,

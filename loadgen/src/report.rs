@@ -38,7 +38,7 @@ pub struct Figures {
     pub bytes_per_second: f64,
     /// Messages a second.
     pub messages_per_second: f64,
-    /// Handshakes, opens or round trips a second.
+    /// Handshakes, opens, setups or round trips a second.
     pub rounds_per_second: f64,
     /// The relay's.
     pub relay: Option<Cost>,
@@ -59,7 +59,7 @@ pub struct Cost {
     pub seconds_per_gigabyte: Option<f64>,
     /// Processor microseconds a message.
     pub micros_per_message: Option<f64>,
-    /// Processor microseconds a handshake, open or round trip.
+    /// Processor microseconds a handshake, open, setup or round trip.
     pub micros_per_round: Option<f64>,
     /// Share of user time in percent, when there was enough to tell.
     pub user_percent: Option<u64>,

@@ -281,6 +281,7 @@ impl Run<'_> {
             | Scenario::Idle
             | Scenario::Opens
             | Scenario::Plain
+            | Scenario::Setups
             | Scenario::Steady
             | Scenario::Storm => Special {
                 is_complete: self.pass(self.time_that_counts()),

@@ -21,7 +21,7 @@ mod played;
 mod show;
 
 /// The scenarios that come with the program: name and text.
-pub const BUILT_IN: [(&str, &str); 19] = [
+pub const BUILT_IN: [(&str, &str); 20] = [
     ("churn", include_str!("../scenarios/churn.toml")),
     (
         "close-styles",
@@ -31,6 +31,10 @@ pub const BUILT_IN: [(&str, &str); 19] = [
     ("evict", include_str!("../scenarios/evict.toml")),
     ("half-close", include_str!("../scenarios/half-close.toml")),
     ("half-open", include_str!("../scenarios/half-open.toml")),
+    (
+        "handshake-flood",
+        include_str!("../scenarios/handshake-flood.toml"),
+    ),
     ("idle-hold", include_str!("../scenarios/idle-hold.toml")),
     (
         "mesh-forward",

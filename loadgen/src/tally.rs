@@ -25,7 +25,7 @@ pub struct Tally {
     pub messages: u64,
     /// Stream bytes that arrived while it counted.
     pub bytes: u64,
-    /// Handshakes, opens or round trips that ended while it counted.
+    /// Handshakes, opens, setups or round trips that ended while it counted.
     pub rounds: u64,
     /// Everything that went wrong in the whole run.
     pub failures: Failures,
@@ -58,6 +58,21 @@ pub struct Tally {
     pub classes: Vec<ClassTally>,
     /// How slow sessions and streams ended, by name. No failures: they are what such a run is about.
     pub slow_ends: Failures,
+    /// Routes that were set up in the whole run.
+    pub setups: u64,
+    /// What the hops of these routes did.
+    pub hops: HopTally,
+}
+
+/// What hops of routes did in the whole run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HopTally {
+    /// Ids reserved.
+    pub ids_reserved: u64,
+    /// Rules that ids got.
+    pub rules_added: u64,
+    /// Ids released.
+    pub ids_released: u64,
 }
 
 /// Connections of one kind that never finish a handshake.
@@ -102,6 +117,10 @@ impl Tally {
         self.streams_accepted += other.streams_accepted;
         self.streams_reset += other.streams_reset;
         self.slow_ends.merge(&other.slow_ends);
+        self.setups += other.setups;
+        self.hops.ids_reserved += other.hops.ids_reserved;
+        self.hops.rules_added += other.hops.rules_added;
+        self.hops.ids_released += other.hops.ids_released;
         for (class, theirs) in other.classes.iter().enumerate() {
             self.class(class).merge(theirs);
         }
@@ -164,11 +183,17 @@ mod tests {
         let b = Tally {
             messages: 4,
             bytes: 40,
+            setups: 2,
+            hops: HopTally {
+                rules_added: 10,
+                ..HopTally::default()
+            },
             cpu: Duration::from_secs(1),
             measured: Duration::from_secs(3),
             ..Tally::default()
         };
         a.merge(&b);
+        assert_eq!((a.setups, a.hops.rules_added), (2, 10));
         assert_eq!((a.messages, a.bytes), (7, 70));
         assert_eq!(a.cpu, Duration::from_secs(2));
         assert_eq!(a.measured, Duration::from_secs(3));

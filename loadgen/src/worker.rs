@@ -14,12 +14,14 @@ mod churn;
 mod due;
 mod evict;
 mod handover;
+mod hop;
 mod ids;
 mod input;
 mod loiter;
 mod open;
 mod output;
 mod quantum;
+mod routes;
 mod session;
 mod setup;
 mod slow;
@@ -45,6 +47,7 @@ use self::due::Due;
 use self::handover::Handover;
 use self::loiter::Loiters;
 use self::quantum::Quantum;
+use self::routes::Routes;
 use self::session::{Part, Session, SlowState, Step, Stream};
 use self::slow::SlowPairs;
 use self::storm::Storms;
@@ -91,6 +94,7 @@ pub(crate) struct Worker {
     storms: Storms,
     /// Key whose turn it is to be evicted.
     evict_next: usize,
+    routes: Routes,
     streams: Vec<Stream>,
     idle_streams: Vec<u32>,
     /// Sessions with something to send.
@@ -162,6 +166,7 @@ impl Worker {
             slow: SlowPairs::default(),
             storms: Storms::new(plan.seed.wrapping_add(u64::from(index))),
             evict_next: 0,
+            routes: Routes::new(plan, &sessions),
             sessions,
             standing,
             memory: output::Memory::new(plan, &filling),
@@ -305,6 +310,7 @@ impl Worker {
             let waiting = u64::try_from(self.due.len()).unwrap_or(u64::MAX);
             self.tally.messages_unsent += waiting;
         }
+        self.finish_routes();
         let partial = self
             .streams
             .iter()
@@ -317,7 +323,7 @@ impl Worker {
         match (self.phase, self.plan.scenario) {
             (Phase::Connect, Scenario::Handshakes | Scenario::Slowloris) => {}
             (Phase::Connect, _) => self.connect_more(),
-            (Phase::Open, Scenario::SlowReader | Scenario::Steady) => {
+            (Phase::Open, Scenario::Setups | Scenario::SlowReader | Scenario::Steady) => {
                 self.open_more(Some(self.streams_own()));
             }
             (Phase::Warmup | Phase::Measure, Scenario::Churn) => self.cycle_more(),
@@ -335,6 +341,10 @@ impl Worker {
             (Phase::Warmup | Phase::Measure, Scenario::Opens) => {
                 self.release_events();
                 self.open_more(None);
+            }
+            (Phase::Warmup | Phase::Measure, Scenario::Setups) => {
+                self.release_events();
+                self.ask_more();
             }
             (Phase::Warmup | Phase::Measure, _) => self.release_due(),
             (Phase::Drain, _) => self.check_drained(),
@@ -402,7 +412,7 @@ impl Worker {
     fn start_traffic(&mut self) {
         let threads = u64::from(self.plan.placement.threads);
         match self.plan.scenario {
-            Scenario::Evict | Scenario::Handshakes | Scenario::Opens => {
+            Scenario::Evict | Scenario::Handshakes | Scenario::Opens | Scenario::Setups => {
                 let schedule = self.schedule(1, threads);
                 return self.due.start(schedule);
             }
@@ -441,6 +451,7 @@ impl Worker {
                 received == self.shared.messages_sent.load(Ordering::Acquire)
             }
             Scenario::Opens => self.opening == 0,
+            Scenario::Setups => self.routes.is_quiet(),
             Scenario::Evict | Scenario::Handshakes => self.connecting == 0,
             Scenario::Idle | Scenario::Slowloris | Scenario::Storm => true,
         };
@@ -557,7 +568,7 @@ fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), WorkerErro
         ),
         Scenario::Plain => (&[Part::Client], plan.share(plan.sessions, index)),
         Scenario::Slowloris => (&[Part::Loiterer], plan.share(plan.sessions, index)),
-        Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {
+        Scenario::Opens | Scenario::Setups | Scenario::SlowReader | Scenario::Steady => {
             (pair, plan.share(plan.pairs(), index))
         }
     };

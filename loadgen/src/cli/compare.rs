@@ -82,7 +82,10 @@ impl KneeFlags {
     #[must_use]
     pub fn unit(&self) -> u64 {
         let scenario = self.command.plan().scenario;
-        let is_paired = matches!(scenario, Scenario::Opens | Scenario::Steady);
+        let is_paired = matches!(
+            scenario,
+            Scenario::Opens | Scenario::Setups | Scenario::Steady
+        );
         if self.over == Over::Sessions && is_paired {
             2
         } else {
@@ -401,6 +404,7 @@ mod tests {
         for (flags, run) in [
             (slo, format!("churn {relay}")),
             (slo, format!("evict {relay}")),
+            (slo, format!("setups {relay}")),
             (sessions, format!("storm {relay}")),
             (slo, format!("connects {tcp}")),
             (slo, format!("plain {tcp} --rate 5 --arrivals poisson")),

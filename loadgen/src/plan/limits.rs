@@ -81,6 +81,7 @@ impl Plan {
             self.check_pace(),
             self.check_churn(),
             self.check_slow(),
+            self.check_setups(),
             self.check_target(),
             self.check_files(host),
             self.check_sources(host),
@@ -115,7 +116,11 @@ impl Plan {
             Scenario::Evict | Scenario::Storm => self.sessions.div_ceil(threads).saturating_mul(2),
             Scenario::Slowloris => self.sessions.div_ceil(threads),
             // A pair stays together.
-            Scenario::Idle | Scenario::Opens | Scenario::SlowReader | Scenario::Steady => {
+            Scenario::Idle
+            | Scenario::Opens
+            | Scenario::Setups
+            | Scenario::SlowReader
+            | Scenario::Steady => {
                 let fast = (self.sessions / 2).div_ceil(threads);
                 let slow = self.slow.pairs.div_ceil(threads);
                 fast.saturating_add(slow).saturating_mul(2)
@@ -131,7 +136,7 @@ impl Plan {
         }
         let pairs = self.pairs();
         match self.scenario {
-            Scenario::Opens | Scenario::SlowReader | Scenario::Steady
+            Scenario::Opens | Scenario::Setups | Scenario::SlowReader | Scenario::Steady
                 if !self.sessions.is_multiple_of(2) =>
             {
                 Some(format!(
@@ -139,7 +144,11 @@ impl Plan {
                     self.sessions
                 ))
             }
-            Scenario::Opens | Scenario::Plain | Scenario::SlowReader | Scenario::Steady
+            Scenario::Opens
+            | Scenario::Plain
+            | Scenario::Setups
+            | Scenario::SlowReader
+            | Scenario::Steady
                 if pairs < threads =>
             {
                 Some(format!(

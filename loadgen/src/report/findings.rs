@@ -62,6 +62,18 @@ pub(super) fn table(out: &mut String, findings: &Findings) {
     if let Some(slow) = &findings.slow_reader {
         slow_table(out, slow);
     }
+    if let Some(found) = &findings.setups {
+        put(
+            out,
+            format_args!(
+                "hops           {} ids reserved, {} rules added, {} ids released, for {} setups\n",
+                found.asked.ids_reserved,
+                found.asked.rules_added,
+                found.asked.ids_released,
+                found.setups
+            ),
+        );
+    }
     if let (Some(before), Some(after)) = (&findings.books_before, &findings.books_after) {
         if let (Some(before), Some(after)) = (before.files, after.files) {
             put(
@@ -127,6 +139,18 @@ pub(super) fn line(out: &mut String, findings: &Findings) {
             format_args!(
                 " bytes_per_second_off={:.0} bytes_per_second_on={:.0} ratio={:.3}",
                 slow.bytes_per_second_off, slow.bytes_per_second_on, slow.ratio
+            ),
+        );
+    }
+    if let Some(found) = &findings.setups {
+        put(
+            out,
+            format_args!(
+                " setups={} ids_reserved={} rules_added={} ids_released={}",
+                found.setups,
+                found.asked.ids_reserved,
+                found.asked.rules_added,
+                found.asked.ids_released
             ),
         );
     }

@@ -82,6 +82,9 @@ struct PlanDocument {
     is_mute: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     slow: Option<SlowDocument>,
+    /// Peers behind the asker of a route, of `setups`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hops: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -222,5 +225,6 @@ fn plan_document(plan: &Plan) -> PlanDocument {
             streams: plan.slow.streams,
             windows: plan.slow.windows,
         }),
+        hops: (plan.scenario == Scenario::Setups).then_some(plan.hops),
     }
 }

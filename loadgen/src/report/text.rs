@@ -161,6 +161,16 @@ fn title(plan: &Plan) -> String {
                 phases.join(", ")
             )
         }
+        Scenario::Setups => {
+            let plural = if plan.hops == 1 { "" } else { "s" };
+            format!(
+                "{name}: over {} hop{plural}, {} at a time on {}, {:?}",
+                plan.hops,
+                plan.concurrency,
+                plan.placement.threads_text(),
+                plan.duration
+            )
+        }
         Scenario::Slowloris => {
             format!(
                 "{name}: {sessions} connections without a handshake, {:?}",

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::{Middle, Outcome, RelayCost, Run, loiters};
 use crate::books::Books;
-use crate::findings::{Findings, LoiterFindings, growth};
+use crate::findings::{Findings, LoiterFindings, SetupFindings, growth};
 use crate::ledger;
-use crate::plan::{Host, KillPhase, Loiter, Plan};
+use crate::plan::{Host, KillPhase, Loiter, Plan, Scenario};
 use crate::tally::Tally;
 
 impl Run<'_> {
@@ -29,6 +29,19 @@ impl Run<'_> {
         special
             .problems
             .extend(loiters::problem(&self.plan, &tally));
+        if self.plan.scenario == Scenario::Setups {
+            let found = SetupFindings {
+                hops: self.plan.hops,
+                setups: tally.setups,
+                asked: tally.hops,
+            };
+            // What failed may have left anything with its hops.
+            let is_clean = tally.failures.total() == 0;
+            special
+                .problems
+                .extend(found.problem().filter(|_| is_clean));
+            special.findings.setups = Some(found);
+        }
         if tally.streams_accepted != tally.streams_reset {
             special.problems.push(format!(
                 "the standing sessions accepted {} streams and saw {} resets",
@@ -151,8 +164,8 @@ fn per_second(count: u64, time: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::findings::{ChurnFindings, SlowlorisFindings};
-    use crate::plan::{Arrivals, Pace, Scenario, Shape, Target};
-    use crate::tally::LoiterTally;
+    use crate::plan::{Arrivals, Pace, Shape, Target};
+    use crate::tally::{HopTally, LoiterTally};
 
     #[test]
     fn threads_without_time_left_are_saturated_only_with_a_clock() {
@@ -175,6 +188,33 @@ mod tests {
         let mut spinning = tally(2_000);
         spinning.looked = Duration::from_millis(300);
         assert!(!is_saturated(&plan, &spinning));
+    }
+
+    #[test]
+    fn setups_have_a_rule_for_each_direction_and_hop() {
+        let asked = HopTally {
+            ids_reserved: 50,
+            rules_added: 50,
+            ids_released: 0,
+        };
+        let found = SetupFindings {
+            hops: 3,
+            setups: 10,
+            asked,
+        };
+        assert_eq!((found.rules_each(), found.problem()), (5, None));
+        let too_few = HopTally {
+            rules_added: 49,
+            ..asked
+        };
+        let taken_back = HopTally {
+            ids_released: 1,
+            ..asked
+        };
+        for asked in [too_few, taken_back, HopTally::default()] {
+            let problem = SetupFindings { asked, ..found }.problem().unwrap();
+            assert!(problem.starts_with("10 setups of 5 rules"), "{problem}");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct Kind {
 
 impl Kind {
     /// All of them by name.
-    pub(super) const ALL: [(&'static str, Self); 11] = [
+    pub(super) const ALL: [(&'static str, Self); 12] = [
         ("churn", Self::relay(Scenario::Churn)),
         ("connects", Self::plain(Scenario::Handshakes)),
         ("evict", Self::relay(Scenario::Evict)),
@@ -53,6 +53,7 @@ impl Kind {
         ("idle", Self::relay(Scenario::Idle)),
         ("opens", Self::relay(Scenario::Opens)),
         ("plain", Self::plain(Scenario::Plain)),
+        ("setups", Self::relay(Scenario::Setups)),
         ("slow-reader", Self::relay(Scenario::SlowReader)),
         ("slowloris", Self::relay(Scenario::Slowloris)),
         ("steady", Self::relay(Scenario::Steady)),
@@ -153,6 +154,7 @@ struct Keys {
     far: Option<String>,
     spread: Option<String>,
     every: Option<String>,
+    hops: Option<u32>,
     expects: Option<Vec<String>>,
 }
 
@@ -165,13 +167,13 @@ enum RateText {
 }
 
 /// Keys that only some kinds have.
-const KEYS: [(&str, &[Scenario]); 20] = {
+const KEYS: [(&str, &[Scenario]); 21] = {
     use Scenario::{
-        Churn, Evict, Handshakes, Idle, Opens, Plain, SlowReader, Slowloris, Steady, Storm,
+        Churn, Evict, Handshakes, Idle, Opens, Plain, Setups, SlowReader, Slowloris, Steady, Storm,
     };
-    const PACED: &[Scenario] = &[Churn, Evict, Handshakes, Opens, Plain, Steady];
+    const PACED: &[Scenario] = &[Churn, Evict, Handshakes, Opens, Plain, Setups, Steady];
     const STANDING: &[Scenario] = &[
-        Evict, Idle, Opens, Plain, SlowReader, Slowloris, Steady, Storm,
+        Evict, Idle, Opens, Plain, Setups, SlowReader, Slowloris, Steady, Storm,
     ];
     [
         ("sessions", STANDING),
@@ -194,6 +196,7 @@ const KEYS: [(&str, &[Scenario]); 20] = {
         ("far", &[Steady]),
         ("spread", &[Storm]),
         ("every", &[Storm]),
+        ("hops", &[Setups]),
     ]
 };
 
@@ -294,7 +297,7 @@ impl GroupFile {
             Scenario::Plain | Scenario::Churn => Mode::PingPong,
             _ => Mode::Bulk,
         });
-        traffic.payload = keys.payload.unwrap_or(Payload::Opaque);
+        traffic.payload = keys.payload.unwrap_or(traffic.payload);
         traffic.message_bytes = keys.message_size.unwrap_or(traffic.message_bytes);
         traffic.in_flight = keys.in_flight.unwrap_or(1);
         traffic.window_bytes = keys.window.unwrap_or(traffic.window_bytes);
@@ -352,6 +355,7 @@ impl GroupFile {
             // Its time is that of one window.
             plan.duration /= plan.slow.windows.max(1);
         }
+        plan.hops = keys.hops.unwrap_or(plan.hops);
         plan.is_mute = keys.mute.unwrap_or(false);
         let time = |name: &str, text: &Option<String>| {
             let text = text.as_deref();

@@ -159,6 +159,8 @@ impl Worker {
         entry.credit = entry.credit.saturating_add(header.length);
         if header.flags.contains(Flags::FIN) {
             self.on_fin(stream);
+        } else if self.plan.scenario == Scenario::Setups {
+            self.send_route(stream);
         } else {
             self.wake_stream(stream);
         }
@@ -216,11 +218,14 @@ impl Worker {
         stream: u32,
         bytes: &[u8],
     ) -> Result<(), &'static str> {
-        if self.plan.scenario == Scenario::Churn {
-            self.on_cycle_bytes(index, stream, bytes);
-            return Ok(());
+        match self.plan.scenario {
+            Scenario::Churn => {
+                self.on_cycle_bytes(index, stream, bytes);
+                Ok(())
+            }
+            Scenario::Setups => self.on_route_bytes(index, stream, bytes),
+            _ => self.on_messages(stream, bytes),
         }
-        self.on_messages(stream, bytes)
     }
 
     /// Gives back to the sender what was received, when half a window of it has come together.

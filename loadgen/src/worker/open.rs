@@ -17,6 +17,7 @@ use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 use std::sync::atomic::Ordering;
 
+use super::routes::{check_open, destination};
 use super::session::{Asked, Pace, Part, Request, Session, Stage, Step, Stream};
 use super::setup::{is_older, random, unix_time_ns};
 use super::slow::SLOW_WINDOW;
@@ -68,15 +69,15 @@ impl Worker {
     pub(super) fn open_stream(&mut self, index: usize) -> Result<u32, &'static str> {
         let window = self.plan.traffic.window_bytes;
         let is_sealed = self.plan.traffic.payload == Payload::Sealed;
-        let partner = self.sessions[place(self.sessions[index].partner)].key;
+        let to = self.destination(index);
         let session = &mut self.sessions[index];
         let now = self.shared.now();
         let (kk, request) = if is_sealed {
-            let (kk, message) = KkInitiator::new(&session.secret, &partner, random()?)
+            let (kk, message) = KkInitiator::new(&session.secret, &to.key, random()?)
                 .map_err(|_| "open: stream handshake")?;
-            (Some(kk), encode_request(session, partner, &message)?)
+            (Some(kk), encode_request(session, to, &message)?)
         } else {
-            (None, shared_request(session, partner, now)?)
+            (None, shared_request(session, to, now)?)
         };
         let hash = OpenRequest::hash(&request);
         let id = session.next_id;
@@ -169,6 +170,7 @@ impl Worker {
         };
         let request = crypto.opener.open(&mut object[2..]);
         let request = request.map_err(|_| "protocol: request does not open")?;
+        check_open(&self.plan, request)?;
         let hash = OpenRequest::hash(request);
         let (response, keys) = if is_sealed {
             let (response, keys) = answer(session, request, hash)?;
@@ -190,6 +192,7 @@ impl Worker {
         entry.stage = Stage::Open;
         entry.credit = entry.credit.saturating_sub(len);
         entry.records = keys.map(|keys| Box::new(Records::new(&keys)));
+        entry.route = (self.plan.scenario == Scenario::Setups).then(Box::default);
         let extra = window - WINDOW_INITIAL;
         let ack = Header::window_update(id, Flags::ACK, extra).encode();
         session.control.extend_from_slice(&ack);
@@ -210,7 +213,7 @@ impl Worker {
         stream: u32,
         mut asked: Asked,
     ) -> Result<(), &'static str> {
-        let partner = self.sessions[place(self.sessions[index].partner)].key;
+        let partner = self.destination(index).key;
         let session = &mut self.sessions[index];
         let Some(crypto) = &mut session.crypto else {
             return Err("open: no session");
@@ -246,6 +249,12 @@ impl Worker {
         Ok(())
     }
 
+    /// Returns where the streams of a session go.
+    fn destination(&self, index: usize) -> Address {
+        let partner = &self.sessions[place(self.sessions[index].partner)];
+        destination(&self.plan).unwrap_or(Address::new(partner.key, PORT))
+    }
+
     fn on_opened(&mut self, index: usize, stream: u32, started: Now) {
         let entry = &mut self.streams[place(stream)];
         entry.stage = Stage::Open;
@@ -257,6 +266,10 @@ impl Worker {
             } else {
                 self.on_cycle_open(index, id);
             }
+            return;
+        }
+        if self.plan.scenario == Scenario::Setups {
+            self.on_asker_open(stream);
             return;
         }
         bump(&self.shared.streams_up);
@@ -279,7 +292,12 @@ impl Worker {
         let entry = &self.streams[place(stream)];
         let (index, id, is_dialer) = (place(entry.session), entry.id, entry.is_dialer);
         match entry.stage {
-            Stage::Open => self.send_fin(stream),
+            Stage::Open => {
+                if entry.route.is_some() && is_dialer {
+                    self.fail("setup: the relay ended the stream");
+                }
+                self.send_fin(stream);
+            }
             Stage::Ending => {}
             Stage::Asked(_) | Stage::Asking(_) => {
                 self.on_reset(stream);
@@ -351,6 +369,7 @@ impl Worker {
 
     /// Frees a stream's place, unless something may still name it.
     pub(super) fn release_stream(&mut self, index: u32) {
+        self.forget_route(index);
         let stream = &mut self.streams[place(index)];
         let session = &mut self.sessions[place(stream.session)];
         if session.reader.stream == Some(index) {
@@ -381,17 +400,17 @@ fn refusal(code: u16) -> String {
     }
 }
 
-/// Returns an encoded request from `session` to `partner`.
+/// Returns an encoded request of `session`.
 fn encode_request(
     session: &Session,
-    partner: ringway_proto::key::PublicKey,
+    destination: Address,
     noise: &[u8],
 ) -> Result<Vec<u8>, &'static str> {
     let request = OpenRequest {
         forwarded: false,
         timestamp_ns: unix_time_ns(),
         source: Address::new(session.key, EPHEMERAL_PORT_MIN),
-        destination: Address::new(partner, PORT),
+        destination,
         noise,
     };
     request
@@ -402,14 +421,14 @@ fn encode_request(
 /// Returns the request that the streams of a pair share.
 fn shared_request(
     session: &mut Session,
-    partner: ringway_proto::key::PublicKey,
+    destination: Address,
     now: Now,
 ) -> Result<Vec<u8>, &'static str> {
     let kept = session.request.as_ref();
     if let Some(request) = kept.filter(|request| !is_older(request.made, now, REQUEST_AGE_MAX_S)) {
         return Ok(request.bytes.clone());
     }
-    let bytes = encode_request(session, partner, &stand_in()?)?;
+    let bytes = encode_request(session, destination, &stand_in()?)?;
     session.request = Some(Request {
         bytes: bytes.clone(),
         made: now,

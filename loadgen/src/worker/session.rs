@@ -18,6 +18,7 @@ use ringway_shards::ring::Slot;
 
 use super::churn::Cycle;
 use super::ids::Ids;
+use super::routes::RouteStream;
 use super::tuples::Claim;
 use crate::payload::{Assembler, Head};
 use crate::records::Records;
@@ -279,6 +280,8 @@ pub(super) struct Stream {
     pub(super) taken_bytes: u32,
     /// First byte received in a churn: what its dialer wants.
     pub(super) word: u8,
+    /// Present in open streams of route setup.
+    pub(super) route: Option<Box<RouteStream>>,
     pub(super) pace: Pace,
 }
 
@@ -310,6 +313,7 @@ impl Stream {
             records: None,
             taken_bytes: 0,
             word: 0,
+            route: None,
             pace: Pace::Fast,
         }
     }

@@ -38,6 +38,7 @@ pub(super) fn rounds(run: &Value) -> &'static str {
         Some("handshakes") => "handshakes",
         Some("opens") => "opens",
         Some("plain" | "steady" | "slow-reader") => "round trips",
+        Some("setups") => "setups",
         Some("storm") => "returns",
         _ => "rounds",
     }
