@@ -1,18 +1,19 @@
 //! Runs in which the relay sets routes up over its own sessions.
 //!
 //! ```text
-//! setups under faults ---> calm: sessions come back, what nobody uses is forgotten ---> setups that must stand
-//!                     ---> the end: setups while the relay drains, shutdown, nothing is left
+//! setups under faults ---> calm: sessions come back, what nobody uses is forgotten
+//!        ---> setups that must stand ---> the end: setups while the relay drains, shutdown
 //! ```
 //!
-//! One relay; each of its shards has a session of the relay's own key, behind which stands the service of route setup.
-//! Peers ask it, and are hops for each other: with tables of ids and rules, they refuse, are silent, lie and are late;
-//! they die and come back, and the service's sessions are lost and attached again.
+//! One relay; each of its shards has a session of the relay's own key, behind which stands the service of
+//! route setup. Peers ask it, and are hops for each other: with tables of ids and rules, they refuse, are
+//! silent, lie and are late; they die and come back, and the service's sessions are lost and attached again.
 //!
-//! Here: the phases of such a run, its events, who gets them. Not here: the shards, wires and clock, which are those of a
-//! mesh of one relay (`mesh`).
+//! Here: the phases of such a run, its events, who gets them. Not here: the shards, wires and clock, which
+//! are those of a mesh of one relay (`mesh`).
 //!
-//! Bound: `CALM_NS` of virtual time after the last fault, `PROBES_NS` for the setups behind it, `END_NS` for the end.
+//! Bound: `CALM_NS` of virtual time after the last fault, `PROBES_NS` for the setups behind it, `END_NS` for
+//! the end.
 
 mod book;
 mod faults;
@@ -42,8 +43,8 @@ use self::options::{RouteOptions, draw_network};
 use self::party::{Note, Party, Role};
 use self::service::{Fault, Service};
 
-/// Time in which everything comes back and is forgotten: peers that have vanished are found after five intervals of
-/// 30 s, a half-closed stream after 60 s, a rule after `KEEP_ALIVES_MS`.
+/// Time in which everything comes back and is forgotten: peers that have vanished are found after five
+/// intervals of 30 s, a half-closed stream after 60 s, a rule after `KEEP_ALIVES_MS`.
 const CALM_NS: u64 = 400 * SECOND;
 
 /// Time for the setups that are tried without faults: theirs, and that of idle streams to hops.

@@ -1,10 +1,10 @@
 //! The book of route setups: what was asked, what hops hold, and what must be true of both.
 //!
-//! Here: setups with the trouble that each hop had during them, the tables of the hops, the checks. Not here: who
-//! asks (`peer`), what the service does (`service`).
+//! Here: setups with the trouble that each hop had during them, the tables of the hops, the checks. Not
+//! here: who asks (`peer`), what the service does (`service`).
 //!
-//! Invariant: a hop holds an id until it is released or its time has come; the rule of a route that its asker
-//! uses is never forgotten.
+//! Invariant: a hop holds an id until it is released or its time has come; the rule of a route that its
+//! asker uses is never forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! Parties of a run with routes: a session over a wire, and messages on its streams.
 //!
-//! Here: the service's session and those of the peers, alike; streams as messages in and out. Not here: what is said
-//! in them (`peer`, `service`).
+//! Here: the service's session and those of the peers, alike; streams as messages in and out. Not here: what
+//! is said in them (`peer`, `service`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -301,16 +301,7 @@ impl Party {
                 stream,
                 reason_code,
             } => self.gone(mesh, stream.as_u32(), Some(reason_code)),
-            PeerEvent::Opened { stream, .. } => {
-                mesh.counts.opens_accepted += 1;
-                if let Some(talk) = self.talks.get_mut(&stream.as_u32()) {
-                    talk.is_open = true;
-                    if let (Kind::ToHop(hop), Role::Service(shard)) = (talk.kind, self.role) {
-                        let now = mesh.clock();
-                        mesh.routes.services[shard].opened(&hop, stream.as_u32(), now);
-                    }
-                }
-            }
+            PeerEvent::Opened { stream, .. } => self.was_opened(mesh, stream.as_u32()),
             PeerEvent::Readable { stream } => self.hear(mesh, stream),
             PeerEvent::Ready { .. } => {
                 mesh.counts.sessions += 1;
@@ -322,6 +313,19 @@ impl Party {
             }
             PeerEvent::Reset { stream } => self.gone(mesh, stream.as_u32(), None),
             _ => {}
+        }
+    }
+
+    /// The other side has taken a stream.
+    fn was_opened(&mut self, mesh: &mut Mesh, stream: u32) {
+        mesh.counts.opens_accepted += 1;
+        let Some(talk) = self.talks.get_mut(&stream) else {
+            return;
+        };
+        talk.is_open = true;
+        if let (Kind::ToHop(hop), Role::Service(shard)) = (talk.kind, self.role) {
+            let now = mesh.clock();
+            mesh.routes.services[shard].opened(&hop, stream, now);
         }
     }
 

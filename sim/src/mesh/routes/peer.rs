@@ -1,7 +1,7 @@
 //! What peers and the service say to each other: questions, answers, and hops that fail on purpose.
 //!
-//! Here: messages of all four kinds of stream, what a hop does with a question. Not here: bytes and sessions (`party`),
-//! the service's work (`service`), what hops hold (`book`).
+//! Here: messages of all four kinds of stream, what a hop does with a question. Not here: bytes and sessions
+//! (`party`), the service's work (`service`), what hops hold (`book`).
 
 use ringway_proto::reason::Reason;
 use ringway_proto::route::{
@@ -202,40 +202,29 @@ impl Party {
         if let Err(refusal) = body.check(&key) {
             return mesh.fail(format!("hop {identity} is asked wrongly: {refusal}"));
         }
-        let faults = mesh.routes.options;
         let mut delay = mesh.rng.skewed(0, 200 * MS);
-        let mut is_heard = true;
-        let mut reply = None;
-        if !mesh.is_calm {
-            if mesh.rng.chance(faults.refuse) {
-                mesh.routes.book.note(setup, identity, Trouble::Refused);
-                mesh.counts.hop_refusals += 1;
-                let refusal = Refusal::new(Reason::RelayCapacity, "not now");
-                reply = Some(HopReply::Refused(refusal));
-            } else if mesh.rng.chance(faults.silent) {
-                mesh.routes.book.note(setup, identity, Trouble::Silent);
-                mesh.counts.hop_silences += 1;
-                is_heard = false;
-                // It may have done it all the same.
-                if mesh.rng.chance(50) {
-                    return;
-                }
-            } else if mesh.rng.chance(faults.lie) {
-                mesh.counts.hop_lies += 1;
-                return self.lie(mesh, identity, stream, id);
-            } else if mesh.rng.chance(faults.late) {
+        let reply = match mesh.draw_mood() {
+            Mood::Good => mesh.do_hop(identity, setup, body),
+            Mood::Late => {
                 mesh.routes.book.note(setup, identity, Trouble::Late);
-                mesh.counts.hop_delays += 1;
                 delay = mesh.rng.skewed(200 * MS, 14 * SECOND);
+                mesh.do_hop(identity, setup, body)
             }
-        }
-        let reply = match reply {
-            Some(reply) => reply,
-            None => mesh.do_hop(identity, setup, body),
+            Mood::Lying => return self.lie(mesh, identity, stream, id),
+            Mood::Refusing => {
+                mesh.routes.book.note(setup, identity, Trouble::Refused);
+                HopReply::Refused(Refusal::new(Reason::RelayCapacity, "not now"))
+            }
+            Mood::Silent => {
+                mesh.routes.book.note(setup, identity, Trouble::Silent);
+                // It may do it all the same.
+                if mesh.rng.chance(50) {
+                    let _nobody_hears = mesh.do_hop(identity, setup, body);
+                }
+                return;
+            }
         };
-        if is_heard {
-            reply_later(mesh, self.number, (stream, id), reply, delay);
-        }
+        reply_later(mesh, self.number, (stream, id), reply, delay);
     }
 
     /// A hop answers what is not so.
@@ -263,7 +252,39 @@ impl Party {
     }
 }
 
+/// How a hop takes a question.
+#[derive(Debug, Clone, Copy)]
+enum Mood {
+    Good,
+    Late,
+    Lying,
+    Refusing,
+    Silent,
+}
+
 impl Mesh {
+    /// Draws how a hop takes a question, and counts it.
+    fn draw_mood(&mut self) -> Mood {
+        let faults = self.routes.options;
+        if self.is_calm {
+            Mood::Good
+        } else if self.rng.chance(faults.refuse) {
+            self.counts.hop_refusals += 1;
+            Mood::Refusing
+        } else if self.rng.chance(faults.silent) {
+            self.counts.hop_silences += 1;
+            Mood::Silent
+        } else if self.rng.chance(faults.lie) {
+            self.counts.hop_lies += 1;
+            Mood::Lying
+        } else if self.rng.chance(faults.late) {
+            self.counts.hop_delays += 1;
+            Mood::Late
+        } else {
+            Mood::Good
+        }
+    }
+
     /// A hop does what it is asked.
     fn do_hop(&mut self, identity: usize, setup: usize, request: HopRequest) -> HopReply {
         let now = self.now;
@@ -277,7 +298,8 @@ impl Mesh {
                 }
                 let troubles = &mut book.setups[setup].troubles;
                 let has = |trouble| troubles.contains(&(identity, trouble));
-                if !(has(Trouble::Died) || has(Trouble::Lied)) {
+                // What comes after the time of a reservation finds none.
+                if !(has(Trouble::Died) || has(Trouble::Late) || has(Trouble::Lied)) {
                     let sentence = format!(
                         "setup {setup} has rules for ids that hop {identity} does not hold"
                     );

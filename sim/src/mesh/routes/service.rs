@@ -1,7 +1,7 @@
 //! The relay's route setup of one shard, as a value: questions of peers in, questions to hops out.
 //!
-//! Here: slots, the bounded queue, one stream to each hop, running setups. Not here: the session below (`party`), what
-//! a group asks of its hops (`ringway_proto::route::GroupSetup`), what is right (`book`).
+//! Here: slots, the bounded queue, one stream to each hop, running setups. Not here: the session below
+//! (`party`), what a group asks of its hops (`ringway_proto::route::GroupSetup`), what is right (`book`).
 //!
 //! It does what the relay's own service does, which is made of tasks and sockets and so cannot run here.
 //!
@@ -13,6 +13,7 @@ use std::time::Duration;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::ROUTE_SETUP_TIMEOUT;
 use ringway_proto::reason::Reason;
+use ringway_proto::route::group_setup::Ask;
 use ringway_proto::route::{
     GroupSetup, HopReply, HopRequest, Message, Refusal, SetUp, SetupReply, SetupRequest,
 };
@@ -398,7 +399,7 @@ impl Service {
             if is_forgotten {
                 run.group.answered(ask.number, Ok(HopReply::Done), now);
             } else if self.is_up {
-                self.ask(setup, ask.number, ask.hop, ask.request, book, now);
+                self.ask(setup, ask, book, now);
             } else {
                 run.group.answered(ask.number, Err(unreachable()), now);
             }
@@ -408,16 +409,12 @@ impl Service {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a question has so many parts")]
-    fn ask(
-        &mut self,
-        setup: usize,
-        number: u32,
-        hop: PublicKey,
-        request: HopRequest,
-        book: &mut Book,
-        now: Now,
-    ) {
+    fn ask(&mut self, setup: usize, ask: Ask, book: &mut Book, now: Now) {
+        let Ask {
+            number,
+            hop,
+            request,
+        } = ask;
         if let Err(refusal) = request.check(&hop) {
             return book.fail(format!("setup {setup} asks what is wrong: {refusal}"));
         }

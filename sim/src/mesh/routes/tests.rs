@@ -1,3 +1,7 @@
+//! Services that are wrong on purpose, each found by a check.
+//!
+//! Here: that the checks bite. Not here: that the right service passes (`sim/tests/routes.rs`).
+
 use super::*;
 
 /// Runs seeds with a service that is wrong on purpose; returns what the first failure says.
@@ -13,9 +17,9 @@ fn each_wrong_service_is_found() {
         (Fault::AnswersTwice, "was answered twice"),
         (Fault::ForgetsRelease, "was refused, and hop"),
         (Fault::ForgetsRules, "has no rule for id"),
-        (Fault::KeepsSlots, "slots, or is busy"),
+        (Fault::KeepsSlots, "questions was lost"),
         (Fault::KeepsStreams, "slots, or is busy"),
-        (Fault::Mute, "was never answered"),
+        (Fault::Mute, "questions was lost"),
     ] {
         let failure = first_failure(fault);
         assert!(failure.contains(sentence), "{fault:?}: {failure}");
