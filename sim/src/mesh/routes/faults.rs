@@ -1,6 +1,7 @@
 //! Faults of peers and of the service's sessions in a run with routes.
 //!
-//! Here: what each does, and what the book is told of it. Not here: what hops do wrong in their answers (`peer`).
+//! Here: what each does, and what the book is told of it. Not here: what hops do wrong in their answers
+//! (`peer`).
 
 use super::super::world::Mesh;
 use super::RouteEvent;

@@ -55,6 +55,10 @@ pub(super) enum Kind {
 
 /// A stream.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts that a trace shows by name"
+)]
 pub(super) struct Talk {
     pub(super) kind: Kind,
     pub(super) reader: MessageReader,
