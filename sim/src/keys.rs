@@ -17,6 +17,9 @@ pub(crate) const ADVERSARY_FIRST: usize = 8;
 /// Most relays of a mesh.
 pub(crate) const RELAYS_MAX: usize = 4;
 
+/// Number that the key of the first relay of a mesh is made from.
+const RELAY_FIRST: u8 = 210;
+
 /// The relay's identity and those of the peers.
 pub(crate) struct Keys {
     pub(crate) relay: RelayIdentity,
@@ -50,7 +53,7 @@ impl Keys {
                     (secret, public)
                 })
                 .collect();
-            let relays = 210..210 + u8::try_from(RELAYS_MAX).unwrap_or(0);
+            let relays = RELAY_FIRST..RELAY_FIRST + u8::try_from(RELAYS_MAX).unwrap_or(0);
             Arc::new(Self {
                 relays: relays
                     .map(|number| RelayIdentity::new(&secret(number)))
@@ -61,6 +64,11 @@ impl Keys {
                 nobody: secret(201).public(),
             })
         }))
+    }
+
+    /// Returns the secret key of a relay of a mesh, which its services have.
+    pub(crate) fn relay_secret(relay: u8) -> SecretKey {
+        SecretKey::from_seed([RELAY_FIRST.saturating_add(relay); 32])
     }
 
     /// Returns the identity that has this public key.

@@ -11,9 +11,11 @@
 //! cargo run --release -p ringway-sim -- --seeds 200             seeds 0 to 199, after seeds.txt
 //! cargo run --release -p ringway-sim -- --seed 1234 --trace     one run, with its events
 //! cargo run --release -p ringway-sim -- --relays 0 --seeds 200  runs of two to four linked relays
+//! cargo run --release -p ringway-sim -- --routes --seeds 200    runs in which the relay sets routes up
 //! ```
 //!
-//! Runs of several relays ([`run_mesh`]) have other faults and checks, which `mesh` lists.
+//! Runs of several relays ([`run_mesh`]) have other faults and checks, which `mesh` lists; so have those with route setup
+//! ([`run_routes`]), which `mesh::routes` lists.
 //!
 //! Checkers know the protocol only:
 //! - every byte of a stream arrives in order, or its end (reset, refusal, close) is reported;
@@ -52,6 +54,6 @@ mod slow;
 mod stranger;
 mod world;
 
-pub use mesh::run_mesh;
+pub use mesh::{run_mesh, run_routes};
 pub use run::{Outcome, run};
 pub use world::Counts;

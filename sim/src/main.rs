@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use ringway_sim::{Counts, Outcome, run, run_mesh};
+use ringway_sim::{Counts, Outcome, run, run_mesh, run_routes};
 
 /// Simulates relays, peers and networks; one seed decides a whole run.
 #[derive(Debug, Parser)]
@@ -35,6 +35,9 @@ struct Flags {
     /// Runs of so many linked relays, 2 to 4; 0: as each seed decides.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=4))]
     relays: Option<u8>,
+    /// Runs in which the relay sets routes up.
+    #[arg(long, conflicts_with = "relays")]
+    routes: bool,
     /// Threads.
     #[arg(long, default_value_t = 1)]
     jobs: u64,
@@ -46,20 +49,24 @@ const KEPT_SEEDS: &str = include_str!("../seeds.txt");
 /// Those of runs with several relays, as each seed decides.
 const KEPT_MESH_SEEDS: &str = include_str!("../seeds-mesh.txt");
 
+/// Those of runs with routes.
+const KEPT_ROUTE_SEEDS: &str = include_str!("../seeds-routes.txt");
+
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let relays = flags.relays;
+    let kind = flags.kind();
+    let of_hook = kind.clone();
     std::panic::set_hook(Box::new(move |info| {
         let seed = SEED.with(std::cell::Cell::get);
         say(&format!("seed {seed} panics: {info}"));
-        say(&format!("replay: {}", replay(seed, relays)));
+        say(&format!("replay: {}", replay(seed, &of_hook)));
     }));
     if let Some(seed) = flags.seed {
-        return report(&run_all(&[seed], &flags), relays);
+        return report(&run_all(&[seed], &flags), &kind);
     }
-    let mut seeds = kept_seeds(relays);
+    let mut seeds = kept_seeds(&flags);
     seeds.extend(flags.start..flags.start.saturating_add(flags.seeds));
-    report(&run_all(&seeds, &flags), relays)
+    report(&run_all(&seeds, &flags), &kind)
 }
 
 thread_local! {
@@ -74,8 +81,20 @@ struct Total {
     failure: Option<(u64, String)>,
 }
 
-fn kept_seeds(relays: Option<u8>) -> Vec<u64> {
-    let kept = match relays {
+impl Flags {
+    /// Returns the flag that says which kind of run it is, with a space behind it.
+    fn kind(&self) -> String {
+        match self.relays {
+            _ if self.routes => "--routes ".to_owned(),
+            Some(relays) => format!("--relays {relays} "),
+            None => String::new(),
+        }
+    }
+}
+
+fn kept_seeds(flags: &Flags) -> Vec<u64> {
+    let kept = match flags.relays {
+        _ if flags.routes => KEPT_ROUTE_SEEDS,
         None | Some(1) => KEPT_SEEDS,
         Some(0) => KEPT_MESH_SEEDS,
         Some(_) => "",
@@ -87,6 +106,7 @@ fn kept_seeds(relays: Option<u8>) -> Vec<u64> {
 
 fn run_one(seed: u64, flags: &Flags) -> Outcome {
     match flags.relays {
+        _ if flags.routes => run_routes(seed, flags.trace),
         None | Some(1) => run(seed, flags.trace),
         Some(0) => run_mesh(seed, None, flags.trace),
         Some(relays) => run_mesh(seed, Some(usize::from(relays)), flags.trace),
@@ -136,10 +156,10 @@ fn run_all(seeds: &[u64], flags: &Flags) -> Total {
     total
 }
 
-fn report(total: &Total, relays: Option<u8>) -> ExitCode {
+fn report(total: &Total, kind: &str) -> ExitCode {
     if let Some((seed, sentence)) = &total.failure {
         say(&format!("first failure: seed {seed}: {sentence}"));
-        say(&format!("replay: {}", replay(*seed, relays)));
+        say(&format!("replay: {}", replay(*seed, kind)));
         return ExitCode::FAILURE;
     }
     say(&format!(
@@ -154,9 +174,8 @@ fn report(total: &Total, relays: Option<u8>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn replay(seed: u64, relays: Option<u8>) -> String {
-    let relays = relays.map_or(String::new(), |relays| format!("--relays {relays} "));
-    format!("cargo run --release -p ringway-sim -- {relays}--seed {seed} --trace")
+fn replay(seed: u64, kind: &str) -> String {
+    format!("cargo run --release -p ringway-sim -- {kind}--seed {seed} --trace")
 }
 
 fn say(line: &str) {

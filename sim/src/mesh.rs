@@ -23,12 +23,15 @@ mod network;
 mod options;
 mod peer;
 mod registry;
+mod routes;
 mod world;
 
 use book::Open;
 use driver::Input;
 use event::{Event, Fault};
 use world::Mesh;
+
+pub use routes::run_routes;
 
 use crate::options::SECOND;
 use crate::run::Outcome;

@@ -88,6 +88,19 @@ pub struct Counts {
     pub peers_moved: u64,
     pub probes: u64,
     pub probes_reached: u64,
+    pub setups: u64,
+    pub setups_stand: u64,
+    pub setups_refused: u64,
+    pub setups_busy: u64,
+    pub askers_gone: u64,
+    pub hop_streams: u64,
+    pub hop_questions: u64,
+    pub hop_refusals: u64,
+    pub hop_silences: u64,
+    pub hop_lies: u64,
+    pub hop_delays: u64,
+    pub hops_died: u64,
+    pub services_lost: u64,
 }
 
 impl Counts {
@@ -108,7 +121,8 @@ impl Counts {
             .collect()
     }
 
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 56] {
+    #[expect(clippy::too_many_lines, reason = "a line for each count")]
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 69] {
         [
             ("events", &mut self.events),
             ("opens", &mut self.opens),
@@ -172,6 +186,19 @@ impl Counts {
             ("peers that moved to another relay", &mut self.peers_moved),
             ("pairs tried at the end", &mut self.probes),
             ("of these reached", &mut self.probes_reached),
+            ("route setups", &mut self.setups),
+            ("of these stand", &mut self.setups_stand),
+            ("of these refused", &mut self.setups_refused),
+            ("refused with 501", &mut self.setups_busy),
+            ("askers that went", &mut self.askers_gone),
+            ("streams to hops", &mut self.hop_streams),
+            ("questions to hops", &mut self.hop_questions),
+            ("of these refused by hops", &mut self.hop_refusals),
+            ("of these not answered", &mut self.hop_silences),
+            ("of these answered wrongly", &mut self.hop_lies),
+            ("of these answered late", &mut self.hop_delays),
+            ("hops that died", &mut self.hops_died),
+            ("sessions of services lost", &mut self.services_lost),
         ]
     }
 }

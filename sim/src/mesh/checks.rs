@@ -89,7 +89,7 @@ impl Mesh {
         };
         let is_it = match self.wires[wire].ends[1 - side].owner {
             Owner::Shard(other) => self.key_of(self.shards[other].relay) == holder.relay,
-            Owner::Peer(_) => false,
+            Owner::Party(_) | Owner::Peer(_) => false,
         };
         (is_it || !is_settled).then_some(is_settled)
     }

@@ -29,6 +29,7 @@ use crate::network::SendOp;
 #[derive(Debug)]
 pub(super) enum Input {
     Accepted(Slot, Source),
+    Attached(Slot),
     Closed(Slot, Option<SocketAddr>),
     Computed(Box<JobResult>),
     ConnectFailed(usize, ConnectFault),
@@ -167,7 +168,7 @@ impl Mesh {
             self.trace(|| format!("shard {shard} accepts wire {wire} in slot {}", slot.0));
             // Every party has an address of its own.
             let from = match self.wires[wire].ends[0].owner {
-                Owner::Peer(client) => client + 1_000,
+                Owner::Party(client) | Owner::Peer(client) => client + 1_000,
                 Owner::Shard(other) => self.shards[other].relay,
             };
             let from = Ipv4Addr::from(u32::try_from(from).unwrap_or(0));
@@ -259,6 +260,7 @@ impl Mesh {
         } = &mut self.shards[shard];
         match input {
             Input::Accepted(slot, source) => core.accepted(slot, source, now),
+            Input::Attached(slot) => core.attached(slot, now),
             Input::Closed(slot, source) => {
                 core.closed(slot);
                 let relay = *relay;

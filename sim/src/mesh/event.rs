@@ -4,6 +4,7 @@
 
 use ringway_shards::core::{JobResult, LookedUp, Lookup, Message};
 
+use super::routes::RouteEvent;
 use crate::lease::SimLease;
 
 /// One kind of event.
@@ -50,6 +51,8 @@ pub(super) enum Event {
     Pump { client: usize },
     /// A peer reads its socket.
     Read { client: usize },
+    /// Something of a run with routes.
+    Routes(RouteEvent),
     /// RST reaches an end.
     Reset { wire: usize, side: usize },
     /// A relay that has drained ends, and starts anew later.
@@ -115,6 +118,7 @@ impl Event {
             Self::Start { relay } => (18, *relay),
             Self::Turn { shard } => (19, *shard),
             Self::Leave { client } => (20, *client),
+            Self::Routes(event) => event.fingerprint(),
         }
     }
 }

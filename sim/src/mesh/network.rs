@@ -12,6 +12,7 @@ use ringway_shards::core::{RecvEnd, Slot};
 
 use super::driver::{Input, Seat};
 use super::event::Event;
+use super::routes::RouteEvent;
 use super::world::Mesh;
 use crate::lease::SimLease;
 use crate::network::{Pipe, SendOp};
@@ -19,6 +20,8 @@ use crate::network::{Pipe, SendOp};
 /// Who has an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
+    /// This party of a run with routes.
+    Party(usize),
     /// This client.
     Peer(usize),
     /// This shard.
@@ -66,6 +69,28 @@ impl Mesh {
     pub(super) fn connect(&mut self, owner: Owner, relay: usize) -> usize {
         let shards = &self.relays[relay].shards;
         let shard = shards[self.rng.index(shards.len())];
+        let wire = self.lay_wire(owner, shard);
+        let delay = self.network_delay();
+        self.at(delay, Event::Accept { wire });
+        wire
+    }
+
+    /// Attaches a socket pair to a shard, whose other end the owner has; returns its number.
+    pub(super) fn attach(&mut self, owner: Owner, shard: usize) -> usize {
+        let wire = self.lay_wire(owner, shard);
+        let Some(slot) = self.free_slot(shard) else {
+            self.fail(format!("shard {shard} has no slot for a service"));
+            return wire;
+        };
+        if let Some(seat) = self.seat(shard, slot) {
+            *seat = Seat::Wire(wire, 1);
+        }
+        self.wires[wire].ends[1].slot = Some(slot);
+        self.push(shard, Input::Attached(slot));
+        wire
+    }
+
+    fn lay_wire(&mut self, owner: Owner, shard: usize) -> usize {
         let capacity = self.options.socket_bytes;
         let end = |owner| End {
             owner,
@@ -82,10 +107,7 @@ impl Mesh {
             is_silent: false,
             held_until: 0,
         });
-        let wire = self.wires.len() - 1;
-        let delay = self.network_delay();
-        self.at(delay, Event::Accept { wire });
-        wire
+        self.wires.len() - 1
     }
 
     pub(super) fn network_delay(&mut self) -> u64 {
@@ -133,6 +155,7 @@ impl Mesh {
 
     fn readable(&mut self, wire: usize, side: usize) {
         match self.wires[wire].ends[side].owner {
+            Owner::Party(party) => self.at(0, RouteEvent::Read { party }.into()),
             Owner::Peer(client) => self.at(0, Event::Read { client }),
             Owner::Shard(shard) => self.relay_read(shard, wire, side),
         }
@@ -170,6 +193,7 @@ impl Mesh {
     /// An end has read: the other one may go on sending.
     pub(super) fn room_made(&mut self, wire: usize, side: usize) {
         match self.wires[wire].ends[1 - side].owner {
+            Owner::Party(party) => self.at(0, RouteEvent::Pump { party }.into()),
             Owner::Peer(client) => self.at(0, Event::Pump { client }),
             Owner::Shard(_) => self.progress_send(wire, 1 - side),
         }

@@ -127,6 +127,50 @@ impl Mesh {
         self.notes[client].hurt.get_or_insert(why);
     }
 
+    /// Gives a session what its socket has, at most a piece; returns whether there is more.
+    pub(super) fn read_socket(&mut self, session: &mut PeerSession, wire: usize) -> bool {
+        let count = self.rng.size(1, self.options.piece_max);
+        let end = &mut self.wires[wire].ends[0];
+        let bytes = end.inbound.read(count);
+        let is_ended = end.inbound.has_fin || end.is_reset;
+        let has_more = end.inbound.arrived() > 0;
+        if bytes.is_empty() {
+            if is_ended {
+                session.eof(self.clock());
+            }
+            return false;
+        }
+        // An error comes again as the last event.
+        let _comes_as_event = session.receive(&bytes, self.clock());
+        self.room_made(wire, 0);
+        has_more || is_ended
+    }
+
+    /// Sends what a session has to send, as far as its socket takes it.
+    pub(super) fn transmit(&mut self, session: &mut PeerSession, wire: usize) {
+        let mut out = Vec::new();
+        while session.wants_transmit() {
+            let ends = &self.wires[wire].ends;
+            let is_dead = ends[0].is_reset || ends[0].is_closed;
+            let room = if is_dead {
+                65_536
+            } else {
+                ends[1].inbound.room()
+            };
+            if room == 0 {
+                return;
+            }
+            let count = self.rng.size(1, room.min(65_536));
+            out.clear();
+            if session.transmit(&mut out, count) == 0 {
+                return;
+            }
+            if out.len() > count || (!is_dead && self.write(wire, 0, &out) < out.len()) {
+                return self.fail(format!("a session on wire {wire}: more than {count} bytes"));
+            }
+        }
+    }
+
     /// An open begins at whichever session its key has.
     pub(super) fn begin_open(&mut self, number: usize) {
         let Some(client) = self.session_of(self.opens[number].from) else {
@@ -151,23 +195,9 @@ impl Client {
             return;
         }
         let wire = mesh.notes[self.number].wire;
-        let count = mesh.rng.size(1, mesh.options.piece_max);
-        let end = &mut mesh.wires[wire].ends[0];
-        let bytes = end.inbound.read(count);
-        let is_ended = end.inbound.has_fin || end.is_reset;
-        let has_more = end.inbound.arrived() > 0;
-        if bytes.is_empty() {
-            if is_ended {
-                self.session.eof(mesh.clock());
-            }
-        } else {
-            // An error comes again as the last event.
-            let _comes_as_event = self.session.receive(&bytes, mesh.clock());
-            mesh.room_made(wire, 0);
-            if has_more || is_ended {
-                let client = self.number;
-                mesh.at(0, Event::Read { client });
-            }
+        if mesh.read_socket(&mut self.session, wire) {
+            let client = self.number;
+            mesh.at(0, Event::Read { client });
         }
         self.pump(mesh);
     }
@@ -194,28 +224,7 @@ impl Client {
 
     fn transmit(&mut self, mesh: &mut Mesh) {
         let wire = mesh.notes[self.number].wire;
-        let mut out = Vec::new();
-        while self.session.wants_transmit() {
-            let ends = &mesh.wires[wire].ends;
-            let is_dead = ends[0].is_reset || ends[0].is_closed;
-            let room = if is_dead {
-                65_536
-            } else {
-                ends[1].inbound.room()
-            };
-            if room == 0 {
-                return;
-            }
-            let count = mesh.rng.size(1, room.min(65_536));
-            out.clear();
-            if self.session.transmit(&mut out, count) == 0 {
-                return;
-            }
-            if out.len() > count || (!is_dead && mesh.write(wire, 0, &out) < out.len()) {
-                let number = self.number;
-                return mesh.fail(format!("client {number}: more than {count} bytes"));
-            }
-        }
+        mesh.transmit(&mut self.session, wire);
     }
 
     fn start_opens(&mut self, mesh: &mut Mesh) {

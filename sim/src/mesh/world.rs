@@ -25,6 +25,7 @@ use super::event::Event;
 use super::network::Wire;
 use super::options::Options;
 use super::peer::{Client, Note};
+use super::routes::Routes;
 use crate::agenda::{Agenda, print_trace};
 use crate::driver::SimDirectory;
 use crate::keys::Keys;
@@ -71,6 +72,8 @@ pub(super) struct Mesh {
     /// Of each client.
     pub(super) notes: Vec<Note>,
     pub(super) opens: Vec<Open>,
+    /// Parties of a run with routes.
+    pub(super) routes: Routes,
     pub(super) counts: Counts,
     /// Faults have stopped.
     pub(super) is_calm: bool,
@@ -106,6 +109,11 @@ impl Mesh {
     pub(super) fn new(seed: u64, relays: Option<usize>, is_traced: bool) -> Self {
         let mut rng = Rng::new(mix(seed ^ 0x6d65_7368));
         let options = Options::draw(&mut rng, relays);
+        Self::with(rng, options, is_traced)
+    }
+
+    /// Returns the world of a run with these settings.
+    pub(super) fn with(mut rng: Rng, options: Options, is_traced: bool) -> Self {
         let now = rng.below(1_000_000 * SECOND);
         let relays = options.relays.iter().map(|relay| Relay {
             shards: Vec::new(),
@@ -131,6 +139,7 @@ impl Mesh {
             clients: Vec::new(),
             notes: Vec::new(),
             opens: Vec::new(),
+            routes: Routes::default(),
             counts: Counts::default(),
             is_calm: false,
             is_ending: false,
@@ -300,6 +309,7 @@ impl Mesh {
             Event::Outcome { connect } => self.outcome(connect),
             Event::Pump { client } => self.with_client(client, Client::pump),
             Event::Read { client } => self.with_client(client, Client::read),
+            Event::Routes(event) => self.handle_route(event),
             Event::Reset { wire, side } => self.reset(wire, side),
             Event::Retire { relay, life } => self.retire(relay, life),
             Event::SendDone { wire, side } => self.send_done(wire, side),
