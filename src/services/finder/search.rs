@@ -8,13 +8,13 @@
 //!
 //! A search tries paths of two peers, then of three, and so on: what is near is found in a large graph
 //! too, even if the limit cuts the search for what is far. Within a length: nearest transports first; a
-//! branch ends where even its lower bound is no better than the best path so far, and at a peer that was reached
-//! before over no more peers in no more time. The latter loses nothing: what can be reached from there in
-//! any way was, or will be from a peer before it, for no more.
+//! branch ends where even its lower bound is no better than the best path so far, and at a peer that was
+//! reached before over no more peers in no more time. The latter loses nothing: what can be reached from
+//! there in any way was, or will be from a peer before it, for no more.
 //!
-//! Bound: [`VISITS_MAX`] visits a path, [`PATHS_MAX`] paths; the stack is as deep as a path is long, the table
-//! of reached peers has at most one entry a visit. So an answer costs at most a quarter of a million visits
-//! of 0.1 us, whatever peers have announced; `is_complete` says if that has cut it.
+//! Bound: [`VISITS_MAX`] visits a path, [`PATHS_MAX`] paths; the stack is as deep as a path is long, the
+//! table of reached peers has at most one entry a visit. So an answer costs at most a quarter of a million
+//! visits, whatever peers have announced; `is_complete` says if that has cut it.
 
 use std::collections::HashMap;
 
