@@ -132,11 +132,13 @@ impl Books {
     }
 
     fn is_at_rest(&self) -> bool {
-        let moving = |health: &Health| {
-            let audit = MOVING.iter().filter_map(|name| health.audit.get(*name));
-            audit.sum::<u64>()
+        let Some(health) = &self.health else {
+            return true;
         };
-        self.health.as_ref().map_or(0, moving) == 0
+        let mut moving = MOVING.iter().filter_map(|name| health.audit.get(*name));
+        // A relay that has just started makes its sessions with itself a moment after it listens.
+        let own = health.audit.get(OWN_SESSIONS);
+        moving.all(|count| *count == 0) && own.is_none_or(|own| *own >= health.shards_count)
     }
 }
 
@@ -177,14 +179,16 @@ fn files_count(pid: u32) -> io::Result<u64> {
 /// Longest wait until the relay's books are back. The slowest of its time-outs that a killed connection
 /// can meet is the 5 s of a handshake or an open; twice that is a leak.
 pub const SETTLE_TIME: Duration = Duration::from_secs(10);
-/// Longest wait for a look without bytes on their way.
+/// Longest wait for a look without bytes on their way; a relay without services of its own is not waited for longer.
 const REST_TIME: Duration = Duration::from_secs(2);
 /// Time between two looks.
 const LOOK_TIME: Duration = Duration::from_millis(100);
 /// Longest time in which the relay is asked again.
 const ASKED_TIME: Duration = Duration::from_secs(1);
 /// Entries of the audit that are zero at rest, however many sessions stand.
-const MOVING: [&str; 2] = ["queued_bytes", "batches_in_flight"];
+const MOVING: [&str; 4] = ["queued_bytes", "batches_in_flight", "handshakes", "jobs"];
+/// Entry of the audit that counts the relay's sessions with itself: one a shard.
+const OWN_SESSIONS: &str = "own_sessions";
 const ESTABLISHED: &str = "ESTABLISHED";
 
 #[cfg(test)]
@@ -221,6 +225,28 @@ mod tests {
         later.files = Some(19);
         later.sockets.generator.insert("TIME_WAIT", 900);
         assert_eq!(later.leftovers(&books()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_relay_that_is_still_starting_is_not_at_rest() {
+        let mut books = books();
+        assert!(books.is_at_rest());
+        books.health.as_mut().unwrap().shards_count = 2;
+        assert!(
+            books.is_at_rest(),
+            "it says nothing of sessions with itself"
+        );
+        for (own, is_at_rest) in [(0, false), (1, false), (2, true)] {
+            audit(&mut books, OWN_SESSIONS, own);
+            assert_eq!(books.is_at_rest(), is_at_rest, "{own}");
+        }
+        for name in MOVING {
+            audit(&mut books, name, 1);
+            assert!(!books.is_at_rest(), "{name}");
+            audit(&mut books, name, 0);
+        }
+        books.health = None;
+        assert!(books.is_at_rest());
     }
 
     #[test]
