@@ -20,9 +20,9 @@ mod http;
 mod peer;
 pub(crate) mod route_setup;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use ringway_client::{Client, ListenError, SecretKey};
@@ -82,6 +82,7 @@ impl Services {
             return Ok(services);
         }
         let count = u16::try_from(shards.len()).unwrap_or(u16::MAX);
+        let mut standing = Vec::new();
         for handle in shards {
             let runtime = Builder::new_current_thread()
                 .enable_all()
@@ -93,7 +94,9 @@ impl Services {
                     .map_err(|error| Failure::host("cannot start the services", error))?
             };
             services.shared.probes.add(handle.shard().0, client.clone());
+            let (ready, stands) = mpsc::sync_channel(1);
             let shard = Shard {
+                ready,
                 number: handle.shard().0,
                 shards_count: count,
                 client,
@@ -105,6 +108,15 @@ impl Services {
                 .spawn(move || run(&runtime, shard))
                 .map_err(|error| Failure::host("cannot start a thread for services", error))?;
             services.threads.push(thread);
+            standing.push(stands);
+        }
+        // Who reads that the relay listens may use its services at once.
+        let until = Instant::now() + START_TIMEOUT;
+        for stands in standing {
+            let left = until.saturating_duration_since(Instant::now());
+            if stands.recv_timeout(left).is_err() {
+                tracing::warn!("services of the relay's key are slow to start");
+            }
         }
         Ok(services)
     }
@@ -130,6 +142,8 @@ impl Drop for Services {
 
 /// What the thread of one shard has.
 struct Shard {
+    /// Told once its services can be reached.
+    ready: mpsc::SyncSender<()>,
     number: u16,
     shards_count: u16,
     client: Client,
@@ -152,8 +166,18 @@ async fn serve(shard: Shard) {
         tracing::error!(%error, shard = shard.number, "not all services of the relay's key");
     }
     let Shard {
-        client, mut stage, ..
+        client,
+        mut stage,
+        ready,
+        ..
     } = shard;
+    tokio::select! {
+        _ = client.ready() => {}
+        () = at_least(&mut stage, Stage::Draining) => {}
+    }
+    if ready.try_send(()).is_err() {
+        tracing::debug!("nobody waits for the services any more");
+    }
     // From here on only its listeners and streams keep the client.
     let drained = at_least(&mut stage, Stage::Draining);
     drained.await;
@@ -172,6 +196,7 @@ fn start_all(shard: &Shard, services: &mut JoinSet<()>) -> Result<(), ListenErro
         client,
         pages,
         stage,
+        ..
     } = shard;
     let choice = &pages.relay.config.services;
     let among = |keys: &KeySet| -> door::Allowed {
@@ -280,6 +305,9 @@ impl Probes {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Longest wait for the services at the start; usual are 10 ms.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Port of the relay's key that serves its state.
 pub(crate) const HTTP_PORT: u16 = 80;

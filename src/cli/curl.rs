@@ -102,7 +102,7 @@ impl FromStr for Target {
                 }
                 _ => (place.to_owned(), HTTP_PORT),
             };
-            let relay: RelayName = relay.parse().map_err(|error| format!("{error}"))?;
+            let relay: RelayName = relay.parse()?;
             return Ok(Self {
                 address: Address::new(relay.key, port),
                 relay: Some(relay),

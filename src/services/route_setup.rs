@@ -128,49 +128,9 @@ impl RouteSetup {
         let mut open = 0_usize;
         let mut is_ending = false;
         loop {
-            while open < ROUTE_REQUESTS_MAX {
-                match reader.next_message::<SetupRequest>() {
-                    Ok(Some(message)) => {
-                        open += 1;
-                        let answer = Answer {
-                            id: message.id,
-                            replies: replies.clone(),
-                        };
-                        self.take(source, message.body, answer);
-                    }
-                    Ok(None) => break,
-                    Err(MessageError::PeerBody { id: Some(id) }) => {
-                        open += 1;
-                        let answer = Answer {
-                            id,
-                            replies: replies.clone(),
-                        };
-                        let what = "is not well formed";
-                        let refusal = Refusal::new(Reason::BadRoute, what).with_field("request");
-                        answer.give(SetupReply::Refused(refusal));
-                    }
-                    Err(error) => {
-                        // Where the next message begins is not known any more: the last word, by the id 0.
-                        tracing::debug!(peer = %source, %error, "stream of route setup ended");
-                        let field = match error {
-                            MessageError::PeerVersion(_) => "version",
-                            MessageError::PeerEmpty | MessageError::PeerTooLong { .. } => "length",
-                            _ => "request",
-                        };
-                        let refusal =
-                            Refusal::new(Reason::BadRoute, &error.to_string()).with_field(field);
-                        let last = Message {
-                            id: 0,
-                            body: SetupReply::Refused(refusal),
-                        };
-                        if last.encode(&mut output).is_ok()
-                            && stream.write_all(&output).await.is_ok()
-                        {
-                            drop(stream.shutdown().await);
-                        }
-                        return;
-                    }
-                }
+            if let Err(error) = self.take_all(source, &mut reader, &replies, &mut open) {
+                tracing::debug!(peer = %source, %error, "stream of route setup ended");
+                return last_word(&mut stream, error).await;
             }
             if is_ending && open == 0 {
                 drop(stream.shutdown().await);
@@ -199,6 +159,41 @@ impl RouteSetup {
                 () = at_least(&mut stage, Stage::Draining), if !is_ending => is_ending = true,
             }
         }
+    }
+
+    /// Takes the questions that have arrived, as many as may be open.
+    ///
+    /// # Errors
+    ///
+    /// Where the next message begins is not known any more.
+    fn take_all(
+        &self,
+        source: PublicKey,
+        reader: &mut MessageReader,
+        replies: &mpsc::Sender<Message<SetupReply>>,
+        open: &mut usize,
+    ) -> Result<(), MessageError> {
+        let answer = |id| Answer {
+            id,
+            replies: replies.clone(),
+        };
+        while *open < ROUTE_REQUESTS_MAX {
+            match reader.next_message::<SetupRequest>() {
+                Ok(Some(message)) => {
+                    *open += 1;
+                    self.take(source, message.body, answer(message.id));
+                }
+                Ok(None) => break,
+                Err(MessageError::PeerBody { id: Some(id) }) => {
+                    *open += 1;
+                    let refusal = Refusal::new(Reason::BadRoute, "is not well formed");
+                    let refusal = refusal.with_field("request");
+                    answer(id).give(SetupReply::Refused(refusal));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Answers a question, or sees to it that it is.
@@ -306,6 +301,25 @@ impl RouteSetup {
             run.give_up(&self.hops, numbers).await;
         }
         numbers.left(run.setup().left_blindly());
+    }
+}
+
+/// Says why a stream ends, by the id 0, and ends it.
+async fn last_word(stream: &mut Stream, error: MessageError) {
+    let field = match error {
+        MessageError::PeerVersion(_) => "version",
+        MessageError::PeerEmpty | MessageError::PeerTooLong { .. } => "length",
+        _ => "request",
+    };
+    let refusal = Refusal::new(Reason::BadRoute, &error.to_string()).with_field(field);
+    let last = Message {
+        id: 0,
+        body: SetupReply::Refused(refusal),
+    };
+    let mut output = Vec::new();
+    encode(&last, &mut output);
+    if stream.write_all(&output).await.is_ok() {
+        drop(stream.shutdown().await);
     }
 }
 

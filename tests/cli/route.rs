@@ -131,6 +131,26 @@ fn service_is_reached_over_two_hops_and_tables_are_empty_afterwards() {
     assert_eq!(relay.end().code, Some(0));
 }
 
+/// Dials over a route with standard input and output as its ends.
+fn dial_with_neighbours(
+    relay: &Relay,
+    key_file: &std::path::Path,
+    neighbours: &[String],
+    to: &str,
+) -> std::process::Child {
+    let file = key_file.to_str().unwrap();
+    let mut arguments = vec!["route", "dial", "--relay", &relay.name, "--key-file", file];
+    for neighbour in neighbours {
+        arguments.extend(["--neighbour", neighbour]);
+    }
+    arguments.extend(["--keep-alive", "4s", to]);
+    ringway(key_file.parent().unwrap(), &arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 #[test]
 fn path_is_found_when_all_have_announced_each_other_and_a_dead_hop_is_gone_around() {
     let relay = Relay::start(&[]);
@@ -162,16 +182,10 @@ fn path_is_found_when_all_have_announced_each_other_and_a_dead_hop_is_gone_aroun
     let found = asker.ask(&["find", &keys[3], "--hops"]);
     assert_eq!(found.out.lines().count(), 2);
     for line in found.out.lines() {
-        let hops: Vec<_> = line
-            .split_whitespace()
-            .next_back()
-            .unwrap()
-            .split(',')
-            .collect();
-        assert_eq!(
-            (hops.len(), hops[0], hops[2]),
-            (3, &keys[0][..], &keys[3][..])
-        );
+        let path = line.split_whitespace().next_back().unwrap();
+        let hops: Vec<_> = path.split(',').collect();
+        assert_eq!(hops.len(), 3);
+        assert_eq!((hops[0], hops[2]), (&keys[0][..], &keys[3][..]));
     }
     let nowhere = asker.ask(&["find", &"ab".repeat(32)]);
     assert_eq!(nowhere.code, Some(1));
@@ -181,28 +195,7 @@ fn path_is_found_when_all_have_announced_each_other_and_a_dead_hop_is_gone_aroun
     // The same key dials now, and announces its neighbours itself.
     let file = states[0].path().join("party.key");
     let to = format!("{}:7000", keys[3]);
-    let mut dial = ringway(
-        states[0].path(),
-        &[
-            "route",
-            "dial",
-            "--relay",
-            &relay.name,
-            "--key-file",
-            file.to_str().unwrap(),
-            "--neighbour",
-            &keys[1],
-            "--neighbour",
-            &keys[2],
-            "--keep-alive",
-            "4s",
-            &to,
-        ],
-    )
-    .stdin(Stdio::piped())
-    .stdout(Stdio::piped())
-    .spawn()
-    .unwrap();
+    let mut dial = dial_with_neighbours(&relay, &file, &keys[1..3], &to);
     let (mut there, mut back) = (dial.stdin.take().unwrap(), dial.stdout.take().unwrap());
     there.write_all(b"first").unwrap();
     let mut echoed = [0; 5];

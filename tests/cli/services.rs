@@ -88,10 +88,7 @@ fn state_is_read_through_another_relay_and_by_any_http_client() {
 fn port_81_answers_the_keys_of_its_set_and_no_others() {
     let state = tempfile::tempdir().unwrap();
     let key_file = state.path().join("admin.key");
-    let made = run(
-        state.path(),
-        &["keygen", "--key-file", key_file.to_str().unwrap()],
-    );
+    let made = run(state.path(), &["keygen", key_file.to_str().unwrap()]);
     assert_eq!(made.code, Some(0), "{}", made.err);
     let key = made
         .out

@@ -252,7 +252,7 @@ impl Worker {
     /// Returns where the streams of a session go.
     fn destination(&self, index: usize) -> Address {
         let partner = &self.sessions[place(self.sessions[index].partner)];
-        destination(&self.plan).unwrap_or(Address::new(partner.key, PORT))
+        destination(&self.plan).unwrap_or_else(|| Address::new(partner.key, PORT))
     }
 
     fn on_opened(&mut self, index: usize, stream: u32, started: Now) {

@@ -92,7 +92,10 @@ impl Routes {
     }
 
     fn next_asker(&mut self) -> Option<u32> {
-        let stream = self.askers.get(self.next_asker).or(self.askers.first());
+        let stream = self
+            .askers
+            .get(self.next_asker)
+            .or_else(|| self.askers.first());
         let stream = stream.copied();
         let next = self.next_asker + 1;
         self.next_asker = if next < self.askers.len() { next } else { 0 };

@@ -400,9 +400,9 @@ impl Book {
                 .find(|held| !self.setups[held.setup].is_used);
             if let Some(held) = stale {
                 let number = held.setup;
-                self.failure.get_or_insert(format!(
-                    "setup {number} is not in use, and hop {identity} holds ids of it"
-                ));
+                self.failure.get_or_insert_with(|| {
+                    format!("setup {number} is not in use, and hop {identity} holds ids of it")
+                });
             }
         }
     }

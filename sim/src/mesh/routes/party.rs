@@ -240,7 +240,7 @@ impl Party {
                     match self.open(mesh, hop, port, Kind::ToHop(hop)) {
                         Some(stream) => mesh.routes.services[shard].opening(&hop, stream),
                         None => {
-                            mesh.fail(format!("shard {shard}: no stream to a hop can be opened"))
+                            mesh.fail(format!("shard {shard}: no stream to a hop can be opened"));
                         }
                     }
                 }

@@ -84,7 +84,7 @@ impl Party {
     }
 
     /// A stream is gone.
-    pub(super) fn lose(&mut self, mesh: &mut Mesh, stream: u32, kind: Kind, refused: Option<u16>) {
+    pub(super) fn lose(&self, mesh: &mut Mesh, stream: u32, kind: Kind, refused: Option<u16>) {
         let now = mesh.clock();
         let routes = &mut mesh.routes;
         match (kind, self.role) {
