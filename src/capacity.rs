@@ -239,8 +239,8 @@ fn binary_text(bytes: u64) -> String {
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
-/// Slots of a ring's table that are not for peers. One stays free: at a full table the kernel drops a client it
-/// has accepted (docs/internals/uring.md F). The other is the services'.
+/// Slots of a ring's table that are not for peers. One stays free: at a full table the kernel drops a
+/// client it has accepted (docs/internals/uring.md F). The other is the services'.
 pub(crate) const SPARE_SLOTS: u32 = 2;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The control plane: what an operator sees and does.
 //!
-//! Here: the picture of a relay that all of it works on. `pages` shows it, `admin` serves that over HTTP, `health` and
-//! `metrics` write it, `drain` ends a relay. Not here: the data plane; it is asked for snapshots and
-//! told commands, and its sockets are never touched.
+//! Here: the picture of a relay that all of it works on. `pages` shows it, `admin` serves that over HTTP,
+//! `health` and `metrics` write it, `drain` ends a relay. Not here: the data plane; it is asked for
+//! snapshots and told commands, and its sockets are never touched.
 
 pub(crate) mod admin;
 pub(crate) mod drain;

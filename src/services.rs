@@ -7,11 +7,12 @@
 //!   port 7   echo, for `ringway ping`            whoever has a session
 //! ```
 //!
-//! Each shard has a thread of its own for them, on the same core at the priority of the service executor, with
-//! a client of the relay inside: a stream to the relay's key ends on the shard that it came to. Here: the
-//! threads and their end. Not here: what the ports do (`http`), the client's other side (`shards::core`).
+//! Each shard has a thread of its own for them, on the same core at the priority of the service executor,
+//! with a client of the relay inside: a stream to the relay's key ends on the shard that it came to. Here:
+//! the threads and their end. Not here: what the ports do (`http`), the client's other side (`shards::core`).
 //!
-//! Bound: as `http` and the client say; a service that is busy delays others on its shard, never a data thread.
+//! Bound: as `http` and the client say; a service that is busy delays others on its shard, never a data
+//! thread.
 
 mod debug;
 mod door;

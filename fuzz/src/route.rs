@@ -1,8 +1,8 @@
 //! Whatever stands on the streams of route setup and of routes: read in pieces, checked, carried out.
 //!
-//! Here: messages of all four kinds and packets come out or are errors, what came out says the same when it is
-//! written and read again, a request that passes its check ends as a setup that leaves nothing undecided, whatever
-//! hops answer. Not here: streams, tables of hops.
+//! Here: messages of all four kinds and packets come out or are errors, what came out says the same when it
+//! is written and read again, a request that passes its check ends as a setup that leaves nothing
+//! undecided, whatever hops answer. Not here: streams, tables of hops.
 //!
 //! Bound: the readers hold at most one unfinished message and one piece.
 

@@ -179,7 +179,7 @@ fn files_count(pid: u32) -> io::Result<u64> {
 /// Longest wait until the relay's books are back. The slowest of its time-outs that a killed connection
 /// can meet is the 5 s of a handshake or an open; twice that is a leak.
 pub const SETTLE_TIME: Duration = Duration::from_secs(10);
-/// Longest wait for a look without bytes on their way; a relay without services of its own is not waited for longer.
+/// Longest wait for a look without bytes on their way, and for the services of a relay, which may have none.
 const REST_TIME: Duration = Duration::from_secs(2);
 /// Time between two looks.
 const LOOK_TIME: Duration = Duration::from_millis(100);

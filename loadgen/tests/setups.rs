@@ -1,7 +1,7 @@
 //! Route setup against the real relay, as a process: routes that stand, and the names of what is refused.
 //!
-//! Here: runs of `setups`, with one thread, several, several processes and a clock; relays that set nothing up, or
-//! not for everybody, or have no room. Not here: figures; no test depends on the speed of the machine.
+//! Here: runs of `setups`, with one thread, several, several processes and a clock; relays that set nothing
+//! up, or not for everybody, or have no room. Not here: figures; no test depends on the speed of the machine.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -232,7 +232,7 @@ fn relay_that_dies_ends_setups_by_name() {
     let interrupt = AtomicBool::new(false);
     let outcome = run(&plan, &interrupt, &mut |news| match news {
         News::Progress(progress) if progress.failures > 0 => {
-            interrupt.store(true, Ordering::Release)
+            interrupt.store(true, Ordering::Release);
         }
         News::Progress(progress) if progress.rounds > 0 => {
             kill_process(pid.expect("a process"), Signal::KILL).expect("it is there");

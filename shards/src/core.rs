@@ -5,7 +5,8 @@
 //! carry out the [`Action`]s it asks for.
 //!
 //! The methods are of three kinds:
-//! - inputs: [`ShardCore::accepted`], [`ShardCore::attached`], [`ShardCore::received`], [`ShardCore::receive_ended`],
+//! - inputs: [`ShardCore::accepted`], [`ShardCore::attached`], [`ShardCore::received`],
+//!   [`ShardCore::receive_ended`],
 //!   [`ShardCore::sent`], [`ShardCore::closed`], [`ShardCore::computed`], [`ShardCore::message`],
 //!   [`ShardCore::handle_timeout`], [`ShardCore::relieve`], [`ShardCore::trim`], [`ShardCore::drain`],
 //!   [`ShardCore::shutdown`], [`ShardCore::kick`], [`ShardCore::dial`], [`ShardCore::hang_up`],

@@ -14,8 +14,8 @@
 //! cargo run --release -p ringway-sim -- --routes --seeds 200    runs in which the relay sets routes up
 //! ```
 //!
-//! Runs of several relays ([`run_mesh`]) have other faults and checks, which `mesh` lists; so have those with route setup
-//! ([`run_routes`]), which `mesh::routes` lists.
+//! Runs of several relays ([`run_mesh`]) have other faults and checks, which `mesh` lists; so have those
+//! with route setup ([`run_routes`]), which `mesh::routes` lists.
 //!
 //! Checkers know the protocol only:
 //! - every byte of a stream arrives in order, or its end (reset, refusal, close) is reported;

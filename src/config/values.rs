@@ -1,7 +1,7 @@
 //! What a value of the configuration may be.
 //!
-//! Here: one reader for each kind of value, with what it says about a wrong one. Not here: which key takes which
-//! (`keys`), numbers with units (`units`).
+//! Here: one reader for each kind of value, with what it says about a wrong one. Not here: which key takes
+//! which (`keys`), numbers with units (`units`).
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

@@ -258,8 +258,8 @@ impl From<PortUse> for Ports {
 /// Round trips to the data threads by shard; none where nothing came back.
 pub(crate) type RoundTrips = [(u16, Option<Duration>)];
 
-/// Returns the document. A relay is ready while all of its `shards_count` shards answer, and their data threads
-/// send frames back where there are services to look for that.
+/// Returns the document. A relay is ready while all of its `shards_count` shards answer, and their data
+/// threads send frames back where there are services to look for that.
 pub(crate) fn health(
     relay: &Relay,
     shards: &[ShardView],

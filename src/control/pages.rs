@@ -1,7 +1,7 @@
 //! The pages that tell what the relay is and does, read-only.
 //!
-//! Here: the routes. The same ones are served on the admin endpoint (`admin`) and over the overlay, on port 80
-//! of the relay's key (`services`). Not here: what the pages say (`health`, `metrics`, `histograms`).
+//! Here: the routes. The same ones are served on the admin endpoint (`admin`) and over the overlay, on port
+//! 80 of the relay's key (`services`). Not here: what the pages say (`health`, `metrics`, `histograms`).
 //!
 //! Nothing here names a peer: whoever has a session may read them.
 

@@ -31,8 +31,8 @@ pub(super) struct Visit {
 }
 
 impl Door {
-    /// Takes streams to `port` of those that `allowed` lets in; others are refused with reason 201, and who has
-    /// too many with reason 303.
+    /// Takes streams to `port` of those that `allowed` lets in; others are refused with reason 201, and who
+    /// has too many with reason 303.
     ///
     /// # Errors
     ///

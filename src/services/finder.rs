@@ -4,8 +4,8 @@
 //!   peers --announce, withdraw--> graph --ends that both sides have announced--> search --paths--> asker
 //! ```
 //!
-//! Here: the service that the relay calls. Not here: what is known (`graph`), how it is searched (`search`), the
-//! messages and the streams they come on (`route_setup`).
+//! Here: the service that the relay calls. Not here: what is known (`graph`), how it is searched
+//! (`search`), the messages and the streams they come on (`route_setup`).
 //!
 //! No clock and no I/O: `now` is handed in.
 

@@ -3,8 +3,8 @@
 //! Here: how many at once, how long a silent one may stay. Not here: who gets in (`door`), the pages
 //! (`control::pages`), HTTP itself (hyper).
 //!
-//! Bound: [`STREAMS_MAX`] streams of one port and shard, [`HEAD_TIME`] for a request's head, [`HEAD_BYTES_MAX`] for
-//! it; what is written waits in the stream's window.
+//! Bound: [`STREAMS_MAX`] streams of one port and shard, [`HEAD_TIME`] for a request's head,
+//! [`HEAD_BYTES_MAX`] for it; what is written waits in the stream's window.
 
 use std::time::Duration;
 

@@ -1,14 +1,15 @@
 //! Route setup: port 36 of the relay's key.
 //!
-//! Here: the streams of those who ask, and what is done with each question. Not here: who may run and who waits
-//! (`gate`), what a group asks of its hops (`ringway_proto::route::group_setup`), how they are asked (`hops`, `run`),
-//! paths (`paths`).
+//! Here: the streams of those who ask, and what is done with each question. Not here: who may run and who
+//! waits (`gate`), what a group asks of its hops (`ringway_proto::route::group_setup`), how they are asked
+//! (`hops`, `run`), paths (`paths`).
 //!
-//! Permit before work: a setup is checked, then takes a slot; only with one is a task started and a hop reached.
-//! Without a free slot it lies in a bounded queue, and when that is full the answer is 501 at once. The time of a
-//! setup counts from its arrival, its wait included.
+//! Permit before work: a setup is checked, then takes a slot; only with one is a task started and a hop
+//! reached. Without a free slot it lies in a bounded queue, and when that is full the answer is 501 at
+//! once. The time of a setup counts from its arrival, its wait included.
 //!
-//! Bound: the gate's; `ROUTE_REQUESTS_MAX` questions of one stream without an answer, after which it is not read.
+//! Bound: the gate's; `ROUTE_REQUESTS_MAX` questions of one stream without an answer, after which it is not
+//! read.
 //! Source: docs/routes.md.
 
 mod gate;

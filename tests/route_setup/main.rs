@@ -1,8 +1,8 @@
 //! Route setup on the relay's key: the real relay, real sockets, peers whose conduct a test writes.
 //!
-//! Here: what a relay does when hops work, refuse, are silent, talk nonsense or die at any step, and what is left
-//! then on every party. Not here: routes that carry traffic (the client's tests), the plan of a group and the
-//! gate (`src/services/route_setup`).
+//! Here: what a relay does when hops work, refuse, are silent, talk nonsense or die at any step, and what
+//! is left then on every party. Not here: routes that carry traffic (the client's tests), the plan of a
+//! group and the gate (`src/services/route_setup`).
 
 #![expect(
     clippy::unwrap_used,

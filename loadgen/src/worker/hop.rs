@@ -1,11 +1,11 @@
 //! A hop of routes: a peer whose port 36 the relay asks for rules.
 //!
-//! Here: what it answers, and what it checks of each question. Not here: its streams (`routes`); no route of a run
-//! carries packets.
+//! Here: what it answers, and what it checks of each question. Not here: its streams (`routes`), packets; no
+//! route of a run carries any.
 //!
 //! Invariant: ids count up, so that none is reserved twice.
-//! Bound: one number, and one bit for each of the last [`IDS_KEPT`] ids; of older ones it is not known any more
-//! whether they have their rule.
+//! Bound: one number, and one bit for each of the last [`IDS_KEPT`] ids; of older ones it is not known any
+//! more whether they have their rule.
 
 use ringway_proto::key::PublicKey;
 use ringway_proto::reason::Reason;

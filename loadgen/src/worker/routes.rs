@@ -1,14 +1,14 @@
 //! Route setup: peers that ask the relay for routes, and their streams.
 //!
-//! Here: whose turn it is, requests and their answers, the bytes of both kinds of streams. Not here: what a hop
-//! answers (`hop`), opening streams (`open`).
+//! Here: whose turn it is, requests and their answers, the bytes of both kinds of streams. Not here: what a
+//! hop answers (`hop`), opening streams (`open`).
 //!
-//! The dialers of a thread ask, its acceptors are the hops. Each asker keeps one stream to port 36 of the relay, with
-//! a true stream handshake and sealed records on both kinds of streams, as peers have them. A setup begins when
-//! it is asked for and is over when the relay says that the routes stand.
+//! The dialers of a thread ask, its acceptors are the hops. Each asker keeps one stream to port 36 of the
+//! relay. Both kinds of streams have a true handshake and sealed records, as those of peers. A setup begins
+//! when it is asked for and is over when the relay says that the routes stand.
 //!
-//! Bound: `ROUTE_REQUESTS_MAX` setups of a stream without an answer, as many as the relay reads; [`UNSENT_MAX`]
-//! bytes that wait for the relay to take them.
+//! Bound: `ROUTE_REQUESTS_MAX` setups of a stream without an answer, as many as the relay reads;
+//! [`UNSENT_MAX`] bytes that wait for the relay to take them.
 
 use std::sync::atomic::Ordering;
 

@@ -12,12 +12,12 @@
 //!                                                                Refused
 //! ```
 //!
-//! The driver carries out what [`GroupSetup::poll_ask`] gives, hands answers to [`GroupSetup::answered`], calls
-//! [`GroupSetup::handle_timeout`] when [`GroupSetup::next_deadline`] has come, and stops at
+//! The driver carries out what [`GroupSetup::poll_ask`] gives, hands answers to [`GroupSetup::answered`],
+//! calls [`GroupSetup::handle_timeout`] when [`GroupSetup::next_deadline`] has come, and stops at
 //! [`GroupSetup::is_over`].
 //!
-//! Invariant: when a setup is refused, no hop that answers in time holds an id of it; what a hop reserves too late
-//! to be known of it forgets by itself (`ROUTE_RESERVE_TIME`).
+//! Invariant: when a setup is refused, no hop that answers in time holds an id of it; what a hop reserves
+//! too late to be known of it forgets by itself (`ROUTE_RESERVE_TIME`).
 //! Bound: at most two questions to a hop without an answer.
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -262,7 +262,8 @@ impl GroupSetup {
         if self.phase == SetupPhase::Hearing {
             self.late.append(&mut self.waiting);
         }
-        // Of rules it does not matter whether they were answered: a hop carries out in order what it is asked.
+        // Of rules it does not matter whether they were answered: a hop carries out in order what it is
+        // asked.
         self.waiting.clear();
         self.asks.clear();
         self.phase = SetupPhase::Undoing;
@@ -313,8 +314,8 @@ fn wrong(hop: PublicKey, message: &str) -> Refusal {
     Refusal::new(Reason::HopRefused, message).with_hop(hop)
 }
 
-/// Longest time that a setup which has failed spends on hearing what hops have reserved, and again on having them
-/// forget it.
+/// Longest time that a setup which has failed spends on hearing what hops have reserved, and again on
+/// having them forget it.
 pub const UNDO_TIME: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

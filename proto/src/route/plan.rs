@@ -7,8 +7,9 @@
 //!   reverse   S <---- R2 <---- R1 <---- D       R1, R2: Intermediary; S has its id already
 //! ```
 //!
-//! Each rule names the id that the next hop has reserved, so rules can be written only when all ids are known;
-//! after that their order matters for the destination alone, which begins to send when it has its rule.
+//! Each rule names the id that the next hop has reserved, so rules can be written only when all ids are
+//! known; after that their order matters for the destination alone, which begins to send when it has its
+//! rule.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;

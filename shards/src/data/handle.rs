@@ -253,9 +253,10 @@ impl ShardHandle {
         self.command(Command::Want(relays))
     }
 
-    /// Makes the shard take one end of a socket pair for a connection of the relay with itself: whoever has the
-    /// other end and the relay's key gets a session over it, over which the shard's streams to and from the
-    /// relay's key run. A second one takes the place of the first. The end is closed when the shard has no room.
+    /// Makes the shard take one end of a socket pair for a connection of the relay with itself: whoever has
+    /// the other end and the relay's key gets a session over it, over which the shard's streams to and from
+    /// the relay's key run. A second one takes the place of the first. The end is closed when the shard has
+    /// no room.
     ///
     /// # Errors
     /// As for [`ShardHandle::kick`].

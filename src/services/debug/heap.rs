@@ -1,8 +1,8 @@
 //! Memory of the process.
 //!
-//! Here: the numbers of the kernel, and a profile by owner: what each shard counts of what it holds, times the size
-//! of each, in the format of pprof. Not here: a profile by stack, which an allocator that samples would be needed
-//! for; why there is none stands in docs/decisions.md.
+//! Here: the numbers of the kernel, and a profile by owner: what each shard counts of what it holds, times
+//! the size of each, in the format of pprof. Not here: a profile by stack, which an allocator that samples
+//! would be needed for; why there is none stands in docs/decisions.md.
 //!
 //! Source: `proc_pid_status(5)`, whose numbers are KiB.
 
@@ -53,8 +53,8 @@ pub(super) fn document(status: &str) -> Heap {
     }
 }
 
-/// Returns the memory of the process by owner: shard, holder, what it is; what nobody counts is on its own, so that
-/// all of it is what the kernel says.
+/// Returns the memory of the process by owner: shard, holder, what it is; what nobody counts is on its own,
+/// so that all of it is what the kernel says.
 ///
 /// # Errors
 ///

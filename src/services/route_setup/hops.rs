@@ -2,9 +2,9 @@
 //!
 //! Here: opening, asking, the end of an idle one. Not here: what is asked (`run`).
 //!
-//! A hop's stream is opened by the first question and has a task of its own; questions of several setups go over
-//! it at once and are told apart by their ids. It ends when it was idle for [`IDLE_TIME`], when its hop breaks
-//! the protocol, and when there are more than [`HOPS_MAX`].
+//! A hop's stream is opened by the first question and has a task of its own; questions of several setups go
+//! over it at once and are told apart by their ids. It ends when it was idle for [`IDLE_TIME`], when its
+//! hop breaks the protocol, and when there are more than [`HOPS_MAX`].
 //!
 //! Bound: [`HOPS_MAX`] streams a shard, [`ASKS_MAX`] questions waiting for one; each question ends with its
 //! setup.

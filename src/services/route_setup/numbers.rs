@@ -1,7 +1,7 @@
 //! What route setup counts and measures.
 //!
-//! Here: counters that every shard's service adds to, the time of each phase, how both are shown. Not here: how
-//! they get out (`control::metrics`, `control::histograms`).
+//! Here: counters that every shard's service adds to, the time of each phase, how both are shown. Not here:
+//! how they get out (`control::metrics`, `control::histograms`).
 //!
 //! Invariant: `received = current + waiting + done + sum(refused)`, whenever no request is being looked at.
 

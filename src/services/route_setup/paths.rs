@@ -1,7 +1,7 @@
 //! Questions about paths: the wire's words in the finder's, and back.
 //!
-//! Here: what a relay answers to `Find`, `Announce` and `Withdraw`, as the keeper of the transports or as one that
-//! names the keeper. Not here: the search (`services::finder`).
+//! Here: what a relay answers to `Find`, `Announce` and `Withdraw`, as the keeper of the transports or as
+//! one that names the keeper. Not here: the search (`services::finder`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

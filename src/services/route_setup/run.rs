@@ -1,7 +1,7 @@
 //! One setup, from its permit to its answer.
 //!
-//! Here: driving a [`GroupSetup`] with the shard's streams to hops and its clock. Not here: what is asked when and
-//! taken back (`ringway_proto::route::group_setup`), the streams (`hops`), who may begin (`gate`).
+//! Here: driving a [`GroupSetup`] with the shard's streams to hops and its clock. Not here: what is asked
+//! when and taken back (`ringway_proto::route::group_setup`), the streams (`hops`), who may begin (`gate`).
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
