@@ -272,9 +272,9 @@ mod tests {
         };
         assert_eq!(
             found(20_000, Some(64 * GIB)),
-            (19_487, Stop::OpenFiles(20_000))
+            (19_486, Stop::OpenFiles(20_000))
         );
-        assert_eq!(found(256, None), (224, Stop::OpenFiles(256)));
+        assert_eq!(found(256, None), (223, Stop::OpenFiles(256)));
         assert_eq!(found(u64::MAX, None), (1_000_000, Stop::Ceiling));
         assert_eq!(found(1_048_576, Some(64 * GIB)), (1_000_000, Stop::Ceiling));
         let (sessions, stop) = found(1_048_576, Some(2 * GIB));
@@ -289,15 +289,15 @@ mod tests {
         let refused = capacity(Some(20_000), 2, room(20_000, None)).unwrap_err();
         for part in [
             "limits.sessions_max is 20000",
-            "open-files limit of 20000 allows 19999",
-            "LimitNOFILE=20001",
-            "to 19999 or \"auto\"",
+            "open-files limit of 20000 allows 19998",
+            "LimitNOFILE=20002",
+            "to 19998 or \"auto\"",
         ] {
             assert!(refused.contains(part), "{part} in {refused}");
         }
-        let taken = capacity(Some(19_999), 2, room(20_000, None)).unwrap();
+        let taken = capacity(Some(19_998), 2, room(20_000, None)).unwrap();
         assert_eq!(taken.stop, Stop::Configuration);
-        for files in [0, 1] {
+        for files in [0, 1, 2] {
             let refused = capacity(None, 1, room(files, None)).unwrap_err();
             assert!(refused.contains("allows no session"), "{refused}");
         }
@@ -310,8 +310,8 @@ mod tests {
             found.sockets_max
         };
         assert_eq!(sockets(Some(1_000), 20_000), 1_512);
-        assert_eq!(sockets(Some(19_900), 20_000), 19_999);
-        assert_eq!(sockets(None, 20_000), 19_999);
+        assert_eq!(sockets(Some(19_900), 20_000), 19_998);
+        assert_eq!(sockets(None, 20_000), 19_998);
         assert_eq!(sockets(Some(1_000_000), u64::MAX), 1_000_512);
     }
 
@@ -329,7 +329,7 @@ mod tests {
         let line = found.to_string();
         assert!(
             line.starts_with(
-                "38974 sessions (2 shards x 19487; stopped by the open-files limit, 20000 a ring), up to "
+                "38972 sessions (2 shards x 19486; stopped by the open-files limit, 20000 a ring), up to "
             ),
             "{line}"
         );

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use ringway_shards::core::{ByReason, CoreStats};
 use ringway_shards::ports::PortUse;
-use ringway_shards::set::ShardAudit;
 use serde::{Deserialize, Serialize};
 
 use super::{COMMIT, Relay, ShardView, VERSION, metrics};
@@ -221,7 +220,10 @@ pub(crate) struct Shard {
     /// without services, or when none came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) round_trip_us: Option<u64>,
-    /// What the shard owns at this moment; all zeros when nobody is connected, but for its own session.
+    /// Sessions of the shard with the relay's own services: one while there are any.
+    #[serde(default)]
+    pub(crate) own_sessions: u64,
+    /// What the shard owns at this moment, its own session left out; all zeros when nobody is connected.
     pub(crate) audit: BTreeMap<String, u64>,
     /// Numbers of its ring and its data thread.
     #[serde(default)]
@@ -380,7 +382,8 @@ fn shard(view: &ShardView, round_trips: &RoundTrips) -> Shard {
         local_ports: stats.local_ports.into(),
         virtual_ports: stats.virtual_ports.into(),
         round_trip_us: round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
-        audit: audit(&view.audit),
+        own_sessions: stats.own_sessions_current,
+        audit: audit(view),
         ring: ring(view),
     }
 }
@@ -391,16 +394,20 @@ fn counts(counters: &ByReason) -> BTreeMap<String, u64> {
         .collect()
 }
 
-fn audit(audit: &ShardAudit) -> BTreeMap<String, u64> {
+/// Returns what others make the shard own. Its own session with its services is left out: a socket with its slot and a
+/// timer, for as long as the relay runs.
+fn audit(view: &ShardView) -> BTreeMap<String, u64> {
+    let audit = &view.audit;
     let core = &audit.core;
+    let attached = view.stats.sockets_attached - view.stats.attached_closed;
     let fields = [
-        ("sockets", core.sockets),
+        ("sockets", core.sockets.saturating_sub(attached)),
         ("handshakes", core.handshakes),
         ("sources", core.sources),
         ("pipelined_bytes", core.pipelined_bytes),
         ("sessions", core.sessions),
         ("streams", core.streams),
-        ("timers", core.timers),
+        ("timers", core.timers.saturating_sub(attached)),
         ("queued_bytes", core.queued_bytes),
         ("batches_in_flight", core.batches_in_flight),
         ("chunks", core.chunks),
@@ -409,8 +416,7 @@ fn audit(audit: &ShardAudit) -> BTreeMap<String, u64> {
         ("virtual_ports", core.virtual_ports),
         ("links", core.links),
         ("announced", core.announced),
-        ("own_sessions", core.own_sessions),
-        ("descriptors", audit.descriptors),
+        ("descriptors", audit.descriptors.saturating_sub(attached)),
         ("sends_in_flight", audit.sends_in_flight),
         ("connects_in_flight", audit.connects_in_flight),
         ("handovers_in_flight", audit.hand_overs_in_flight),
@@ -544,7 +550,7 @@ mod tests {
         let health = health(&relay(false), &[busy], 1, &[]);
         assert_eq!(health.shards[0].audit["blocks_leased"], 3);
         assert_eq!(health.shards[0].ring["mailbox_depth"], 9);
-        assert_eq!(health.shards[0].audit.len(), 26);
+        assert_eq!(health.shards[0].audit.len(), 25);
         assert!(
             health
                 .limits

@@ -84,10 +84,9 @@ impl Updates {
         for update in updates {
             let peer = update.peer();
             self.pending.insert(peer);
-            if matches!(update, Update::Put { .. }) {
-                // It may have arrived, so it counts as written, with a sequence that no entry has.
-                self.written.insert(peer, UNKNOWN);
-            }
+            // It may have arrived or not, so it counts as written, with a sequence that no entry has: a removal
+            // too, or a peer that comes back with the same entry would be taken for written.
+            self.written.insert(peer, UNKNOWN);
         }
     }
 
@@ -121,6 +120,25 @@ mod tests {
     fn entry(number: u8, sequence: u64) -> PeerEntry {
         let relay = SecretKey::from_seed([99; 32]).public();
         PeerEntry::sign(&peer(number), &relay, sequence).unwrap()
+    }
+
+    #[test]
+    fn peer_that_comes_back_after_a_removal_of_unknown_fate_is_written_again() {
+        let mut updates = Updates::default();
+        let (key, signed) = (peer(2).public(), entry(2, 5));
+        updates.note(key, Some(&signed));
+        let batch = updates.take(9, |_| Some(signed));
+        updates.done(&batch);
+        updates.note(key, None);
+        let batch = updates.take(9, |_| None);
+        assert_eq!(batch, [Update::Remove { peer: key }]);
+        updates.failed(&batch);
+        updates.note(key, Some(&signed));
+        let put = Update::Put {
+            peer: key,
+            entry: signed,
+        };
+        assert_eq!(updates.take(9, |_| Some(signed)), [put]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn relay_with_few_open_files_serves_fewer_sessions_and_says_so() {
     let lines: [String; 4] = std::array::from_fn(|_| process.line());
     assert!(
         lines[3].starts_with(
-            "capacity   448 sessions (2 shards x 224; stopped by the open-files limit, 256 a ring), up to "
+            "capacity   446 sessions (2 shards x 223; stopped by the open-files limit, 256 a ring), up to "
         ),
         "{}",
         lines[3]
@@ -54,7 +54,7 @@ fn relay_with_few_open_files_serves_fewer_sessions_and_says_so() {
     let json = run(state.path(), &["status", "--admin", admin, "--json"]);
     assert_eq!(json.code, Some(0), "{}", json.err);
     let health: serde_json::Value = serde_json::from_str(&json.out).unwrap();
-    assert_eq!(health["limits"]["shard_sessions_max"], 224);
+    assert_eq!(health["limits"]["shard_sessions_max"], 223);
     assert_eq!(
         format!(
             "capacity   {}",
@@ -76,8 +76,8 @@ fn more_sessions_than_the_host_allows_are_refused_with_the_fix() {
     let err = String::from_utf8(refused.stderr).unwrap();
     for part in [
         "limits.sessions_max is 256 sessions a shard",
-        "open-files limit of 256 allows 255",
-        "LimitNOFILE=257",
+        "open-files limit of 256 allows 254",
+        "LimitNOFILE=258",
         "\"auto\"",
     ] {
         assert!(err.contains(part), "{part} in {err}");
@@ -97,7 +97,7 @@ fn check_config_says_what_this_host_allows() {
         .unwrap();
     let out = String::from_utf8(checked.stdout).unwrap();
     assert!(
-        out.contains("capacity   262 sessions (1 shard x 262; stopped by the open-files limit"),
+        out.contains("capacity   261 sessions (1 shard x 261; stopped by the open-files limit"),
         "{out}"
     );
     fs::write(&file, "shards = 1\n[limits]\nsessions_max = 300\n").unwrap();

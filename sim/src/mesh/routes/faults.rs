@@ -59,9 +59,12 @@ impl Mesh {
                 self.counts.links_delayed += 1;
                 let time = self.rng.skewed(100 * MS, 20 * SECOND);
                 self.hold(wire, time);
-                self.routes
-                    .book
-                    .trouble(identity, Trouble::Late, now + time + GRACE_NS);
+                // What it is opened meanwhile may time out.
+                for trouble in [Trouble::Late, Trouble::Gone] {
+                    self.routes
+                        .book
+                        .trouble(identity, trouble, now + time + GRACE_NS);
+                }
                 return;
             }
             RouteFault::Vanish => {

@@ -14,9 +14,9 @@ use ringway_proto::time::Now;
 
 use super::super::network::Owner;
 use super::super::world::Mesh;
-use super::RouteEvent;
 use super::book::{GRACE_NS, Trouble};
 use super::service::Command;
+use super::{RouteEvent, Routes};
 use crate::honest::UNIX_NS;
 use crate::keys::Keys;
 
@@ -239,6 +239,12 @@ impl Party {
                     mesh.counts.hop_streams += 1;
                     match self.open(mesh, hop, port, Kind::ToHop(hop)) {
                         Some(stream) => mesh.routes.services[shard].opening(&hop, stream),
+                        // A relay that drains takes no new streams.
+                        None if mesh.relays[0].is_draining => {
+                            let now = mesh.clock();
+                            let Routes { services, book, .. } = &mut mesh.routes;
+                            services[shard].hop_failed(&hop, None, book, now);
+                        }
                         None => {
                             mesh.fail(format!("shard {shard}: no stream to a hop can be opened"));
                         }
