@@ -394,8 +394,8 @@ fn counts(counters: &ByReason) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Returns what others make the shard own. Its own session with its services is left out: a socket with its slot and a
-/// timer, for as long as the relay runs.
+/// Returns what others make the shard own. Its own session with its services is left out: a socket with its
+/// slot and a timer, for as long as the relay runs.
 fn audit(view: &ShardView) -> BTreeMap<String, u64> {
     let audit = &view.audit;
     let core = &audit.core;

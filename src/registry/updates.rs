@@ -84,8 +84,8 @@ impl Updates {
         for update in updates {
             let peer = update.peer();
             self.pending.insert(peer);
-            // It may have arrived or not, so it counts as written, with a sequence that no entry has: a removal
-            // too, or a peer that comes back with the same entry would be taken for written.
+            // It may have arrived or not, so it counts as written, with a sequence that no entry has: a
+            // removal too, or a peer that comes back with the same entry would be taken for written.
             self.written.insert(peer, UNKNOWN);
         }
     }
