@@ -52,7 +52,7 @@ async fn services_are_reached_and_reach_peers_byte_for_byte() {
         let peer = relay.connect_on(shard).await;
         let data = std::sync::Arc::new(bytes(9, 3_000_001));
         let to_relay = peer.dial(Address::new(relay.address.key, 80)).await;
-        let back = exchange(to_relay.expect("a dial"), data.clone()).await;
+        let back = exchange(to_relay.expect("a dial"), std::sync::Arc::clone(&data)).await;
         assert!(back.expect("an exchange") == *data, "to the relay");
 
         echo(peer.listen(90).expect("a free port"));
@@ -62,7 +62,7 @@ async fn services_are_reached_and_reach_peers_byte_for_byte() {
             .slice(u16::try_from(own).expect("a shard"), 2);
         assert!(slice.iter().any(|port| port == to_peer.local_port()));
         assert_eq!(relay.virtual_ports(), 1);
-        let back = exchange(to_peer, data.clone()).await;
+        let back = exchange(to_peer, std::sync::Arc::clone(&data)).await;
         assert!(back.expect("an exchange") == *data, "from the relay");
         // The relay counts it until the last frame of either side has passed.
         while relay.virtual_ports() > 0 {
@@ -123,7 +123,7 @@ async fn own_session_that_ends_is_attached_again() {
     let mut back = None;
     for _ in 0..100 {
         if let Ok(stream) = peer.dial(Address::new(relay.address.key, 80)).await {
-            back = exchange(stream, data.clone()).await.ok();
+            back = exchange(stream, std::sync::Arc::clone(&data)).await.ok();
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

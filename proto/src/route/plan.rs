@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn hop_that_reserves_too_few_ids_makes_no_rules() {
         let set_up = set_up(&[1, 3, 2], &[2, 3, 1]);
-        let plan = Plan::new(key(1), set_up.clone());
+        let plan = Plan::new(key(1), set_up);
         let counts: Vec<_> = plan.counts().collect();
         assert_eq!(counts, [(key(2), 1), (key(3), 2)]);
         let reserved = [(key(2), vec![RouteId(1)]), (key(3), vec![RouteId(2)])];

@@ -183,7 +183,7 @@ impl World {
             let neighbour = self.states[peer].neighbours.get(&other);
             if let Some(generation) = neighbour.map(|one| one.generation) {
                 self.act(peer, |state, fx| {
-                    state.neighbour_lost(&other, generation, fx)
+                    state.neighbour_lost(&other, generation, fx);
                 });
             }
         }
@@ -236,7 +236,7 @@ proptest! {
         lens in (0_usize..600_000, 0_usize..200_000),
         plan in vec(any::<u8>(), 0..400),
     ) {
-        let data = [vec![1; lens.0], (0..lens.1).map(|at| (at % 251) as u8).collect()];
+        let data = [vec![1; lens.0], (0..lens.1).map(|at| u8::try_from(at % 251).unwrap()).collect()];
         let mut world = World::new(plan);
         world.open();
         let (mut written, mut read) = ([0; 2], [Vec::new(), Vec::new()]);
