@@ -17,6 +17,7 @@ mod failure;
 mod key_file;
 mod lan;
 mod local_ports;
+mod numbers;
 mod output;
 mod preflight;
 mod proc_text;

@@ -16,6 +16,7 @@ use ringway_shards::core::{ByReason, CoreStats, Recorder};
 
 use self::table::METRICS;
 use super::ShardView;
+use crate::numbers::Shown;
 use crate::registry::numbers::{self, Numbers};
 use crate::services::Shared;
 use crate::services::finder::numbers as finder;
@@ -152,30 +153,27 @@ pub(crate) fn page(
         times.write(&mut out, shards);
     }
     if let Some(numbers) = registry {
-        for shown in numbers::SHOWN {
-            heading(&mut out, shown.name, shown.help, shown.kind);
-            let value = (shown.read)(numbers);
-            line(&mut out, format_args!("{} {value}", shown.name));
-        }
+        write_shown(&mut out, numbers::SHOWN, numbers);
     }
     write_setups(&mut out, &services.setups);
     if let Some(numbers) = services.paths.numbers() {
-        for shown in finder::SHOWN {
-            heading(&mut out, shown.name, shown.help, shown.kind);
-            let value = (shown.read)(&numbers);
-            line(&mut out, format_args!("{} {value}", shown.name));
-        }
+        write_shown(&mut out, finder::SHOWN, &numbers);
     }
     out
 }
 
-/// Writes what route setup counts; it is the same for all shards.
-fn write_setups(out: &mut String, setups: &setups::Numbers) {
-    for shown in setups::SHOWN {
+/// Writes numbers that are not of one shard.
+fn write_shown<N>(out: &mut String, all: &[Shown<N>], numbers: &N) {
+    for shown in all {
         heading(out, shown.name, shown.help, shown.kind);
-        let value = (shown.read)(setups);
+        let value = (shown.read)(numbers);
         line(out, format_args!("{} {value}", shown.name));
     }
+}
+
+/// Writes what route setup counts; it is the same for all shards.
+fn write_setups(out: &mut String, setups: &setups::Numbers) {
+    write_shown(out, setups::SHOWN, setups);
     let name = "ringway_setups_refused_total";
     heading(out, name, "Route setups that were refused.", "counter");
     for (reason, count) in setups.refused() {

@@ -2,34 +2,7 @@
 //!
 //! Here: the numbers, written by one task and read by others. Not here: what they count.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// One number.
-#[derive(Debug, Default)]
-pub(crate) struct Number(AtomicU64);
-
-impl Number {
-    /// Counts one.
-    pub(crate) fn count(&self) {
-        self.add(1);
-    }
-
-    /// Counts several.
-    pub(crate) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Sets a gauge.
-    pub(crate) fn set(&self, value: usize) {
-        let value = u64::try_from(value).unwrap_or(u64::MAX);
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// Returns the number.
-    pub(crate) fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::numbers::{Number, Shown};
 
 /// The numbers of one registry.
 #[derive(Debug, Default)]
@@ -72,124 +45,94 @@ pub(crate) struct Numbers {
     pub(crate) notices: Number,
 }
 
-/// A number as `/metrics` shows it.
-pub(crate) struct Shown {
-    /// Name of the metric.
-    pub(crate) name: &'static str,
-    /// Its help.
-    pub(crate) help: &'static str,
-    /// `counter` or `gauge`.
-    pub(crate) kind: &'static str,
-    /// Its value.
-    pub(crate) read: fn(&Numbers) -> u64,
-}
-
-const fn gauge(name: &'static str, help: &'static str, read: fn(&Numbers) -> u64) -> Shown {
-    Shown {
-        name,
-        help,
-        kind: "gauge",
-        read,
-    }
-}
-
-const fn counter(name: &'static str, help: &'static str, read: fn(&Numbers) -> u64) -> Shown {
-    Shown {
-        name,
-        help,
-        kind: "counter",
-        read,
-    }
-}
-
 /// Every number.
-pub(crate) const SHOWN: &[Shown] = &[
-    gauge(
+pub(crate) const SHOWN: &[Shown<Numbers>] = &[
+    Shown::gauge(
         "ringway_registry_up",
         "1 while the registry answers.",
         |n| n.up.read(),
     ),
-    gauge(
+    Shown::gauge(
         "ringway_registry_relays_current",
         "Relays that hold leases in the registry, as last read.",
         |n| n.relays.read(),
     ),
-    gauge(
+    Shown::gauge(
         "ringway_registry_peers_current",
         "Peers of this relay whose places stand in the registry.",
         |n| n.written.read(),
     ),
-    gauge(
+    Shown::gauge(
         "ringway_registry_pending_current",
         "Peers whose places are still to be written or taken out.",
         |n| n.pending.read(),
     ),
-    gauge(
+    Shown::gauge(
         "ringway_registry_remembered_current",
         "Peers whose places are remembered.",
         |n| n.remembered.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_connects_total",
         "Connections made to the registry.",
         |n| n.connects.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_errors_total",
         "Calls to the registry that failed, connects included.",
         |n| n.errors.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_renewals_total",
         "Times this relay renewed its lease.",
         |n| n.renewals.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_lapses_total",
         "Of these, those that found it lapsed: all places were written anew.",
         |n| n.lapses.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_taken_total",
         "Renewals that found a process with this relay's key that started later: two relays have one key.",
         |n| n.taken.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_writes_total",
         "Places written or taken out.",
         |n| n.writes.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_hits_total",
         "Questions of shards answered from memory.",
         |n| n.hits.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_stale_total",
         "Of these, those answered while the registry was down.",
         |n| n.stale.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_forged_total",
         "Places not believed because the peer has not signed them.",
         |n| n.forged.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_rolled_back_total",
         "Places and leases not believed because newer ones were seen.",
         |n| n.rolled_back.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_orphaned_total",
         "Places not believed because their relay holds no such lease.",
         |n| n.orphaned.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_reaped_total",
         "Places that this relay took out because their relay is gone.",
         |n| n.reaped.read(),
     ),
-    counter(
+    Shown::counter(
         "ringway_registry_notices_total",
         "Changes of places that other relays have told.",
         |n| n.notices.read(),

@@ -200,7 +200,7 @@ impl RouteSetup {
     /// Answers a question, or sees to it that it is.
     fn take(&self, source: PublicKey, request: SetupRequest, answer: Answer) {
         if let SetupRequest::SetUp(_) = request {
-            self.numbers.received.add();
+            self.numbers.received.count();
         }
         if let Err(refusal) = self.check(&source, &request) {
             if let SetupRequest::SetUp(_) = request {
@@ -242,10 +242,10 @@ impl RouteSetup {
     fn enter(&self, work: Work) {
         match self.gate.enter(work) {
             Entry::Go(permit, work) => {
-                self.numbers.current.add();
+                self.numbers.current.count();
                 tokio::spawn(self.clone().run(permit, work));
             }
-            Entry::Waits => self.numbers.waiting.add(),
+            Entry::Waits => self.numbers.waiting.count(),
             Entry::Full(work) => {
                 let what = "as many setups wait as may: ask again a little later";
                 let refusal = Refusal::new(Reason::RouteBusy, what);
@@ -264,7 +264,7 @@ impl RouteSetup {
             next = permit.leave();
             if next.is_some() {
                 self.numbers.waiting.sub();
-                self.numbers.current.add();
+                self.numbers.current.count();
             }
         }
     }
@@ -295,7 +295,7 @@ impl RouteSetup {
         let reply = run.setup().reply();
         match &reply {
             SetupReply::Refused(refusal) => numbers.refuse(refusal),
-            _ => numbers.done.add(),
+            _ => numbers.done.count(),
         }
         numbers.record(Phase::Whole, received.elapsed());
         if !answer.give(reply) {

@@ -157,8 +157,8 @@ impl Task {
         let address = Address::new(self.hop, ROUTE_SETUP_PORT);
         match self.client.dial(address).await {
             Ok(stream) => {
-                self.numbers.hops_opened.add();
-                self.numbers.hops_current.add();
+                self.numbers.hops_opened.count();
+                self.numbers.hops_current.count();
                 let end = self.talk(stream, &mut questions).await;
                 self.numbers.hops_current.sub();
                 tracing::debug!(hop = %self.hop, end, "stream to a hop ended");

@@ -6,7 +6,6 @@
 //! Invariant: `received = current + waiting + done + sum(refused)`, whenever no request is being looked at.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,24 +13,7 @@ use hdrhistogram::Histogram;
 use ringway_proto::reason::Reason;
 use ringway_proto::route::Refusal;
 
-/// A counter or a gauge.
-#[derive(Debug, Default)]
-pub(crate) struct Number(AtomicU64);
-
-impl Number {
-    pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn sub(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Returns the value.
-    pub(crate) fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::numbers::{Number, Shown};
 
 /// All of them, of all shards.
 #[derive(Debug, Default)]
@@ -123,7 +105,7 @@ impl Numbers {
     /// Counts hops of whom a setup does not know what they hold.
     pub(super) fn left(&self, hops: usize) {
         let hops = u64::try_from(hops).unwrap_or(u64::MAX);
-        self.undone_blindly.0.fetch_add(hops, Ordering::Relaxed);
+        self.undone_blindly.add(hops);
     }
 
     /// Counts a refusal.
@@ -159,59 +141,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A number as a metric.
-#[derive(Debug)]
-pub(crate) struct Shown {
-    pub(crate) name: &'static str,
-    pub(crate) kind: &'static str,
-    pub(crate) help: &'static str,
-    pub(crate) read: fn(&Numbers) -> u64,
-}
-
 /// The numbers that are shown.
-pub(crate) const SHOWN: &[Shown] = &[
-    Shown {
-        name: "ringway_setups_received_total",
-        kind: "counter",
-        help: "Route setups that peers asked for. setups_received = setups_current + setups_waiting + setups_done + sum(setups_refused)",
-        read: |numbers| numbers.received.read(),
-    },
-    Shown {
-        name: "ringway_setups_current",
-        kind: "gauge",
-        help: "Route setups that have a permit (services.setups_max).",
-        read: |numbers| numbers.current.read(),
-    },
-    Shown {
-        name: "ringway_setups_waiting_current",
-        kind: "gauge",
-        help: "Route setups that wait for a permit (services.setups_waiting_max).",
-        read: |numbers| numbers.waiting.read(),
-    },
-    Shown {
-        name: "ringway_setups_done_total",
-        kind: "counter",
-        help: "Route setups after which the routes stood.",
-        read: |numbers| numbers.done.read(),
-    },
-    Shown {
-        name: "ringway_setup_hops_opened_total",
-        kind: "counter",
-        help: "Streams that the relay opened to hops of routes.",
-        read: |numbers| numbers.hops_opened.read(),
-    },
-    Shown {
-        name: "ringway_setup_hops_current",
-        kind: "gauge",
-        help: "Streams to hops of routes now; an idle one ends after some seconds.",
-        read: |numbers| numbers.hops_current.read(),
-    },
-    Shown {
-        name: "ringway_setups_undone_blindly_total",
-        kind: "counter",
-        help: "Hops that were left without knowing what they had reserved; they forget it after 10 s.",
-        read: |numbers| numbers.undone_blindly.read(),
-    },
+pub(crate) const SHOWN: &[Shown<Numbers>] = &[
+    Shown::counter(
+        "ringway_setups_received_total",
+        "Route setups that peers asked for. setups_received = setups_current + setups_waiting + setups_done + sum(setups_refused)",
+        |numbers| numbers.received.read(),
+    ),
+    Shown::gauge(
+        "ringway_setups_current",
+        "Route setups that have a permit (services.setups_max).",
+        |numbers| numbers.current.read(),
+    ),
+    Shown::gauge(
+        "ringway_setups_waiting_current",
+        "Route setups that wait for a permit (services.setups_waiting_max).",
+        |numbers| numbers.waiting.read(),
+    ),
+    Shown::counter(
+        "ringway_setups_done_total",
+        "Route setups after which the routes stood.",
+        |numbers| numbers.done.read(),
+    ),
+    Shown::counter(
+        "ringway_setup_hops_opened_total",
+        "Streams that the relay opened to hops of routes.",
+        |numbers| numbers.hops_opened.read(),
+    ),
+    Shown::gauge(
+        "ringway_setup_hops_current",
+        "Streams to hops of routes now; an idle one ends after some seconds.",
+        |numbers| numbers.hops_current.read(),
+    ),
+    Shown::counter(
+        "ringway_setups_undone_blindly_total",
+        "Hops that were left without knowing what they had reserved; they forget it after 10 s.",
+        |numbers| numbers.undone_blindly.read(),
+    ),
 ];
 
 /// Longest time that is told apart from longer ones.
