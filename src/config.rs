@@ -165,9 +165,9 @@ impl Default for ServiceChoice {
             has_route_setup: true,
             route_setup: KeySet::All,
             route_finder: None,
-            setups_max: 20,
+            setups_max: limits::ROUTE_SETUPS_MAX,
             setups_waiting_max: 256,
-            setup_timeout: Duration::from_secs(10),
+            setup_timeout: limits::ROUTE_SETUP_TIMEOUT,
         }
     }
 }

@@ -49,6 +49,31 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
+    /// A relay of so many shards with the default settings, that nobody has started.
+    #[cfg(test)]
+    pub(crate) fn of_shards(shards: u16) -> Self {
+        use crate::capacity::Stop;
+        use crate::config::LISTEN_DEFAULT;
+
+        Self {
+            key: PublicKey::native([7; 32]),
+            config: Config::default(),
+            capacity: Capacity {
+                shards,
+                sessions_max: 19_999,
+                sockets_max: 19_999,
+                stop: Stop::OpenFiles(20_000),
+                memory_bytes_max: 3 << 30,
+            },
+            listen: LISTEN_DEFAULT,
+            placement: Placement::default(),
+            started: SystemTime::UNIX_EPOCH,
+            started_at: Instant::now(),
+            registry: None,
+            is_draining: AtomicBool::new(false),
+        }
+    }
+
     /// Whether the relay is ending and takes nothing new.
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)

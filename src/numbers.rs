@@ -1,7 +1,7 @@
 //! Counters and gauges that one task changes and others read, and how `/metrics` shows them.
 //!
-//! Here: one number, and the row of a page for it. Not here: what is counted (the `numbers` of the registry, of
-//! route setup, of the finder), what shards count (`control::metrics::table`).
+//! Here: one number, and the row of a page for it. Not here: what is counted (the `numbers` of the
+//! registry, of route setup, of the finder), what shards count (`control::metrics::table`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -36,7 +36,7 @@ use tokio::time::timeout;
 
 use crate::access::KeySet;
 use crate::config::Config;
-use crate::control::pages::Pages;
+use crate::control::pages::{self, Pages};
 use crate::failure::Failure;
 
 use self::door::Door;
@@ -206,12 +206,12 @@ fn start_all(shard: &Shard, services: &mut JoinSet<()>) -> Result<(), ListenErro
     };
     if !choice.http.is_empty() {
         let door = Door::open(client, HTTP_PORT, among(&choice.http))?;
-        let router = crate::control::pages::router(pages.clone());
+        let router = pages::router(pages.clone());
         services.spawn(http::serve(door, router, stage.clone()));
     }
     if !choice.debug.is_empty() {
         let door = Door::open(client, DEBUG_PORT, among(&choice.debug))?;
-        let router = debug::router(Arc::clone(&pages.relay), Arc::clone(&pages.shards));
+        let router = debug::router(pages.clone());
         services.spawn(http::serve(door, router, stage.clone()));
     }
     if choice.has_route_setup {

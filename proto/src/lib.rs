@@ -37,3 +37,4 @@ pub mod verdict;
 mod agreement;
 mod bytes;
 mod noise;
+mod unread;

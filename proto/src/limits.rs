@@ -419,7 +419,7 @@ pub const ROUTE_SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Route setups that a relay has under way at a time; more are refused with 501.
 ///
 /// Each holds up to two streams for every hop. They end within [`ROUTE_SETUP_TIMEOUT`].
-pub const ROUTE_SETUPS_MAX: usize = 20;
+pub const ROUTE_SETUPS_MAX: u32 = 20;
 
 /// Time without a packet after which a hop forgets a rule, unless the setup says another.
 pub const ROUTE_KEEP_ALIVE: Duration = Duration::from_secs(30);

@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::limits::{RECORD_PAYLOAD_MAX, RECORD_PREFIX, RECORD_TAG};
 use crate::reason::Reason;
 use crate::sealed::noise_nonce;
+use crate::unread::Unread;
 
 #[cfg(feature = "aws-lc")]
 pub use self::native::NativeAead;
@@ -148,9 +149,7 @@ impl<A: RecordAead> RecordSealer<A> {
 pub struct RecordOpener<A> {
     aead: A,
     nonce: u64,
-    /// Received bytes; those before `start` are consumed.
-    buffer: Vec<u8>,
-    start: usize,
+    unread: Unread,
 }
 
 impl<A: RecordAead> RecordOpener<A> {
@@ -159,17 +158,14 @@ impl<A: RecordAead> RecordOpener<A> {
         Self {
             aead,
             nonce: 0,
-            buffer: Vec::new(),
-            start: 0,
+            unread: Unread::new(),
         }
     }
 
     /// Keeps bytes of the stream. The caller takes all records before it pushes more, so what is kept
     /// stays under one record and one push.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        self.buffer.extend_from_slice(bytes);
+        self.unread.push(bytes);
     }
 
     /// Opens the next whole record among the bytes kept, `None` when there is none yet.
@@ -178,17 +174,16 @@ impl<A: RecordAead> RecordOpener<A> {
     ///
     /// The `Peer*` variants of [`RecordError`]; reset the stream. Calling again gives the error again.
     pub fn next_record(&mut self) -> Result<Option<&[u8]>, RecordError> {
-        let have = &mut self.buffer[self.start..];
+        let have = self.unread.bytes_mut();
         let Some(len) = record_len(have)? else {
             return Ok(None);
         };
-        if have.len() < len {
+        let Some(record) = have.get_mut(RECORD_PREFIX..len) else {
             return Ok(None);
-        }
-        let record = &mut have[RECORD_PREFIX..len];
-        let plain = open_next(&self.aead, &mut self.nonce, record)?;
-        self.start += len;
-        Ok(Some(plain))
+        };
+        let plain = open_next(&self.aead, &mut self.nonce, record)?.len();
+        let opened = self.unread.take(len);
+        Ok(opened.get(RECORD_PREFIX..RECORD_PREFIX + plain))
     }
 
     /// Opens `record`, which is the next one and without its length prefix, in place.
@@ -215,7 +210,7 @@ impl<A: RecordAead> RecordOpener<A> {
     /// Returns how many bytes are kept that no record returned so far holds.
     #[must_use]
     pub const fn buffered(&self) -> usize {
-        self.buffer.len() - self.start
+        self.unread.len()
     }
 }
 

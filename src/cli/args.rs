@@ -1,16 +1,18 @@
 //! Flags that several subcommands take.
 //!
-//! Here: where keys are kept and which relays are used, within a deployment where there is one. Not
-//! here: what is done with them.
+//! Here: where keys are kept, which relays are used, within a deployment where there is one, and what bounds
+//! connections. Not here: what is done with them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use ringway_client::RelayAddress;
 
 use super::lan::LanArgs;
-use crate::config::{DEPLOY_VARIABLE, Deployment};
+use super::tunnel::{CONNECTIONS_MAX, CONNECTIONS_RANGE};
+use crate::config::{DEPLOY_VARIABLE, Deployment, parse_duration};
 use crate::failure::Failure;
 use crate::key_file::{self, HeldKey};
 use crate::relay_name::RelayName;
@@ -64,6 +66,37 @@ impl KeyArgs {
     pub(super) fn hold(&self, name: &str) -> Result<HeldKey, Failure> {
         Ok(key_file::hold(&self.path(name)?, "--key-file FILE")?)
     }
+}
+
+/// How long a drain may take.
+#[derive(Debug, Args)]
+pub(super) struct DrainArgs {
+    /// Time that open connections get to end after SIGTERM or SIGINT; a second signal ends it
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = parse_duration,
+        help_heading = "Limits"
+    )]
+    pub(super) drain_timeout: Duration,
+}
+
+/// What bounds the connections to a local port.
+#[derive(Debug, Args)]
+pub(super) struct LocalLimits {
+    /// Connections at once; more wait in the kernel
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = CONNECTIONS_MAX,
+        value_parser = clap::value_parser!(u32).range(CONNECTIONS_RANGE),
+        help_heading = "Limits"
+    )]
+    pub(super) connections_max: u32,
+
+    #[command(flatten)]
+    pub(super) drain: DrainArgs,
 }
 
 /// Which relays are used.

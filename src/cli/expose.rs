@@ -10,10 +10,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::args::{KeyArgs, RelayArgs};
+use super::args::{DrainArgs, KeyArgs, RelayArgs};
 use super::runtime::{Signals, block_on};
 use super::tunnel::{CONNECTIONS_MAX, CONNECTIONS_RANGE, Pass, Tunnel};
-use crate::config::parse_duration;
 use crate::failure::Failure;
 use crate::output::say;
 
@@ -45,15 +44,8 @@ pub(super) struct Args {
     )]
     connections_max: u32,
 
-    /// Time that open connections get to end after SIGTERM or SIGINT; a second signal ends it
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "10s",
-        value_parser = parse_duration,
-        help_heading = "Limits"
-    )]
-    drain_timeout: Duration,
+    #[command(flatten)]
+    drain: DrainArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -96,7 +88,7 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
         () = accept(&tunnel, &listener, &target, &mut connections) => Ok(()),
     };
     drop(listener);
-    tunnel.finish(&mut signals, args.drain_timeout).await;
+    tunnel.finish(&mut signals, args.drain.drain_timeout).await;
     outcome
 }
 

@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::args::{KeyArgs, RelayArgs};
+use super::args::{KeyArgs, LocalLimits, RelayArgs};
 use super::runtime::{Signals, block_on};
-use super::tunnel::{CONNECTIONS_MAX, CONNECTIONS_RANGE, Pass, Tunnel, reset};
-use crate::config::{parse_address, parse_duration};
+use super::tunnel::{Pass, Tunnel, reset};
+use crate::config::parse_address;
 use crate::failure::Failure;
 use crate::output::say;
 
@@ -35,25 +35,8 @@ pub(super) struct Args {
     #[command(flatten)]
     key: KeyArgs,
 
-    /// Connections at once; more wait in the kernel
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = CONNECTIONS_MAX,
-        value_parser = clap::value_parser!(u32).range(CONNECTIONS_RANGE),
-        help_heading = "Limits"
-    )]
-    connections_max: u32,
-
-    /// Time that open connections get to end after SIGTERM or SIGINT; a second signal ends it
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "10s",
-        value_parser = parse_duration,
-        help_heading = "Limits"
-    )]
-    drain_timeout: Duration,
+    #[command(flatten)]
+    limits: LocalLimits,
 }
 
 const EXAMPLES: &str = "\
@@ -85,7 +68,7 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
         relays = args.relay.find(&args.key) => relays?,
         () = signals.next() => return Ok(()),
     };
-    let tunnel = Tunnel::start(secret, &relays, args.connections_max)?;
+    let tunnel = Tunnel::start(secret, &relays, args.limits.connections_max)?;
     let mut connections = JoinSet::new();
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),
@@ -94,7 +77,7 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
         () = accept(&tunnel, &listener, args.to, &mut connections) => Ok(()),
     };
     drop(listener);
-    tunnel.finish(&mut signals, args.drain_timeout).await;
+    tunnel.finish(&mut signals, args.limits.drain.drain_timeout).await;
     outcome
 }
 

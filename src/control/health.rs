@@ -361,7 +361,7 @@ fn shard(view: &ShardView, round_trips: &RoundTrips) -> Shard {
     let stats = &view.stats;
     Shard {
         shard: view.shard,
-        sockets: stats.sockets_current - stats.sockets_attached + stats.attached_closed,
+        sockets: stats.sockets_current - stats.attached_current(),
         connections: view.data.connections_current,
         handshakes: stats.handshakes_current,
         sessions: stats.sessions_current,
@@ -399,7 +399,7 @@ fn counts(counters: &ByReason) -> BTreeMap<String, u64> {
 fn audit(view: &ShardView) -> BTreeMap<String, u64> {
     let audit = &view.audit;
     let core = &audit.core;
-    let attached = view.stats.sockets_attached - view.stats.attached_closed;
+    let attached = view.stats.attached_current();
     let fields = [
         ("sockets", core.sockets.saturating_sub(attached)),
         ("handshakes", core.handshakes),
@@ -463,37 +463,18 @@ fn ring(view: &ShardView) -> BTreeMap<String, u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-    use std::time::{Instant, SystemTime};
+    use std::sync::atomic::Ordering;
 
-    use ringway_proto::key::PublicKey;
     use ringway_proto::reason::Reason;
 
     use ringway_shards::core::CoreStats;
-    use ringway_shards::set::Placement;
 
     use super::*;
-    use crate::capacity::{Capacity, Stop};
-    use crate::config::{Config, LISTEN_DEFAULT};
 
     fn relay(is_draining: bool) -> Relay {
-        Relay {
-            key: PublicKey::native([7; 32]),
-            config: Config::default(),
-            capacity: Capacity {
-                shards: 1,
-                sessions_max: 19_999,
-                sockets_max: 19_999,
-                stop: Stop::OpenFiles(20_000),
-                memory_bytes_max: 3 << 30,
-            },
-            listen: LISTEN_DEFAULT,
-            placement: Placement::default(),
-            started: SystemTime::UNIX_EPOCH,
-            started_at: Instant::now(),
-            registry: None,
-            is_draining: AtomicBool::new(is_draining),
-        }
+        let relay = Relay::of_shards(1);
+        relay.is_draining.store(is_draining, Ordering::Relaxed);
+        relay
     }
 
     fn view(stats: CoreStats) -> ShardView {

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
-use super::health::{self, Health};
+use super::health::{self, Health, RegistryState};
 use super::histograms::Histograms;
 use super::{Relay, Shards, metrics};
 use crate::services::Shared;
@@ -100,8 +100,8 @@ async fn limits_page(State(pages): State<Pages>) -> impl IntoResponse {
 }
 
 async fn registry_page(State(pages): State<Pages>) -> Response {
-    match snapshot(pages).await.registry {
-        Some(registry) => axum::Json(registry).into_response(),
+    match &pages.relay.registry {
+        Some(view) => axum::Json(RegistryState::from(view)).into_response(),
         None => missing("this relay has no registry (mesh.registry)".to_owned()),
     }
 }

@@ -14,7 +14,6 @@ mod shards;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -22,20 +21,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::control::{Relay, Shards, pages};
-
-/// What the pages are made from.
-#[derive(Clone)]
-struct Pages {
-    relay: Arc<Relay>,
-    shards: Arc<dyn Shards>,
-}
+use crate::control::pages::{self, Pages};
 
 /// The parameters of a request, by name.
 type Parameters = BTreeMap<String, String>;
 
 /// Returns the pages.
-pub(crate) fn router(relay: Arc<Relay>, shards: Arc<dyn Shards>) -> Router {
+pub(crate) fn router(pages: Pages) -> Router {
     Router::new()
         .route("/debug", get(|| async { INDEX }))
         .route("/debug/heap", get(heap_page))
@@ -44,7 +36,7 @@ pub(crate) fn router(relay: Arc<Relay>, shards: Arc<dyn Shards>) -> Router {
         .route("/debug/pprof/profile", get(profile_page))
         .route("/debug/shards", get(shards_page))
         .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
-        .with_state(Pages { relay, shards })
+        .with_state(pages)
 }
 
 async fn profile_page(Query(parameters): Query<Parameters>) -> Response {

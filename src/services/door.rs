@@ -1,13 +1,19 @@
 //! Who may open streams to a port of the relay's key, and how many.
 //!
-//! Here: the key set of the port and the count of each peer's streams. Not here: what is done with them.
+//! Here: the key set of the port, the count of each peer's streams, taking them until the relay drains. Not
+//! here: what is done with them.
 //!
 //! Bound: [`PEER_STREAMS_MAX`] streams of a peer; of all peers as many as the port's service takes.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringway_client::{Client, ListenError, Listener, PublicKey, Reason, Stream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{Stage, at_least};
 
 /// Says of a key whether it may use a port.
 pub(super) type Allowed = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
@@ -52,11 +58,30 @@ impl Door {
         Ok(Self { listener, visits })
     }
 
-    /// Waits for the next stream; none comes when the client is closed.
-    pub(super) async fn next(&self) -> Option<(Stream, Visit)> {
-        let stream = self.listener.accept().await.ok()?;
-        let visit = Visit::of(&self.visits, stream.peer().key);
-        Some((stream, visit))
+    /// Gives each stream to `talk`, `streams_max` of them at once, until the relay drains or the client is
+    /// closed; then those that there are go on to their end.
+    pub(super) async fn serve<T>(
+        self,
+        streams_max: usize,
+        mut stage: watch::Receiver<Stage>,
+        talk: impl Fn(Stream, Visit) -> T,
+    ) where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let mut streams = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept(), if streams.len() < streams_max => {
+                    let Ok(stream) = accepted else { break };
+                    let visit = Visit::of(&self.visits, stream.peer().key);
+                    streams.spawn(talk(stream, visit));
+                }
+                Some(_) = streams.join_next(), if !streams.is_empty() => {}
+                () = at_least(&mut stage, Stage::Draining) => break,
+            }
+        }
+        drop((self, talk));
+        while streams.join_next().await.is_some() {}
     }
 }
 

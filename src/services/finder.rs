@@ -17,11 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_proto::key::PublicKey;
+use ringway_proto::route::Transport;
 use ringway_proto::time::Now;
 
 #[cfg(test)]
 use graph::Limits;
-use graph::{AnnounceError, Graph, Transport};
+use graph::{AnnounceError, Graph};
 use numbers::Numbers;
 use search::{Found, Want};
 

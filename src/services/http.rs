@@ -14,26 +14,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use ringway_client::Stream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::door::{Door, Visit};
 use super::{Stage, at_least};
 
 /// Serves the pages until the relay drains; then what has begun is finished.
-pub(super) async fn serve(door: Door, router: Router, mut stage: watch::Receiver<Stage>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            next = door.next(), if connections.len() < STREAMS_MAX => {
-                let Some((stream, visit)) = next else { break };
-                connections.spawn(connection(stream, visit, router.clone(), stage.clone()));
-            }
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            () = at_least(&mut stage, Stage::Draining) => break,
-        }
-    }
-    drop(door);
-    while connections.join_next().await.is_some() {}
+pub(super) async fn serve(door: Door, router: Router, stage: watch::Receiver<Stage>) {
+    let of_streams = stage.clone();
+    let talk = move |stream, visit| connection(stream, visit, router.clone(), of_streams.clone());
+    door.serve(STREAMS_MAX, stage, talk).await;
 }
 
 /// One stream, from its first request to its end.

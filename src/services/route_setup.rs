@@ -28,7 +28,6 @@ use ringway_proto::route::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::door::{Door, Visit};
@@ -103,20 +102,10 @@ impl RouteSetup {
     }
 
     /// Serves until the relay drains; then what was asked is answered.
-    pub(super) async fn serve(self, door: Door, mut stage: watch::Receiver<Stage>) {
-        let mut streams = JoinSet::new();
-        loop {
-            tokio::select! {
-                next = door.next(), if streams.len() < STREAMS_MAX => {
-                    let Some((stream, visit)) = next else { break };
-                    streams.spawn(self.clone().talk(stream, visit, stage.clone()));
-                }
-                Some(_) = streams.join_next(), if !streams.is_empty() => {}
-                () = at_least(&mut stage, Stage::Draining) => break,
-            }
-        }
-        drop((door, self));
-        while streams.join_next().await.is_some() {}
+    pub(super) async fn serve(self, door: Door, stage: watch::Receiver<Stage>) {
+        let of_streams = stage.clone();
+        let talk = move |stream, visit| self.clone().talk(stream, visit, of_streams.clone());
+        door.serve(STREAMS_MAX, stage, talk).await;
     }
 
     /// One stream, from its first question to its end.

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::limits::{ROUTE_MESSAGE_MAX, ROUTE_MESSAGE_PREFIX};
 use crate::reason::Reason;
+use crate::unread::Unread;
 
 /// Version of the control messages.
 pub const MESSAGE_VERSION: u8 = 1;
@@ -95,9 +96,7 @@ pub fn message_len(bytes: &[u8]) -> Result<Option<usize>, MessageError> {
 /// unfinished message and one push.
 #[derive(Debug, Default)]
 pub struct MessageReader {
-    /// Received bytes; those before `start` are consumed.
-    buffer: Vec<u8>,
-    start: usize,
+    unread: Unread,
 }
 
 impl MessageReader {
@@ -105,16 +104,13 @@ impl MessageReader {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            buffer: Vec::new(),
-            start: 0,
+            unread: Unread::new(),
         }
     }
 
     /// Keeps bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        self.buffer.extend_from_slice(bytes);
+        self.unread.push(bytes);
     }
 
     /// Returns the next whole message, `None` when there is none yet.
@@ -126,7 +122,7 @@ impl MessageReader {
     pub fn next_message<B: DeserializeOwned>(
         &mut self,
     ) -> Result<Option<Message<B>>, MessageError> {
-        let have = self.buffer.get(self.start..).unwrap_or_default();
+        let have = self.unread.bytes();
         let Some(length) = message_len(have)? else {
             return Ok(None);
         };
@@ -134,14 +130,14 @@ impl MessageReader {
             return Ok(None);
         };
         let message = Message::decode(bytes);
-        self.start += length;
+        self.unread.take(length);
         message.map(Some)
     }
 
     /// Returns whether the stream may end here: no message is unfinished.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.start == self.buffer.len()
+        self.unread.len() == 0
     }
 }
 

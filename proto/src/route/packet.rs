@@ -15,6 +15,7 @@ use super::RouteId;
 use crate::bytes::Reader;
 use crate::limits::{ROUTE_PACKET_HEAD, ROUTE_PACKET_PAYLOAD_MAX};
 use crate::reason::Reason;
+use crate::unread::Unread;
 
 /// What a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,9 +141,7 @@ pub fn end_reason(payload: &[u8]) -> Option<u16> {
 /// unfinished packet and one push.
 #[derive(Debug, Default)]
 pub struct PacketReader {
-    /// Received bytes; those before `start` are consumed.
-    buffer: Vec<u8>,
-    start: usize,
+    unread: Unread,
 }
 
 impl PacketReader {
@@ -150,16 +149,13 @@ impl PacketReader {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            buffer: Vec::new(),
-            start: 0,
+            unread: Unread::new(),
         }
     }
 
     /// Keeps bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.drain(..self.start);
-        self.start = 0;
-        self.buffer.extend_from_slice(bytes);
+        self.unread.push(bytes);
     }
 
     /// Returns the next whole packet, `None` when there is none yet.
@@ -168,23 +164,23 @@ impl PacketReader {
     ///
     /// The `Peer*` variants of [`PacketError`]; reset the stream. Calling again gives the error again.
     pub fn next_packet(&mut self) -> Result<Option<(PacketHead, &[u8])>, PacketError> {
-        let have = self.buffer.get(self.start..).unwrap_or_default();
-        let Some((head, rest)) = have.split_first_chunk() else {
+        let Some((head, rest)) = self.unread.bytes().split_first_chunk() else {
             return Ok(None);
         };
         let head = PacketHead::decode(head)?;
         let length = usize::from(head.length);
-        let Some(payload) = rest.get(..length) else {
+        if rest.len() < length {
             return Ok(None);
-        };
-        self.start += ROUTE_PACKET_HEAD + length;
+        }
+        let packet = self.unread.take(ROUTE_PACKET_HEAD + length);
+        let payload = packet.get(ROUTE_PACKET_HEAD..).unwrap_or_default();
         Ok(Some((head, payload)))
     }
 
     /// Returns whether the stream may end here: no packet is unfinished.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.start == self.buffer.len()
+        self.unread.len() == 0
     }
 }
 

@@ -515,7 +515,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Returns the sockets of others, and those that connects under way may become.
     pub(super) fn sockets_promised(&self) -> u64 {
-        self.common.stats.sockets_current - self.attached_count() + u64::from(self.dials.len())
+        let stats = &self.common.stats;
+        stats.sockets_current - stats.attached_current() + u64::from(self.dials.len())
     }
 
     /// Notes that a socket has moved into `slot`.

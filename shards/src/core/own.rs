@@ -113,9 +113,4 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.note_ports();
         }
     }
-
-    /// Returns the sockets that were attached and are not closed yet.
-    pub(super) const fn attached_count(&self) -> u64 {
-        self.common.stats.sockets_attached - self.common.stats.attached_closed
-    }
 }

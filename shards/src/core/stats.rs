@@ -261,6 +261,12 @@ impl CoreStats {
         },
     ];
 
+    /// Returns the sockets now that this relay has the other end of, those being closed included.
+    #[must_use]
+    pub const fn attached_current(&self) -> u64 {
+        self.sockets_attached - self.attached_closed
+    }
+
     /// Returns the laws that do not hold, each as a sentence; none in a correct relay.
     #[must_use]
     pub fn broken_laws(&self) -> Vec<String> {

@@ -13,9 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::cli::args::{KeyArgs, RelayArgs};
+use crate::cli::args::{KeyArgs, LocalLimits, RelayArgs};
 use crate::cli::runtime::{Signals, block_on};
-use crate::cli::tunnel::{CONNECTIONS_MAX, CONNECTIONS_RANGE, Pass, Tunnel, reset};
+use crate::cli::tunnel::{Pass, Tunnel, reset};
 use crate::config::{parse_address, parse_duration};
 use crate::failure::{Failure, chain};
 use crate::output::say;
@@ -60,25 +60,8 @@ pub(super) struct Args {
     )]
     keep_alive: Duration,
 
-    /// Connections at once; more wait in the kernel
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = CONNECTIONS_MAX,
-        value_parser = clap::value_parser!(u32).range(CONNECTIONS_RANGE),
-        help_heading = "Limits"
-    )]
-    connections_max: u32,
-
-    /// Time that open connections get to end after SIGTERM or SIGINT; a second signal ends it
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "10s",
-        value_parser = parse_duration,
-        help_heading = "Limits"
-    )]
-    drain_timeout: Duration,
+    #[command(flatten)]
+    limits: LocalLimits,
 }
 
 const EXAMPLES: &str = "\
@@ -116,7 +99,7 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
         relays = args.relay.find(&args.key) => relays?,
         () = signals.next() => return Ok(()),
     };
-    let tunnel = Tunnel::start(secret, &relays, args.connections_max)?;
+    let tunnel = Tunnel::start(secret, &relays, args.limits.connections_max)?;
     let relay = relays
         .first()
         .map_or_else(|| tunnel.client.key(), |relay| relay.key);
@@ -143,7 +126,7 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
         outcome = work(&dialler, &tunnel, listener) => outcome,
     };
     router.stop().await;
-    tunnel.finish(&mut signals, args.drain_timeout).await;
+    tunnel.finish(&mut signals, args.limits.drain.drain_timeout).await;
     outcome
 }
 

@@ -2,17 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime};
 
 use flate2::read::GzDecoder;
-use ringway_proto::key::PublicKey;
-use ringway_shards::set::Placement;
 
 use super::*;
-use crate::capacity::{Capacity, Stop};
-use crate::config::{Config, LISTEN_DEFAULT};
-use crate::control::ShardView;
+use crate::config::Config;
+use crate::control::{Relay, ShardView, Shards};
+use crate::services::Shared;
 
 struct Two;
 
@@ -30,26 +28,6 @@ impl Shards for Two {
     }
 }
 
-fn relay() -> Relay {
-    Relay {
-        key: PublicKey::native([7; 32]),
-        config: Config::default(),
-        capacity: Capacity {
-            shards: 2,
-            sessions_max: 19_999,
-            sockets_max: 19_999,
-            stop: Stop::OpenFiles(20_000),
-            memory_bytes_max: 3 << 30,
-        },
-        listen: LISTEN_DEFAULT,
-        placement: Placement::default(),
-        started: SystemTime::UNIX_EPOCH,
-        started_at: Instant::now(),
-        registry: None,
-        is_draining: AtomicBool::new(false),
-    }
-}
-
 /// Serves the pages while `work` runs.
 fn serving<T>(work: impl FnOnce(SocketAddr) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -61,7 +39,12 @@ fn serving<T>(work: impl FnOnce(SocketAddr) -> T) -> T {
         .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
         .unwrap();
     let address = listener.local_addr().unwrap();
-    let pages = router(Arc::new(relay()), Arc::new(Two));
+    let relay = Relay::of_shards(2);
+    let pages = router(Pages {
+        services: Arc::new(Shared::new(&relay.config)),
+        relay: Arc::new(relay),
+        shards: Arc::new(Two),
+    });
     let serving = runtime.spawn(async move { axum::serve(listener, pages).await });
     let result = work(address);
     serving.abort();
@@ -352,6 +335,6 @@ fn profile_shows_what_the_process_does_and_is_made_one_at_a_time() {
 
 #[inline(never)]
 fn work_of_a_relay() -> String {
-    let shared = crate::services::Shared::new(&Config::default());
+    let shared = Shared::new(&Config::default());
     crate::control::metrics::page(&[ShardView::quiet(0)], (None, &shared), 1, false)
 }

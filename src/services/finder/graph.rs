@@ -21,17 +21,9 @@ use std::time::Duration;
 
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::ROUTE_TRANSPORTS_MAX;
+use ringway_proto::route::Transport;
 use ringway_proto::time::Now;
 use thiserror::Error;
-
-/// One transport as one of its ends announces it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Transport {
-    /// The other end.
-    pub(crate) peer: PublicKey,
-    /// From one end to the other, microseconds.
-    pub(crate) latency_us: u32,
-}
 
 /// How much a graph holds.
 #[derive(Debug, Clone, Copy)]

@@ -19,18 +19,11 @@
 use std::collections::HashMap;
 
 use ringway_proto::key::PublicKey;
+use ringway_proto::limits::{ROUTE_HOPS_MAX, ROUTE_PATHS_MAX};
+use ringway_proto::route::{FindBy, FoundPath};
 use ringway_proto::time::Now;
 
 use super::graph::{Graph, Slot};
-
-/// What makes a path the best.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum By {
-    /// The fewest peers; among those the smallest latency.
-    Hops,
-    /// The smallest latency; among those the fewest peers.
-    Latency,
-}
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,23 +33,14 @@ pub(crate) struct Want {
     /// Peers of a path, both ends included, at most [`HOPS_MAX`].
     pub(crate) hops_max: u8,
     /// Which ones.
-    pub(crate) by: By,
-}
-
-/// A path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Path {
-    /// Its peers, from the source to the destination, both included.
-    pub(crate) peers: Vec<PublicKey>,
-    /// The sum over its transports.
-    pub(crate) latency_us: u64,
+    pub(crate) by: FindBy,
 }
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Paths, the best one first, without a peer in common but the ends.
-    pub(crate) paths: Vec<Path>,
+    pub(crate) paths: Vec<FoundPath>,
     /// No limit has cut the search: the first path is the best there is, and without a path there is none.
     pub(crate) is_complete: bool,
     /// Transports looked at.
@@ -101,8 +85,8 @@ pub(crate) fn find(
         found.depth_max = found.depth_max.max(search.depth_max);
         let Some(best) = search.best else { break };
         used.add(&best.peers);
-        found.paths.push(Path {
-            peers: best
+        found.paths.push(FoundPath {
+            hops: best
                 .peers
                 .iter()
                 .filter_map(|slot| graph.key(*slot))
@@ -138,13 +122,13 @@ struct Rank {
 }
 
 impl Rank {
-    fn is_better_than(self, other: Self, by: By) -> bool {
+    fn is_better_than(self, other: Self, by: FindBy) -> bool {
         let (one, other) = match by {
-            By::Hops => (
+            FindBy::Hops => (
                 (self.peers as u64, self.latency_us),
                 (other.peers as u64, other.latency_us),
             ),
-            By::Latency => (
+            FindBy::Latency => (
                 (self.latency_us, self.peers as u64),
                 (other.latency_us, other.peers as u64),
             ),
@@ -183,7 +167,7 @@ struct Search<'a> {
     graph: &'a Graph,
     destination: Slot,
     used: &'a Used,
-    by: By,
+    by: FindBy,
     now: Now,
     stack: Vec<Frame>,
     /// How peers were reached on paths of the present length.
@@ -205,7 +189,7 @@ enum Level {
 }
 
 impl<'a> Search<'a> {
-    fn new(graph: &'a Graph, destination: Slot, used: &'a Used, by: By, now: Now) -> Self {
+    fn new(graph: &'a Graph, destination: Slot, used: &'a Used, by: FindBy, now: Now) -> Self {
         Self {
             graph,
             destination,
@@ -226,7 +210,7 @@ impl<'a> Search<'a> {
             match self.level(source, peers_max) {
                 Level::Cut => return false,
                 Level::Exhausted => return true,
-                Level::Open if self.by == By::Hops && self.best.is_some() => return true,
+                Level::Open if self.by == FindBy::Hops && self.best.is_some() => return true,
                 Level::Open => {}
             }
         }
@@ -330,3 +314,7 @@ pub(crate) const PATHS_MAX: u8 = 8;
 
 /// Peers of a path, both ends included.
 pub(crate) const HOPS_MAX: u8 = 16;
+
+// What the wire lets peers ask for.
+const _: () = assert!(PATHS_MAX as usize == ROUTE_PATHS_MAX);
+const _: () = assert!(HOPS_MAX as usize == ROUTE_HOPS_MAX);

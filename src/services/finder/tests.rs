@@ -2,8 +2,10 @@
 
 mod model;
 
+use ringway_proto::route::FindBy;
+
 use super::graph::{END_BYTES, KEY_BYTES, TTL_MAX, TTL_MIN};
-use super::search::{By, HOPS_MAX, PATHS_MAX, VISITS_MAX};
+use super::search::{HOPS_MAX, PATHS_MAX, VISITS_MAX};
 use super::*;
 
 const TTL: Duration = Duration::from_secs(60);
@@ -26,7 +28,7 @@ fn set(ends: &[(u32, u32)]) -> Vec<Transport> {
     ends.iter().map(transport).collect()
 }
 
-fn want(paths_max: u8, hops_max: u8, by: By) -> Want {
+fn want(paths_max: u8, hops_max: u8, by: FindBy) -> Want {
     Want {
         paths_max,
         hops_max,
@@ -56,7 +58,7 @@ fn peers_of(found: &Found) -> Vec<Vec<u32>> {
     };
     let paths = found.paths.iter();
     paths
-        .map(|path| path.peers.iter().map(number).collect())
+        .map(|path| path.hops.iter().map(number).collect())
         .collect()
 }
 
@@ -75,23 +77,26 @@ fn alternatives_share_no_peer_and_the_best_comes_first() {
     ];
     announce_both(&mut finder, &transports, at(0));
     let find = |by, paths, hops| finder.find(&key(1), &key(9), (want(paths, hops, by), &[]), at(1));
-    let found = find(By::Latency, 8, 16);
+    let found = find(FindBy::Latency, 8, 16);
     assert!(found.is_complete);
     assert_eq!(
         peers_of(&found),
         [vec![1, 3, 4, 9], vec![1, 2, 9], vec![1, 9]]
     );
     assert_eq!(found.paths[0].latency_us, 30);
-    let found = find(By::Hops, 8, 16);
+    let found = find(FindBy::Hops, 8, 16);
     assert_eq!(
         peers_of(&found),
         [vec![1, 9], vec![1, 2, 9], vec![1, 3, 4, 9]]
     );
-    assert_eq!(peers_of(&find(By::Latency, 1, 3)), [vec![1, 2, 9]]);
-    assert_eq!(peers_of(&find(By::Latency, 8, 2)), [vec![1, 9]]);
-    assert!(find(By::Latency, 0, 16).paths.is_empty());
-    assert!(find(By::Latency, 8, 1).paths.is_empty());
-    assert_eq!(find(By::Latency, 255, 255), find(By::Latency, 8, 16));
+    assert_eq!(peers_of(&find(FindBy::Latency, 1, 3)), [vec![1, 2, 9]]);
+    assert_eq!(peers_of(&find(FindBy::Latency, 8, 2)), [vec![1, 9]]);
+    assert!(find(FindBy::Latency, 0, 16).paths.is_empty());
+    assert!(find(FindBy::Latency, 8, 1).paths.is_empty());
+    assert_eq!(
+        find(FindBy::Latency, 255, 255),
+        find(FindBy::Latency, 8, 16)
+    );
 }
 
 #[test]
@@ -99,7 +104,7 @@ fn transport_counts_only_while_both_ends_announce_it_and_the_slower_word_does() 
     let mut finder = Finder::default();
     let mut say = |peer, ends: &[(u32, u32)]| {
         finder.announce(key(peer), &set(ends), TTL, at(0)).unwrap();
-        finder.find(&key(1), &key(2), (want(1, 2, By::Hops), &[]), at(0))
+        finder.find(&key(1), &key(2), (want(1, 2, FindBy::Hops), &[]), at(0))
     };
     assert!(say(1, &[(2, 7)]).paths.is_empty());
     // Somebody else cannot say it for the other end.
@@ -108,7 +113,7 @@ fn transport_counts_only_while_both_ends_announce_it_and_the_slower_word_does() 
     assert_eq!(say(1, &[(2, 100)]).paths[0].latency_us, 100);
     assert!(finder.withdraw(&key(2)));
     assert!(!finder.withdraw(&key(2)));
-    let found = finder.find(&key(1), &key(2), (want(1, 2, By::Hops), &[]), at(0));
+    let found = finder.find(&key(1), &key(2), (want(1, 2, FindBy::Hops), &[]), at(0));
     assert!(found.paths.is_empty() && found.is_complete);
 }
 
@@ -118,7 +123,7 @@ fn liar_that_names_everybody_at_no_latency_gets_no_path_of_others() {
     let transports = [(1, 2, 1_000), (2, 3, 1_000), (3, 4, 1_000)];
     announce_both(&mut finder, &transports, at(0));
     let find =
-        |finder: &Finder| finder.find(&key(1), &key(4), (want(8, 16, By::Latency), &[]), at(0));
+        |finder: &Finder| finder.find(&key(1), &key(4), (want(8, 16, FindBy::Latency), &[]), at(0));
     let before = find(&finder);
     let everybody: Vec<(u32, u32)> = (1..=4).map(|peer| (peer, 0)).collect();
     finder
@@ -138,12 +143,12 @@ fn peers_to_avoid_stand_on_no_path_but_at_its_ends() {
     let transports = [(1, 2, 10), (2, 4, 10), (1, 3, 50), (3, 4, 50)];
     announce_both(&mut finder, &transports, at(0));
     let find = |avoid: &[PublicKey]| {
-        let want = want(8, 16, By::Latency);
+        let want = want(8, 16, FindBy::Latency);
         let found = finder.find(&key(1), &key(4), (want, avoid), at(0));
         found
             .paths
             .into_iter()
-            .map(|path| path.peers)
+            .map(|path| path.hops)
             .collect::<Vec<_>>()
     };
     let (near, far) = (vec![key(1), key(2), key(4)], vec![key(1), key(3), key(4)]);
@@ -169,7 +174,7 @@ fn sets_expire_and_their_time_is_bounded() {
     assert_eq!(say(1, 2, Duration::MAX, at(5)), at(5) + TTL_MAX);
     assert_eq!(say(2, 1, TTL, at(5)), at(65));
     let is_found = |finder: &Finder, now| {
-        let found = finder.find(&key(1), &key(2), (want(1, 2, By::Hops), &[]), now);
+        let found = finder.find(&key(1), &key(2), (want(1, 2, FindBy::Hops), &[]), now);
         !found.paths.is_empty()
     };
     assert!(is_found(&finder, at(64)));
@@ -253,7 +258,7 @@ fn complete(count: u32) -> Finder {
 #[test]
 fn complete_graph_of_two_thousand_peers_costs_no_more_than_the_limits() {
     let finder = complete(2_000);
-    for by in [By::Hops, By::Latency] {
+    for by in [FindBy::Hops, FindBy::Latency] {
         for (source, destination) in [(0, 1_999), (17, 2_000), (2_000, 3), (5, 7_777)] {
             let want = want(PATHS_MAX, HOPS_MAX, by);
             let found = finder.find(&key(source), &key(destination), (want, &[]), at(1));
@@ -263,7 +268,12 @@ fn complete_graph_of_two_thousand_peers_costs_no_more_than_the_limits() {
             assert_eq!(!found.paths.is_empty(), is_known, "{source} {destination}");
         }
     }
-    let found = finder.find(&key(0), &key(1_999), (want(8, 16, By::Hops), &[]), at(1));
+    let found = finder.find(
+        &key(0),
+        &key(1_999),
+        (want(8, 16, FindBy::Hops), &[]),
+        at(1),
+    );
     assert_eq!((found.paths.len(), found.is_complete), (8, true));
 }
 
@@ -275,14 +285,19 @@ fn search_that_its_limit_has_cut_says_so() {
     finder
         .announce(key(900), &set(&[(0, 1)]), TTL, at(0))
         .unwrap();
-    let found = finder.find(&key(1), &key(900), (want(1, 16, By::Latency), &[]), at(1));
+    let found = finder.find(
+        &key(1),
+        &key(900),
+        (want(1, 16, FindBy::Latency), &[]),
+        at(1),
+    );
     assert!(found.paths.is_empty() && !found.is_complete);
     assert!(found.visits <= VISITS_MAX + 1);
     assert!(found.depth_max <= usize::from(HOPS_MAX));
     assert_eq!(finder.numbers().cut.read(), 1);
     // Near ones are found all the same, because short paths are tried first.
-    let found = finder.find(&key(1), &key(300), (want(1, 16, By::Hops), &[]), at(1));
-    assert_eq!(found.paths[0].peers.len(), 3);
+    let found = finder.find(&key(1), &key(300), (want(1, 16, FindBy::Hops), &[]), at(1));
+    assert_eq!(found.paths[0].hops.len(), 3);
 }
 
 #[test]
@@ -297,7 +312,7 @@ fn answer_does_not_depend_on_the_order_of_announcements() {
             announce_both(&mut finder, &[(peer, peer + 20, 3)], at(0));
         }
         announce_both(&mut finder, transports, at(0));
-        finder.find(&key(0), &key(11), (want(8, 4, By::Latency), &[]), at(0))
+        finder.find(&key(0), &key(11), (want(8, 4, FindBy::Latency), &[]), at(0))
     };
     let found = find(&transports, 0);
     assert!(found.paths.len() > 1);
@@ -329,8 +344,8 @@ fn every_number_is_shown_once() {
     assert_eq!(names.len(), 12);
     let mut finder = Finder::default();
     announce_both(&mut finder, &[(1, 2, 3)], at(0));
-    let found = finder.find(&key(1), &key(2), (want(1, 2, By::Hops), &[]), at(0));
-    let nowhere = finder.find(&key(1), &key(3), (want(1, 2, By::Hops), &[]), at(0));
+    let found = finder.find(&key(1), &key(2), (want(1, 2, FindBy::Hops), &[]), at(0));
+    let nowhere = finder.find(&key(1), &key(3), (want(1, 2, FindBy::Hops), &[]), at(0));
     assert_eq!(nowhere.paths, []);
     finder.withdraw(&key(1));
     assert!(

@@ -195,21 +195,16 @@ impl Task {
         let mut output = Vec::new();
         let mut next_id = 0_u32;
         let mut idle_since = Instant::now();
+        let mut is_closed = false;
         let end = loop {
-            let is_idle = open.is_empty();
+            if is_closed && open.is_empty() {
+                break "replaced";
+            }
             tokio::select! {
-                ask = questions.recv() => {
-                    let Some(ask) = ask else {
-                        // Nobody can ask any more; who has asked still waits for an answer.
-                        if is_idle {
-                            break "replaced";
-                        }
-                        if let Err(end) = hear(&mut stream, &mut input, &mut reader, &mut open).await {
-                            break end;
-                        }
-                        continue;
-                    };
-                    let mut next = Some(ask);
+                ask = questions.recv(), if !is_closed => {
+                    // Nobody can ask any more; who has asked still waits for an answer.
+                    is_closed = ask.is_none();
+                    let mut next = ask;
                     while let Some(Ask { request, answer }) = next {
                         next_id = next_id.wrapping_add(1);
                         let message = Message { id: next_id, body: request };

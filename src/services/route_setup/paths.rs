@@ -7,14 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringway_client::{PublicKey, Reason};
-use ringway_proto::route::{Announce, Find, FindBy, FoundPath, Refusal, SetupReply};
+use ringway_proto::route::{Announce, Find, Refusal, SetupReply};
 use ringway_proto::time::Now;
 use tokio::time::Instant;
 
 use crate::services::finder::Finder;
-use crate::services::finder::graph::Transport;
 use crate::services::finder::numbers::Numbers;
-use crate::services::finder::search::{By, Want};
+use crate::services::finder::search::Want;
 
 /// Who finds paths for the peers of this relay.
 #[derive(Clone, Debug)]
@@ -50,19 +49,10 @@ impl Paths {
         let want = Want {
             paths_max: find.paths_max,
             hops_max: u8::try_from(find.hops_max()).unwrap_or(u8::MAX),
-            by: match find.by {
-                FindBy::Hops => By::Hops,
-                FindBy::Latency => By::Latency,
-            },
+            by: find.by,
         };
         let found = finder.find(source, &find.destination, (want, &find.avoid), now);
-        let paths = found.paths.into_iter().map(|path| FoundPath {
-            hops: path.peers,
-            latency_us: path.latency_us,
-        });
-        SetupReply::Paths {
-            paths: paths.collect(),
-        }
+        SetupReply::Paths { paths: found.paths }
     }
 
     pub(super) fn announce(&self, source: PublicKey, announce: &Announce) -> SetupReply {
@@ -70,16 +60,8 @@ impl Paths {
             Ok(here) => here,
             Err(reply) => return reply,
         };
-        let transports: Vec<Transport> = announce
-            .transports
-            .iter()
-            .map(|one| Transport {
-                peer: one.peer,
-                latency_us: one.latency_us,
-            })
-            .collect();
         let ttl = Duration::from_millis(announce.ttl_ms.into());
-        match finder.announce(source, &transports, ttl, now) {
+        match finder.announce(source, &announce.transports, ttl, now) {
             Ok(until) => {
                 let left = until.saturating_since(now).as_millis();
                 SetupReply::Announced {

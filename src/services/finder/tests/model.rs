@@ -45,11 +45,11 @@ fn all_paths(
     }
 }
 
-fn rank(by: By, path: &(u64, Vec<u32>)) -> (u64, u64) {
+fn rank(by: FindBy, path: &(u64, Vec<u32>)) -> (u64, u64) {
     let peers = path.1.len() as u64;
     match by {
-        By::Hops => (peers, path.0),
-        By::Latency => (path.0, peers),
+        FindBy::Hops => (peers, path.0),
+        FindBy::Latency => (path.0, peers),
     }
 }
 
@@ -95,7 +95,7 @@ proptest! {
     #[test]
     fn paths_are_those_that_trying_everything_finds(
         sets in sets(),
-        by in prop_oneof![Just(By::Hops), Just(By::Latency)],
+        by in prop_oneof![Just(FindBy::Hops), Just(FindBy::Latency)],
         hops_max in 2..=9_u8,
         paths_max in 1..=8_u8,
     ) {
