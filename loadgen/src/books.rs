@@ -136,9 +136,7 @@ impl Books {
             return true;
         };
         let mut moving = MOVING.iter().filter_map(|name| health.audit.get(*name));
-        // A relay that has just started makes its sessions with itself a moment after it listens.
-        let own = health.audit.get(OWN_SESSIONS);
-        moving.all(|count| *count == 0) && own.is_none_or(|own| *own >= health.shards_count)
+        moving.all(|count| *count == 0)
     }
 }
 
@@ -179,7 +177,7 @@ fn files_count(pid: u32) -> io::Result<u64> {
 /// Longest wait until the relay's books are back. The slowest of its time-outs that a killed connection
 /// can meet is the 5 s of a handshake or an open; twice that is a leak.
 pub const SETTLE_TIME: Duration = Duration::from_secs(10);
-/// Longest wait for a look without bytes on their way, and for the services of a relay, which may have none.
+/// Longest wait for a look without bytes, handshakes or jobs on their way.
 const REST_TIME: Duration = Duration::from_secs(2);
 /// Time between two looks.
 const LOOK_TIME: Duration = Duration::from_millis(100);
@@ -187,8 +185,6 @@ const LOOK_TIME: Duration = Duration::from_millis(100);
 const ASKED_TIME: Duration = Duration::from_secs(1);
 /// Entries of the audit that are zero at rest, however many sessions stand.
 const MOVING: [&str; 4] = ["queued_bytes", "batches_in_flight", "handshakes", "jobs"];
-/// Entry of the audit that counts the relay's sessions with itself: one a shard.
-const OWN_SESSIONS: &str = "own_sessions";
 const ESTABLISHED: &str = "ESTABLISHED";
 
 #[cfg(test)]
@@ -228,18 +224,9 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_is_still_starting_is_not_at_rest() {
+    fn a_relay_with_something_on_its_way_is_not_at_rest() {
         let mut books = books();
         assert!(books.is_at_rest());
-        books.health.as_mut().unwrap().shards_count = 2;
-        assert!(
-            books.is_at_rest(),
-            "it says nothing of sessions with itself"
-        );
-        for (own, is_at_rest) in [(0, false), (1, false), (2, true)] {
-            audit(&mut books, OWN_SESSIONS, own);
-            assert_eq!(books.is_at_rest(), is_at_rest, "{own}");
-        }
         for name in MOVING {
             audit(&mut books, name, 1);
             assert!(!books.is_at_rest(), "{name}");

@@ -23,9 +23,6 @@ const ANSWER_BYTES_MAX: u64 = 4 << 20;
 /// The relay's numbers, summed over its shards.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Health {
-    /// How many shards there are.
-    #[serde(skip)]
-    pub shards_count: u64,
     /// What the shards own now.
     pub audit: BTreeMap<String, u64>,
     /// Counters' laws that do not hold; empty when all do.
@@ -59,7 +56,6 @@ impl Health {
             .map_err(|error| wrong(format!("/health is not a relay's: {error}")))?;
         let mut health = Self {
             broken_laws: document.consistency.broken(),
-            shards_count: u64::try_from(document.shards.len()).unwrap_or(u64::MAX),
             ..Self::default()
         };
         for shard in &document.shards {

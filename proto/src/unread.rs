@@ -3,8 +3,8 @@
 //! Here: keeping them, and taking what is whole. Not here: what is whole (`record`, `route::message`,
 //! `route::packet`).
 //!
-//! Bound: the owner takes all that is whole before it pushes more, so what is kept stays under one unit and one
-//! push.
+//! Bound: the owner takes all that is whole before it pushes more, so what is kept stays under one unit and
+//! one push.
 
 use alloc::vec::Vec;
 

@@ -77,7 +77,9 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
         () = accept(&tunnel, &listener, args.to, &mut connections) => Ok(()),
     };
     drop(listener);
-    tunnel.finish(&mut signals, args.limits.drain.drain_timeout).await;
+    tunnel
+        .finish(&mut signals, args.limits.drain.drain_timeout)
+        .await;
     outcome
 }
 

@@ -126,7 +126,9 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
         outcome = work(&dialler, &tunnel, listener) => outcome,
     };
     router.stop().await;
-    tunnel.finish(&mut signals, args.limits.drain.drain_timeout).await;
+    tunnel
+        .finish(&mut signals, args.limits.drain.drain_timeout)
+        .await;
     outcome
 }
 
