@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use ringway_client::{Address, Client, PublicKey, Stream};
 use ringway_proto::reason::Reason;
@@ -13,6 +14,8 @@ use ringway_proto::route::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::relay::PATIENCE;
 
 /// What a hop does when it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +87,15 @@ impl Hop {
     pub(crate) fn holds(&self) -> usize {
         let table = self.table.lock().unwrap();
         table.reserved.len() + table.rules.len()
+    }
+
+    /// Waits until it was asked `count` times.
+    pub(crate) async fn until_asked(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.asked.load(Ordering::Relaxed) < count {
+            assert!(Instant::now() < deadline, "nobody asks the hop");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn talk(self, mut stream: Stream) {

@@ -8,8 +8,8 @@
 //! does when nothing is heard for too long, and, as with a new stream, after a change of path. The receiver
 //! keeps what came behind a gap, so nothing that arrived is sent twice for long.
 //!
-//! An end that waits for an answer probes, each time twice as late. After [`SILENT_MAX`] probes in vain, or
-//! half of the keep-alive time, the path is dead. An end that has nothing to say probes every quarter of it.
+//! An end that waits for an answer probes, each time twice as late, up to a tenth of the keep-alive time. After
+//! [`SILENT_MAX`] probes in vain the path is dead; that is after half of the keep-alive time at most. An end that has nothing to say probes every quarter of it.
 //! Source: RFC 5681 for the window, RFC 6298 for the timer, RFC 7323 for the stamps.
 
 mod receiving;
@@ -257,7 +257,9 @@ impl Flow {
             self.retry_at = None;
         } else if self.retry_at.is_none() {
             let doubled = self.retry_time() * 2_u32.pow(self.silent_count.min(SILENT_MAX));
-            self.retry_at = Some(now + doubled.min(self.keep_alive / KEEP_ALIVE_PARTS));
+            // All waits fit into the silence after which the path is dead, however slow it seems.
+            let most = self.keep_alive / (2 * (SILENT_MAX + 1));
+            self.retry_at = Some(now + doubled.min(most));
         }
     }
 

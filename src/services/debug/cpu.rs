@@ -101,6 +101,8 @@ impl Running {
         let report = self.guard.report().build();
         let report = report.map_err(CpuError::LocalProfiler)?;
         drop(self.guard);
+        // What was read of the binary for the names; the next profile reads it again.
+        backtrace::clear_symbol_cache();
         encode::gzip(&profile_of(&report, self.wanted.hz))
             .map_err(|error| CpuError::LocalWrite(error.to_string()))
     }
