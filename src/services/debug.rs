@@ -110,7 +110,11 @@ async fn histograms_page(
     let shards = pages::view(pages.shards).await;
     let relay = &pages.relay;
     let length = relay.started_at.elapsed();
-    match histograms::text(&wanted, &shards, relay.started, length) {
+    let sources = histograms::Sources {
+        shards: &shards,
+        setups: &pages.services.setups,
+    };
+    match histograms::text(wanted, sources, relay.started, length) {
         Some(text) => text.into_response(),
         None => refuse(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -128,7 +132,7 @@ const STATUS: &str = "/proc/self/status";
 
 const INDEX: &str = "Ringway relay, debug pages\n\
     /debug/heap           memory of the process, JSON\n\
-    /debug/histograms     ?format=hlog, or ?format=hgrm&name=handshake or open\n\
+    /debug/histograms     ?format=hlog, or ?format=hgrm&name=handshake, open, setup, setup_wait, ...\n\
     /debug/pprof/heap     memory by owner, for `go tool pprof` and speedscope\n\
     /debug/pprof/profile  ?seconds=10&hz=99: CPU profile for `go tool pprof` and speedscope\n\
     /debug/shards         tables, queues and stalled turns of each shard, JSON; ?text=1 a table\n";

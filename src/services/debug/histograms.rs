@@ -1,7 +1,7 @@
 //! Histograms in the forms that tools of `HdrHistogram` read.
 //!
-//! Here: interval logs (`.hlog`) and percentile tables (`.hgrm`) of all shards together. Not here: JSON,
-//! which the admin endpoint has.
+//! Here: interval logs (`.hlog`) and percentile tables (`.hgrm`) of all shards together and of route setup.
+//! Not here: JSON, which the admin endpoint has.
 //!
 //! Both count from the start of the relay. Units: microseconds.
 
@@ -11,37 +11,66 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use ringway_shards::core::Recorder;
 
 use super::Parameters;
 use crate::control::{ShardView, histograms};
+use crate::services::route_setup::numbers::{Numbers, Phase};
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// The percentiles of one.
-    Hgrm(&'static Source),
+    Hgrm(Source),
     /// All, in one log, with tags.
     Hlog,
 }
 
-/// A histogram of the recorder.
-#[derive(Debug)]
-pub(super) struct Source {
-    name: &'static str,
-    read: fn(&Recorder) -> Option<&Histogram<u32>>,
+/// A histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// From accept to an established session.
+    Handshake,
+    /// From an open request to its answer.
+    Open,
+    /// A part of route setups.
+    Setup(Phase),
 }
 
-static SOURCES: [Source; 2] = [
-    Source {
-        name: "handshake",
-        read: Recorder::handshake_us,
-    },
-    Source {
-        name: "open",
-        read: Recorder::open_us,
-    },
-];
+/// Where histograms come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub(super) shards: &'a [ShardView],
+    pub(super) setups: &'a Numbers,
+}
+
+impl Source {
+    fn all() -> impl Iterator<Item = Self> {
+        let phases = Phase::ALL.into_iter().map(Self::Setup);
+        [Self::Handshake, Self::Open].into_iter().chain(phases)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Open => "open",
+            Self::Setup(phase) => phase.name(),
+        }
+    }
+
+    /// Returns the sum over the relay; none if no shard has answered.
+    fn sum(self, sources: Sources<'_>) -> Option<Histogram<u64>> {
+        let recorders = sources.shards.iter().map(|view| &view.recorder);
+        match self {
+            Self::Handshake => histograms::sum(recorders.filter_map(|one| one.handshake_us())),
+            Self::Open => histograms::sum(recorders.filter_map(|one| one.open_us())),
+            // A phase that was never reached has an empty one.
+            Self::Setup(phase) => sources
+                .setups
+                .phase_us(phase)
+                .or_else(|| Histogram::new(3).ok()),
+        }
+    }
+}
 
 impl Wanted {
     /// Reads a query.
@@ -52,11 +81,13 @@ impl Wanted {
                 None => Ok(Self::Hlog),
                 Some(_) => Err("name: a log has all histograms, leave the name out".to_owned()),
             },
-            "hgrm" => SOURCES
-                .iter()
-                .find(|source| Some(source.name) == name)
+            "hgrm" => Source::all()
+                .find(|source| Some(source.name()) == name)
                 .map(Self::Hgrm)
-                .ok_or_else(|| "name: handshake or open is needed with format=hgrm".to_owned()),
+                .ok_or_else(|| {
+                    let names: Vec<_> = Source::all().map(Source::name).collect();
+                    format!("name: format=hgrm needs one of {}", names.join(", "))
+                }),
             _ => Err("format: hlog or hgrm is possible".to_owned()),
         }
     }
@@ -64,30 +95,22 @@ impl Wanted {
 
 /// Returns the text; none if no shard has answered.
 pub(super) fn text(
-    wanted: &Wanted,
-    shards: &[ShardView],
+    wanted: Wanted,
+    sources: Sources<'_>,
     started: SystemTime,
     length: Duration,
 ) -> Option<String> {
     match wanted {
         Wanted::Hgrm(source) => {
             let mut out = String::new();
-            table(&mut out, &sum(source, shards)?).ok()?;
+            table(&mut out, &source.sum(sources)?).ok()?;
             Some(out)
         }
-        Wanted::Hlog => log(shards, started, length),
+        Wanted::Hlog => log(sources, started, length),
     }
 }
 
-fn sum(source: &Source, shards: &[ShardView]) -> Option<Histogram<u64>> {
-    histograms::sum(
-        shards
-            .iter()
-            .filter_map(|view| (source.read)(&view.recorder)),
-    )
-}
-
-fn log(shards: &[ShardView], started: SystemTime, length: Duration) -> Option<String> {
+fn log(sources: Sources<'_>, started: SystemTime, length: Duration) -> Option<String> {
     let mut out = Vec::new();
     let mut serializer = V2DeflateSerializer::new();
     let mut writer = IntervalLogWriterBuilder::new()
@@ -96,9 +119,9 @@ fn log(shards: &[ShardView], started: SystemTime, length: Duration) -> Option<St
         .with_max_value_divisor(1_000.0)
         .begin_log_with(&mut out, &mut serializer)
         .ok()?;
-    for source in &SOURCES {
-        let sum = sum(source, shards)?;
-        let tag = Tag::new(source.name);
+    for source in Source::all() {
+        let sum = source.sum(sources)?;
+        let tag = Tag::new(source.name());
         writer
             .write_histogram(&sum, Duration::ZERO, length, tag)
             .ok()?;
@@ -143,3 +166,24 @@ pub(super) fn table(out: &mut String, histogram: &Histogram<u64>) -> fmt::Result
 
 /// Rows for each halving of what is left, as the Java library has by default.
 const TICKS: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_of_setups_are_tables_of_their_own() {
+        let setups = Numbers::default();
+        setups.record(Phase::Reserve, Duration::from_millis(5));
+        let sources = Sources {
+            shards: &[],
+            setups: &setups,
+        };
+        for (phase, count) in [(Phase::Reserve, 1), (Phase::Rules, 0)] {
+            let wanted = Wanted::Hgrm(Source::Setup(phase));
+            let table = text(wanted, sources, SystemTime::UNIX_EPOCH, Duration::ZERO).unwrap();
+            let says = format!("Total count    = {count:>12}]");
+            assert!(table.contains(&says), "{table}");
+        }
+    }
+}

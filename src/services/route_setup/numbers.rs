@@ -115,7 +115,7 @@ impl Numbers {
     }
 
     /// Records how long a phase took.
-    pub(super) fn record(&self, phase: Phase, time: Duration) {
+    pub(crate) fn record(&self, phase: Phase, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let mut phases = lock(&self.phases);
         if let Some(histogram) = phases.get_mut(&phase) {
