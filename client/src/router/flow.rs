@@ -8,8 +8,9 @@
 //! does when nothing is heard for too long, and, as with a new stream, after a change of path. The receiver
 //! keeps what came behind a gap, so nothing that arrived is sent twice for long.
 //!
-//! An end that waits for an answer probes, each time twice as late, up to a tenth of the keep-alive time. After
-//! [`SILENT_MAX`] probes in vain the path is dead; that is after half of the keep-alive time at most. An end that has nothing to say probes every quarter of it.
+//! An end that waits for an answer probes, each time twice as late, up to a tenth of the keep-alive time.
+//! After [`SILENT_MAX`] probes in vain the path is dead; that is after half of the keep-alive time at most.
+//! An end that has nothing to say probes every quarter of it.
 //! Source: RFC 5681 for the window, RFC 6298 for the timer, RFC 7323 for the stamps.
 
 mod receiving;

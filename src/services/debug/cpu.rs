@@ -9,7 +9,7 @@
 //! The walk is libgcc's, with the tables of the binary: no frame pointers are needed. It takes no lock where
 //! the C library has `_dl_find_object`, which is from glibc 2.35 on.
 //!
-//! Memory: some 200 MB from the first profile on, probably most of it the crate's table, which it keeps
+//! Memory: 300 MB while a profile is made, 140 MB from the first one on: the crate's table, which it keeps
 //! (docs/operations.md).
 //! Bound: one profile at a time in the process, [`SECONDS_MAX`] long; 32,768 different stacks and a file
 //! for the rest, by the crate. Cancel: dropping the future ends the profile.
