@@ -224,7 +224,9 @@ impl Dialler {
         }
         let mut paths = paths.into_iter();
         let Some(path) = paths.next() else {
-            return Err("the relay knows no path; name one with --via".to_owned());
+            let why = "the relay knows no path: each party on it has to name the ones beside it with \
+                       --neighbour; or name a path with --via";
+            return Err(why.to_owned());
         };
         let plan = RoutePlan {
             relay: self.relay,
