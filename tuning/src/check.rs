@@ -4,8 +4,12 @@
 //!
 //! Every finding says what was measured, what is needed, what the difference costs, and the fix.
 
+mod machine;
+
 use crate::finding::{Finding, Verdict};
 use crate::host::{Host, Limit};
+
+pub use machine::judge_machine;
 
 /// What the relay is meant to hold and how it is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -85,7 +85,8 @@ impl Host {
             congestion_default: words("sys/net/ipv4/tcp_congestion_control")
                 .into_iter()
                 .next(),
-            memory_available: text("meminfo").and_then(|text| parse::memory_available(&text)),
+            memory_available: text("meminfo")
+                .and_then(|text| parse::meminfo(&text, "MemAvailable")),
             capabilities: parse::capabilities(&status).unwrap_or(0),
             groups: parse::groups(&status),
         }

@@ -49,15 +49,78 @@ pub(crate) fn limit(limits: &str, name: &str) -> Option<(Option<u64>, Option<u64
     Some((value()?, value()?))
 }
 
-/// Returns the available memory of `/proc/meminfo` in bytes.
+/// Returns a line of `/proc/meminfo` in bytes, such as `MemAvailable`: free memory and what can be taken back
+/// without swapping.
 ///
-/// Source: `proc_meminfo(5)`: free memory and what can be taken back without swapping.
-pub(crate) fn memory_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// Source: `proc_meminfo(5)`.
+pub(crate) fn meminfo(text: &str, name: &str) -> Option<u64> {
+    let value = |line: &str| {
+        line.strip_prefix(name)?
+            .strip_prefix(':')
+            .map(str::to_owned)
+    };
+    let line = text.lines().find_map(value)?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1_024)
+}
+
+/// Returns the three numbers of a sysctl file such as `tcp_mem`.
+pub(crate) fn three(text: &str) -> Option<[u64; 3]> {
+    let numbers: Option<Vec<u64>> = text
+        .split_whitespace()
+        .map(|word| word.parse().ok())
+        .collect();
+    numbers?.try_into().ok()
+}
+
+/// Returns the open files of `/proc/sys/fs/file-nr`: allocated, and not free again.
+///
+/// Source: Documentation/admin-guide/sysctl/fs.rst.
+pub(crate) fn files_open(text: &str) -> Option<u64> {
+    let [allocated, free, _] = three(text)?;
+    Some(allocated.saturating_sub(free))
+}
+
+/// Returns a number of `/proc/net/sockstat`: the line of a protocol has names and numbers in turns.
+pub(crate) fn sockstat(text: &str, protocol: &str, name: &str) -> Option<u64> {
+    let line = |line: &str| Some(line.strip_prefix(protocol)?.strip_prefix(':')?.to_owned());
+    let line = text.lines().find_map(line)?;
+    let mut words = line.split_whitespace().skip_while(|word| *word != name);
+    words.nth(1)?.parse().ok()
+}
+
+/// Returns the packets dropped by all cores: the second column of `/proc/net/softnet_stat`, hexadecimal.
+///
+/// Source: Linux 6.18, net/core/net-procfs.c, `softnet_seq_show`.
+pub(crate) fn softnet_dropped(text: &str) -> Option<u64> {
+    let column = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    text.lines().map(column).sum()
+}
+
+/// Returns the word in brackets of a file that lists choices, such as `always [madvise] never`.
+pub(crate) fn chosen(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('[')?;
+    let (word, _) = rest.split_once(']')?;
+    Some(word.to_owned())
+}
+
+/// Returns how many numbers a list such as `0-3,8` has.
+pub(crate) fn list_count(text: &str) -> Option<u64> {
+    let count = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        last.checked_sub(first)?.checked_add(1)
+    };
+    text.trim().split(',').map(count).sum()
+}
+
+/// Returns the number behind a name, of a file with a name and a number a line.
+pub(crate) fn named(text: &str, name: &str) -> Option<u64> {
+    let number = |line: &str| {
+        let (found, number) = line.split_once(' ')?;
+        (found == name).then(|| number.trim().parse().ok())?
+    };
+    text.lines().find_map(number)
 }
 
 /// Returns the effective capabilities of `/proc/PID/status` as a bit set.
@@ -124,6 +187,32 @@ mod tests {
         assert_eq!(groups(text), [1_000, 27, 1_000]);
         assert_eq!(capabilities(""), None);
         assert_eq!(groups(""), []);
+    }
+
+    #[test]
+    fn lines_that_are_something_else_give_nothing() {
+        let sockets = include_str!("../testdata/sockstat.txt");
+        assert_eq!(sockstat(sockets, "TCP", "tw"), Some(7));
+        assert_eq!(sockstat(sockets, "TCP", "memory"), None);
+        assert_eq!(sockstat(sockets, "SCTP", "inuse"), None);
+        assert_eq!(sockstat("TCP: inuse", "TCP", "inuse"), None);
+        assert_eq!(softnet_dropped("17168ac6\n"), None);
+        assert_eq!(softnet_dropped("1 zz\n"), None);
+        assert_eq!(meminfo("MemFree: 3 kB\n", "MemFree"), Some(3_072));
+        assert_eq!(meminfo("MemFree: 3 MB\n", "MemFree"), None);
+        assert_eq!(meminfo("MemFreeing: 3 kB\n", "MemFree"), None);
+        assert_eq!(
+            (three("1 2"), three("1 2 x"), three("")),
+            (None, None, None)
+        );
+        assert_eq!(files_open("10 4 99\n"), Some(6));
+        assert_eq!((chosen("always"), chosen("a [b")), (None, None));
+        assert_eq!(list_count("0-3,8\n"), Some(5));
+        assert_eq!((list_count("3-1"), list_count("")), (None, None));
+        assert_eq!(
+            named("nr_periods 9\nnr_throttled x\n", "nr_throttled"),
+            None
+        );
     }
 
     #[test]
