@@ -212,10 +212,9 @@ fn ports(host: &Host, target: &Target) -> Finding {
     Finding {
         check: "port_range",
         verdict,
-        measured: host.port_range.map_or_else(
-            || "unknown".to_owned(),
-            |(first, last)| format!("{first} to {last}"),
-        ),
+        measured: host
+            .port_range
+            .map_or_else(unknown, |(first, last)| format!("{first} to {last}")),
         needed: format!("{PORTS_MIN} ports, the relay's own not among them"),
         why,
         fix,
@@ -269,22 +268,24 @@ fn congestion(host: &Host, target: &Target) -> Finding {
 }
 
 fn version_text(version: Option<(u32, u32)>) -> String {
-    version.map_or_else(
-        || "unknown".to_owned(),
-        |(major, minor)| format!("{major}.{minor}"),
-    )
+    version.map_or_else(unknown, |(major, minor)| format!("{major}.{minor}"))
 }
 
 fn limit_text(limit: Option<Limit>, pick: fn(&Limit) -> Option<u64>, unit: &str) -> String {
     match limit.as_ref().map(pick) {
-        None => "unknown".to_owned(),
+        None => unknown(),
         Some(None) => "unlimited".to_owned(),
         Some(Some(value)) => format!("{value} {unit}"),
     }
 }
 
-fn option_text(value: Option<i64>) -> String {
-    value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
+fn option_text(value: Option<impl ToString>) -> String {
+    value.map_or_else(unknown, |value| value.to_string())
+}
+
+/// What stands for a fact that could not be read.
+fn unknown() -> String {
+    "unknown".to_owned()
 }
 
 fn list_text(names: &[String]) -> String {

@@ -103,11 +103,8 @@ impl Host {
 /// Source: kernel Documentation/admin-guide/cgroup-v2.rst, `memory.max` and `memory.current`.
 fn group_memory_left(root: &Path) -> Option<u64> {
     let read = |name: &str| {
-        fs::read_to_string(root.join(name))
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
+        let text = fs::read_to_string(root.join(name)).ok()?;
+        parse::number::<u64>(&text)
     };
     Some(read("memory.max")?.saturating_sub(read("memory.current")?))
 }

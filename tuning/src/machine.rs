@@ -67,7 +67,7 @@ impl Machine {
 
     fn read_under(proc_root: &Path, sys_root: &Path) -> Self {
         let text = |path: &str| fs::read_to_string(proc_root.join(path)).ok();
-        let number = |path: &str| text(path)?.trim().parse().ok();
+        let number = |path: &str| parse::number(&text(path)?);
         let sys_text = |path: &str| fs::read_to_string(sys_root.join(path)).ok();
         let pages = |pages: [u64; 3]| pages.map(|count| count.saturating_mul(PAGE_BYTES));
         Self {
@@ -116,7 +116,7 @@ fn governors(cpu_root: &Path) -> Vec<String> {
 const CLOCK_SOURCE: &str = "devices/system/clocksource/clocksource0/current_clocksource";
 
 /// Bytes of a page, which `tcp_mem` counts; larger ones only make the sums err on the safe side.
-const PAGE_BYTES: u64 = 4_096;
+pub(crate) const PAGE_BYTES: u64 = 4_096;
 
 #[cfg(test)]
 mod tests {

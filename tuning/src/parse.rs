@@ -2,9 +2,22 @@
 //!
 //! Here: pure functions from text to numbers and names. Not here: which files are read.
 
-/// Returns the single number of a sysctl file.
-pub(crate) fn number(text: &str) -> Option<i64> {
+use std::str::FromStr;
+
+/// Returns the single number of a file, as of a sysctl.
+pub(crate) fn number<T: FromStr>(text: &str) -> Option<T> {
     text.trim().parse().ok()
+}
+
+/// Returns the number behind a name, of a file with a name and a number a line.
+pub(crate) fn named(text: &str, name: &str) -> Option<u64> {
+    number(entry(text, name, ' ')?)
+}
+
+/// Returns what stands behind `name` and `mark`, in the first line that begins so.
+fn entry<'a>(text: &'a str, name: &str, mark: char) -> Option<&'a str> {
+    let rest = |line: &'a str| line.strip_prefix(name)?.strip_prefix(mark);
+    text.lines().find_map(rest)
 }
 
 /// Returns the names of a sysctl file that lists words.
@@ -54,13 +67,7 @@ pub(crate) fn limit(limits: &str, name: &str) -> Option<(Option<u64>, Option<u64
 ///
 /// Source: `proc_meminfo(5)`.
 pub(crate) fn meminfo(text: &str, name: &str) -> Option<u64> {
-    let value = |line: &str| {
-        line.strip_prefix(name)?
-            .strip_prefix(':')
-            .map(str::to_owned)
-    };
-    let line = text.lines().find_map(value)?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kibibytes: u64 = number(entry(text, name, ':')?.trim().strip_suffix("kB")?)?;
     kibibytes.checked_mul(1_024)
 }
 
@@ -83,10 +90,8 @@ pub(crate) fn files_open(text: &str) -> Option<u64> {
 
 /// Returns a number of `/proc/net/sockstat`: the line of a protocol has names and numbers in turns.
 pub(crate) fn sockstat(text: &str, protocol: &str, name: &str) -> Option<u64> {
-    let line = |line: &str| Some(line.strip_prefix(protocol)?.strip_prefix(':')?.to_owned());
-    let line = text.lines().find_map(line)?;
-    let mut words = line.split_whitespace().skip_while(|word| *word != name);
-    words.nth(1)?.parse().ok()
+    let words = entry(text, protocol, ':')?.split_whitespace();
+    words.skip_while(|word| *word != name).nth(1)?.parse().ok()
 }
 
 /// Returns the packets dropped by all cores: the second column of `/proc/net/softnet_stat`, hexadecimal.
@@ -94,7 +99,9 @@ pub(crate) fn sockstat(text: &str, protocol: &str, name: &str) -> Option<u64> {
 /// Source: Linux 6.18, net/core/net-procfs.c, `softnet_seq_show`.
 pub(crate) fn softnet_dropped(text: &str) -> Option<u64> {
     let column = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
-    text.lines().map(column).sum()
+    let dropped: Option<u64> = text.lines().map(column).sum();
+    // No core, no count.
+    dropped.filter(|_| !text.is_empty())
 }
 
 /// Returns the word in brackets of a file that lists choices, such as `always [madvise] never`.
@@ -114,28 +121,20 @@ pub(crate) fn list_count(text: &str) -> Option<u64> {
     text.trim().split(',').map(count).sum()
 }
 
-/// Returns the number behind a name, of a file with a name and a number a line.
-pub(crate) fn named(text: &str, name: &str) -> Option<u64> {
-    let number = |line: &str| {
-        let (found, number) = line.split_once(' ')?;
-        (found == name).then(|| number.trim().parse().ok())?
-    };
-    text.lines().find_map(number)
-}
-
 /// Returns the effective capabilities of `/proc/PID/status` as a bit set.
 pub(crate) fn capabilities(status: &str) -> Option<u64> {
-    let text = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(text.trim(), 16).ok()
+    u64::from_str_radix(entry(status, "CapEff", ':')?.trim(), 16).ok()
 }
 
 /// Returns the groups of `/proc/PID/status`, the effective one first.
 pub(crate) fn groups(status: &str) -> Vec<i64> {
-    let line = |name| status.lines().find_map(|line| line.strip_prefix(name));
-    let effective = line("Gid:").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok());
-    let further = line("Groups:").unwrap_or_default().split_whitespace();
+    let ids = |name| {
+        entry(status, name, ':')
+            .unwrap_or_default()
+            .split_whitespace()
+    };
+    let effective = ids("Gid").nth(1).and_then(|id| id.parse().ok());
+    let further = ids("Groups");
     effective
         .into_iter()
         .chain(further.filter_map(|id| id.parse().ok()))
@@ -198,6 +197,7 @@ mod tests {
         assert_eq!(sockstat("TCP: inuse", "TCP", "inuse"), None);
         assert_eq!(softnet_dropped("17168ac6\n"), None);
         assert_eq!(softnet_dropped("1 zz\n"), None);
+        assert_eq!(softnet_dropped(""), None);
         assert_eq!(meminfo("MemFree: 3 kB\n", "MemFree"), Some(3_072));
         assert_eq!(meminfo("MemFree: 3 MB\n", "MemFree"), None);
         assert_eq!(meminfo("MemFreeing: 3 kB\n", "MemFree"), None);
@@ -219,7 +219,8 @@ mod tests {
     fn numbers_and_words_ignore_line_ends() {
         assert_eq!(number("4096\n"), Some(4_096));
         assert_eq!(number("-1\n"), Some(-1));
-        assert_eq!(number(""), None);
+        assert_eq!(number::<u64>("-1\n"), None);
+        assert_eq!(number::<i64>(""), None);
         assert_eq!(words("reno bbr cubic\n"), ["reno", "bbr", "cubic"]);
     }
 }

@@ -258,7 +258,7 @@ impl Flow {
             self.retry_at = None;
         } else if self.retry_at.is_none() {
             let doubled = self.retry_time() * 2_u32.pow(self.silent_count.min(SILENT_MAX));
-            // All waits fit into the silence after which the path is dead, however slow it seems.
+            // All waits fit into half of the keep-alive time, however slow the path seems.
             let most = self.keep_alive / (2 * (SILENT_MAX + 1));
             self.retry_at = Some(now + doubled.min(most));
         }

@@ -139,12 +139,13 @@ fn heap_is_shown_by_owner() {
     let (status, profile) = serving(|address| ask(address, "/debug/pprof/heap"));
     assert_eq!(status, 200);
     let message = inflate(&profile);
-    let strings: Vec<&[u8]> = fields(&message)
-        .iter()
-        .filter(|(n, _, _)| *n == 6)
-        .map(|(_, _, s)| *s)
-        .collect();
-    for name in ["inuse_space", "shard 0", "established sessions"] {
+    let strings = strings(&message);
+    for name in [
+        "inuse_space",
+        "shard 0",
+        "established sessions",
+        "the process",
+    ] {
         assert!(strings.contains(&name.as_bytes()), "{name}");
     }
     let values = values(&message);
@@ -160,9 +161,10 @@ fn heap_adds_up_to_what_the_kernel_says() {
     let status = "VmRSS:\t  9000 kB\nRssAnon:\t  3000 kB\n";
     for shards in [vec![], vec![ShardView::quiet(0)]] {
         let profile = heap::profile(&shards, &heap::document(status)).unwrap();
-        let values = values(&inflate(&profile));
-        let bytes: u64 = values.iter().map(|(_, bytes)| bytes).sum();
+        let message = inflate(&profile);
+        let bytes: u64 = values(&message).iter().map(|(_, bytes)| bytes).sum();
         assert_eq!(bytes, 3_000 * 1_024);
+        assert!(strings(&message).contains(&&b"the process"[..]));
     }
 }
 
@@ -170,6 +172,11 @@ fn inflate(profile: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     GzDecoder::new(profile).read_to_end(&mut message).unwrap();
     message
+}
+
+fn strings(message: &[u8]) -> Vec<&[u8]> {
+    let strings = fields(message).into_iter().filter(|(n, _, _)| *n == 6);
+    strings.map(|(_, _, string)| string).collect()
 }
 
 /// The values of all samples.

@@ -7,9 +7,9 @@
 
 mod processors;
 
-use super::Target;
+use super::{SPARE_SLOTS, Target, option_text, unknown};
 use crate::finding::{Finding, Verdict};
-use crate::machine::Machine;
+use crate::machine::{Machine, PAGE_BYTES};
 
 /// Judges the machine.
 #[must_use]
@@ -74,10 +74,10 @@ impl Check {
 }
 
 fn nr_open(machine: &Machine, target: &Target) -> Finding {
-    let needed = u64::from(target.sessions_max).saturating_add(super::SPARE_SLOTS);
+    let needed = u64::from(target.sessions_max).saturating_add(SPARE_SLOTS);
     let check = Check {
         name: "nr_open",
-        measured: text(machine.nr_open),
+        measured: option_text(machine.nr_open),
         needed: format!("{needed}"),
         why: "no limit of open files goes beyond it, and a ring's socket table no further than that",
     };
@@ -150,7 +150,7 @@ fn orphans(machine: &Machine, target: &Target) -> Finding {
     let now = machine.orphans.map_or_else(unknown, |now| now.to_string());
     let check = Check {
         name: "orphans",
-        measured: format!("at most {}, now {now}", text(machine.orphans_max)),
+        measured: format!("at most {}, now {now}", option_text(machine.orphans_max)),
         needed: format!("{needed}"),
         why: "when a relay ends, its sockets are closed at once; beyond this many the kernel resets them and what \
               they had still to send is lost",
@@ -170,8 +170,8 @@ fn syn_queue(machine: &Machine, target: &Target) -> Finding {
         name: "syn_queue",
         measured: format!(
             "syncookies {}, queue {}",
-            text(machine.syncookies),
-            text(machine.syn_backlog)
+            option_text(machine.syncookies),
+            option_text(machine.syn_backlog)
         ),
         needed: format!("syncookies 1, or a queue of {backlog}"),
         why: "without cookies a flood of half-open connections keeps honest peers out",
@@ -237,7 +237,7 @@ fn conntrack(machine: &Machine, target: &Target) -> Finding {
 fn idle_restart(machine: &Machine) -> Finding {
     let check = Check {
         name: "idle_restart",
-        measured: text(machine.slow_start_after_idle),
+        measured: option_text(machine.slow_start_after_idle),
         needed: "0".to_owned(),
         why: "with 1 a connection that was quiet for a moment begins again with ten segments a round trip",
     };
@@ -251,7 +251,7 @@ fn idle_restart(machine: &Machine) -> Finding {
 fn mtu_probing(machine: &Machine) -> Finding {
     let check = Check {
         name: "mtu_probing",
-        measured: text(machine.mtu_probing),
+        measured: option_text(machine.mtu_probing),
         needed: "1".to_owned(),
         why: "with 0 a path that drops large packets without a word stalls its sessions until they time out",
     };
@@ -266,14 +266,6 @@ fn sessions(target: &Target) -> u64 {
     u64::from(target.shards).saturating_mul(u64::from(target.sessions_max))
 }
 
-fn text(value: Option<u64>) -> String {
-    value.map_or_else(unknown, |value| value.to_string())
-}
-
-fn unknown() -> String {
-    "unknown".to_owned()
-}
-
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
@@ -285,9 +277,6 @@ const FILES_SPARE: u64 = 16_384;
 ///
 /// Source: Linux 6.18, `sk_mem_pages`.
 const SESSION_TCP_BYTES: u64 = PAGE_BYTES;
-
-/// Bytes of a page.
-const PAGE_BYTES: u64 = 4_096;
 
 #[cfg(test)]
 mod tests;

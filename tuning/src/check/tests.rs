@@ -23,7 +23,7 @@ fn good() -> Host {
     }
 }
 
-fn target() -> Target {
+pub(super) fn target() -> Target {
     Target {
         shards: 8,
         sessions_max: 16_384,
@@ -34,16 +34,21 @@ fn target() -> Target {
 }
 
 fn finding(check: &str, host: &Host, target: &Target) -> Finding {
-    let found = judge(host, target);
-    found
-        .into_iter()
-        .find(|finding| finding.check == check)
-        .unwrap()
+    among(judge(host, target), check)
 }
 
-/// Asserts the verdict, and that a bad one says what to do.
+fn among(all: Vec<Finding>, check: &str) -> Finding {
+    let found = all.into_iter().find(|finding| finding.check == check);
+    found.unwrap()
+}
+
 fn assert_verdict(check: &str, host: &Host, verdict: Verdict) -> Finding {
-    let found = finding(check, host, &target());
+    assert_among(judge(host, &target()), check, verdict)
+}
+
+/// Asserts the verdict of one of the findings, and that a bad one says what to do.
+pub(super) fn assert_among(all: Vec<Finding>, check: &str, verdict: Verdict) -> Finding {
+    let found = among(all, check);
     assert_eq!(found.verdict, verdict, "{found:?}");
     assert_eq!(found.fix.is_empty(), verdict == Verdict::Pass, "{found:?}");
     assert!(!found.measured.is_empty() && !found.needed.is_empty() && !found.why.is_empty());

@@ -2,7 +2,8 @@
 //!
 //! Here: whatever makes a thread of the relay wait that has work. Not here: what the network has.
 
-use super::{Check, mebibytes, text, unknown};
+use super::{Check, mebibytes};
+use crate::check::{option_text, unknown};
 use crate::finding::Finding;
 use crate::machine::Machine;
 
@@ -45,7 +46,7 @@ pub(super) fn swap(machine: &Machine) -> Finding {
             format!(
                 "{}, swappiness {}",
                 mebibytes(bytes),
-                text(machine.swappiness)
+                option_text(machine.swappiness)
             )
         }),
         needed: format!("none, or swappiness of at most {SWAPPINESS_MAX}"),
@@ -67,8 +68,8 @@ pub(super) fn numa(machine: &Machine) -> Finding {
         name: "numa",
         measured: format!(
             "{} nodes, balancing {}",
-            text(machine.numa_nodes),
-            text(machine.numa_balancing)
+            option_text(machine.numa_nodes),
+            option_text(machine.numa_balancing)
         ),
         needed: "one node, or balancing 0".to_owned(),
         why: "balancing unmaps pages to see who uses them, and the relay's threads are bound to their cores anyway",

@@ -1,7 +1,7 @@
 //! Each check at each of its verdicts.
 
 use super::*;
-use crate::check::Congestion;
+use crate::check::tests::{assert_among, target};
 
 fn good() -> Machine {
     Machine {
@@ -23,28 +23,11 @@ fn good() -> Machine {
     }
 }
 
-/// 131,072 sessions.
-fn target() -> Target {
-    Target {
-        shards: 8,
-        sessions_max: 16_384,
-        backlog: 4_096,
-        listen_port: 7_100,
-        congestion: Congestion::Automatic,
-    }
-}
-
-/// Changes the good machine; asserts the verdict, and that a bad one says what to do.
+/// Changes the good machine and asserts what becomes of it; the target has 131,072 sessions.
 fn assert_verdict(check: &str, verdict: Verdict, change: impl Fn(&mut Machine)) -> Finding {
     let mut machine = good();
     change(&mut machine);
-    let found = judge_machine(&machine, &target());
-    let found = found.into_iter().find(|finding| finding.check == check);
-    let found = found.unwrap();
-    assert_eq!(found.verdict, verdict, "{found:?}");
-    assert_eq!(found.fix.is_empty(), verdict == Verdict::Pass, "{found:?}");
-    assert!(!found.measured.is_empty() && !found.needed.is_empty() && !found.why.is_empty());
-    found
+    assert_among(judge_machine(&machine, &target()), check, verdict)
 }
 
 #[test]
