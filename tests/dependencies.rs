@@ -14,7 +14,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 /// For each crate of the workspace, the crates of the workspace it may depend on.
 const EDGES: &[(&str, &[&str])] = &[
     ("ringway-proto", &[]),
-    ("ringway-tuning", &[]),
+    ("ringway-tuning", &["ringway-shards"]),
     ("ringway-shards", &["ringway-proto"]),
     ("ringway-client", &["ringway-proto"]),
     ("ringway-sim", &["ringway-proto", "ringway-shards"]),
@@ -51,6 +51,8 @@ const TEST_EDGES: &[(&str, &[&str])] = &[
 const PARTS_OF_SHARDS: &[(&str, &[&str])] = &[
     // The load generator must not share the server's mistakes: never `core`. Its tests start a relay.
     ("loadgen/src", &["batch", "lease", "ring"]),
+    // The sums and the probe: a plan is for the relay as it is, not for its code.
+    ("tuning", &["memory", "probe"]),
     // The simulator drives the pure part, the ring is another driver of it.
     ("fuzz", &["batch", "core", "lease", "ports"]),
     ("sim", &["batch", "core", "lease", "ports"]),

@@ -1,230 +1,24 @@
-//! The `ringway-tune` command: checks a host against what a relay is meant to hold.
+//! The `ringway-tune` command: checks a host against what a relay is meant to hold, plans for it, and writes what it
+//! needs.
 //!
-//! Exit codes: 0 nothing failed, 1 a check failed or the output could not be written, 2 usage.
+//! Exit codes: 0 nothing failed, 1 a check failed or a file could not be read or written, 2 usage.
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, Write};
+mod commands;
+
 use std::process::ExitCode;
-use std::thread::available_parallelism;
 
-use clap::{Parser, Subcommand};
-use ringway_tuning::{Congestion, Finding, Target, Verdict, survey};
+use clap::Parser;
 
-/// Checks a host for a Ringway relay
+/// Checks and plans hosts for Ringway relays
 #[derive(Debug, Parser)]
 #[command(name = "ringway-tune", version)]
 struct CommandLine {
     #[command(subcommand)]
-    command: Command,
+    command: commands::Command,
 }
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Compare kernel and limits of this host and user with what a relay needs
-    #[command(after_help = EXAMPLES)]
-    Check(Check),
-}
-
-#[derive(Debug, clap::Args)]
-struct Check {
-    /// Shards of the relay [default: one for each core of this process]
-    #[arg(
-        long,
-        value_name = "COUNT",
-        value_parser = clap::value_parser!(u32).range(1..=4_096),
-        help_heading = "Target"
-    )]
-    shards: Option<u32>,
-
-    /// Sessions the relay is to hold, on all shards together, such as 20000, 250k or 1M
-    #[arg(
-        long,
-        value_name = "COUNT",
-        value_parser = sessions,
-        conflicts_with = "sessions_max",
-        help_heading = "Target"
-    )]
-    target_sessions: Option<u32>,
-
-    /// Sessions each shard is to hold
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = 16_384,
-        help_heading = "Target"
-    )]
-    sessions_max: u32,
-
-    /// Connections the kernel is to hold before the relay accepts them
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = 4_096,
-        help_heading = "Target"
-    )]
-    backlog: u32,
-
-    /// Port the relay listens on
-    #[arg(
-        long,
-        value_name = "PORT",
-        default_value_t = 7_100,
-        help_heading = "Target"
-    )]
-    listen_port: u16,
-
-    /// Congestion control: "auto", "system" or a name
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "auto",
-        help_heading = "Target"
-    )]
-    congestion: String,
-
-    /// Print one JSON array in place of the table
-    #[arg(long, help_heading = "Output")]
-    json: bool,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  ringway-tune check
-  ringway-tune check --target-sessions 1M
-  ringway-tune check --shards 4 --sessions-max 100000 --json
-
-Exits with 1 when a check fails. Limits are those of this process: run it as the relay's user, in the
-relay's service.";
 
 fn main() -> ExitCode {
-    let Command::Check(check) = CommandLine::parse().command;
-    let findings = survey(&check.target());
-    let printed = match check.json {
-        true => print_json(&findings),
-        false => print_table(&findings),
-    };
-    let is_failed = findings
-        .iter()
-        .any(|finding| finding.verdict == Verdict::Fail);
-    match printed {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            drop(writeln!(
-                io::stderr(),
-                "ringway-tune: cannot write the findings: {error}"
-            ));
-            ExitCode::from(1)
-        }
-        _ => ExitCode::from(u8::from(is_failed)),
-    }
-}
-
-impl Check {
-    fn target(&self) -> Target {
-        let cores = available_parallelism().map_or(1, usize::from);
-        let shards = self
-            .shards
-            .unwrap_or_else(|| u32::try_from(cores).unwrap_or(u32::MAX));
-        let share = |all: u32| all.div_ceil(shards.max(1));
-        Target {
-            shards,
-            sessions_max: self.target_sessions.map_or(self.sessions_max, share),
-            backlog: self.backlog,
-            listen_port: self.listen_port,
-            congestion: match self.congestion.as_str() {
-                "auto" => Congestion::Automatic,
-                "system" => Congestion::System,
-                name => Congestion::Named(name.to_owned()),
-            },
-        }
-    }
-}
-
-/// Reads a number of sessions with or without `k` or `M`.
-fn sessions(text: &str) -> Result<u32, String> {
-    let (digits, unit) = match text.strip_suffix(['k', 'K']) {
-        Some(digits) => (digits, 1_000),
-        None => text
-            .strip_suffix('M')
-            .map_or((text, 1), |digits| (digits, 1_000_000)),
-    };
-    let count = digits.parse().ok().and_then(|n: u32| n.checked_mul(unit));
-    count
-        .filter(|count| (1..=SESSIONS_MAX).contains(count))
-        .ok_or_else(|| "expected 1 to 100M, such as 20000, 250k or 1M".to_owned())
-}
-
-/// Most sessions a target may have: more than one host holds of them is a matter of several.
-const SESSIONS_MAX: u32 = 100_000_000;
-
-fn print_json(findings: &[Finding]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, findings)?;
-    writeln!(out)
-}
-
-fn print_table(findings: &[Finding]) -> io::Result<()> {
-    let width =
-        |pick: fn(&Finding) -> &str| findings.iter().map(|f| pick(f).len()).max().unwrap_or(0);
-    let check_width = width(|finding| finding.check);
-    let needed_width = width(|finding| &finding.needed);
-    let mut out = io::stdout().lock();
-    for Finding {
-        check,
-        verdict,
-        measured,
-        needed,
-        why,
-        fix,
-    } in findings
-    {
-        writeln!(
-            out,
-            "{verdict}  {check:<check_width$}  needs {needed:<needed_width$}  has {measured}"
-        )?;
-        if *verdict != Verdict::Pass {
-            writeln!(out, "      why: {why}\n      fix: {fix}")?;
-        }
-    }
-    out.flush()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target(arguments: &[&str]) -> Result<Target, String> {
-        let all = ["ringway-tune", "check"].iter().chain(arguments);
-        let parsed = CommandLine::try_parse_from(all);
-        let Command::Check(check) = parsed.map_err(|error| error.to_string())?.command;
-        Ok(check.target())
-    }
-
-    #[test]
-    fn sessions_are_spread_over_the_shards() {
-        for (text, share) in [
-            ("1M", 250_000),
-            ("250k", 62_500),
-            ("9", 3),
-            ("100M", 25_000_000),
-        ] {
-            let target = target(&["--shards", "4", "--target-sessions", text]).unwrap();
-            assert_eq!((target.shards, target.sessions_max), (4, share));
-        }
-        let target = target(&["--sessions-max", "7"]).unwrap();
-        assert_eq!(target.sessions_max, 7);
-    }
-
-    #[test]
-    fn wrong_and_contradictory_targets_are_named() {
-        for text in ["0", "1G", "M", "-1", "101M", "99999M", "1.5M", ""] {
-            let error = target(&["--target-sessions", text]).unwrap_err();
-            let says =
-                error.contains("expected 1 to 100M") || error.contains("unexpected argument");
-            assert!(says, "{text}: {error}");
-        }
-        let both = ["--target-sessions", "1M", "--sessions-max", "5"];
-        let error = target(&both).unwrap_err();
-        assert!(error.contains("cannot be used with"), "{error}");
-    }
+    CommandLine::parse().command.run()
 }

@@ -1,0 +1,44 @@
+//! The subcommands, one file each.
+//!
+//! Here: how a command ends. Not here: what it does (its file), what it knows (the library).
+
+mod check;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// The subcommands and their flags.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Compare kernel and limits of this host and user with what a relay needs
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Check),
+}
+
+impl Command {
+    /// Does what the command line says.
+    pub(crate) fn run(&self) -> ExitCode {
+        match self {
+            Self::Check(check) => check.run(),
+        }
+    }
+}
+
+/// Ends a command that has printed its result: 1 when that failed or `is_failed`. A reader that has gone is no
+/// failure.
+fn end(printed: io::Result<()>, is_failed: bool) -> ExitCode {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(format_args!("cannot write the output: {error}"));
+            ExitCode::from(1)
+        }
+        _ => ExitCode::from(u8::from(is_failed)),
+    }
+}
+
+/// Prints a line to standard error, if anybody reads it.
+fn complain(line: std::fmt::Arguments<'_>) {
+    drop(writeln!(io::stderr(), "ringway-tune: {line}"));
+}
