@@ -14,7 +14,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 /// For each crate of the workspace, the crates of the workspace it may depend on.
 const EDGES: &[(&str, &[&str])] = &[
     ("ringway-proto", &[]),
-    ("ringway-tuning", &["ringway-shards"]),
+    ("ringway-tuning", &["ringway-proto", "ringway-shards"]),
     ("ringway-shards", &["ringway-proto"]),
     ("ringway-client", &["ringway-proto"]),
     ("ringway-sim", &["ringway-proto", "ringway-shards"]),

@@ -3,6 +3,7 @@
 //! Here: how a command ends. Not here: what it does (its file), what it knows (the library).
 
 mod check;
+mod plan;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -15,6 +16,9 @@ pub(crate) enum Command {
     /// Compare kernel and limits of this host and user with what a relay needs
     #[command(after_help = check::EXAMPLES)]
     Check(check::Check),
+    /// Say what a number of sessions takes: relays, cores, memory, ports, and where the next limit is
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(Box<plan::PlanCommand>),
 }
 
 impl Command {
@@ -22,6 +26,7 @@ impl Command {
     pub(crate) fn run(&self) -> ExitCode {
         match self {
             Self::Check(check) => check.run(),
+            Self::Plan(plan) => plan.run(),
         }
     }
 }

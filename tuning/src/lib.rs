@@ -9,17 +9,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calibrate;
 mod check;
 mod finding;
 mod host;
 mod machine;
 mod parse;
+pub mod plan;
+mod process;
 mod tcp;
 
 pub use check::{Congestion, Target, is_congestion_usable, judge, judge_machine};
 pub use finding::{Finding, Verdict};
 pub use host::{Host, Limit};
 pub use machine::Machine;
+pub use process::ProcessSample;
 pub use tcp::TcpSocket;
 
 /// Reads the host and judges it.

@@ -1,0 +1,199 @@
+//! What things cost in memory, measured.
+//!
+//! Here: relays at rest, with traffic, with sessions, with streams, told of peers. Not here: starting them
+//! (`programs`), processor time (`processor`).
+//!
+//! A relay takes its receive blocks when bytes first pass through them, and what traffic has left free is used again
+//! by whatever comes next: so each cost is the difference between few and many of it, and what traffic takes is seen
+//! beside sessions that stand. A connection has both of its ends on this host, so half of what the kernel took is the relay's.
+
+use std::io;
+
+use super::programs::{Programs, Relay, figure, slab};
+
+/// One round of memory, bytes each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MemoryRound {
+    pub(super) program: f64,
+    pub(super) shard: f64,
+    pub(super) traffic: f64,
+    pub(super) session: f64,
+    pub(super) stream: f64,
+    pub(super) socket: f64,
+    pub(super) announced: f64,
+}
+
+impl MemoryRound {
+    /// Measures all of it once, with `sessions` sessions.
+    pub(super) fn measure(programs: &Programs, sessions: u32) -> io::Result<Self> {
+        let (program, shard) = rest(programs)?;
+        let held = Held::measure(programs, sessions)?;
+        Ok(Self {
+            program,
+            shard,
+            traffic: held.traffic,
+            session: held.session,
+            stream: held.stream,
+            socket: held.socket,
+            announced: announced(programs, sessions)?,
+        })
+    }
+}
+
+/// Returns program and shard before the first connection.
+fn rest(programs: &Programs) -> io::Result<(f64, f64)> {
+    let few = Relay::start(programs, 1, &[])?.settled()?;
+    let many = Relay::start(programs, SHARDS_MANY, &[])?.settled()?;
+    let shard = (many - few) / f64::from(SHARDS_MANY - 1);
+    Ok((few - shard, shard))
+}
+
+struct Held {
+    traffic: f64,
+    session: f64,
+    socket: f64,
+    stream: f64,
+}
+
+impl Held {
+    fn measure(programs: &Programs, sessions: u32) -> io::Result<Self> {
+        let relay = Relay::start(programs, 1, &[])?;
+        let rest = relay.settled()?;
+        warm(programs, &relay)?;
+        // The first half takes what the traffic has left free, the second half what it needs itself.
+        let half = sessions / 2;
+        let first = programs.hold(&idle(&relay, half).words())?;
+        relay.wait_for(half)?;
+        let (memory_half, slab_half) = (relay.settled()?, slab()?);
+        let second = programs.hold(&idle(&relay, half).words())?;
+        relay.wait_for(2 * half)?;
+        let (memory_all, slab_all) = (relay.settled()?, slab()?);
+        let session = (memory_all - memory_half) / f64::from(half);
+        let bulk = programs.hold(&bulk(&relay))?;
+        relay.wait_for(2 * half + BULK_SESSIONS)?;
+        let busy = relay.settled()?;
+        drop(bulk);
+        let few = streaming(programs, &relay, STREAMS_FEW)?;
+        let many = streaming(programs, &relay, STREAMS_MANY)?;
+        drop((first, second));
+        // A stream has an end at each of two sessions.
+        let streams = f64::from(STREAM_SESSIONS * (STREAMS_MANY - STREAMS_FEW) / 2);
+        Ok(Self {
+            traffic: busy - rest - f64::from(2 * half + BULK_SESSIONS) * session,
+            session,
+            socket: (slab_all - slab_half) / f64::from(half) / 2.0,
+            stream: (many - few) / streams,
+        })
+    }
+}
+
+/// Returns the memory of the relay while each of some sessions has so many ends of streams.
+fn streaming(programs: &Programs, relay: &Relay, ends: u32) -> io::Result<f64> {
+    let result = programs.generate(&[
+        "steady",
+        "--relay",
+        &relay.name,
+        "--relay-pid",
+        &relay.pid(),
+        "--sessions",
+        &STREAM_SESSIONS.to_string(),
+        "--streams",
+        &ends.to_string(),
+        "--mode",
+        "ping-pong",
+        "--message-size",
+        "64",
+        "--rate",
+        "100",
+        "--duration",
+        "2s",
+    ])?;
+    figure(&result, "relay.end.rss_bytes")
+}
+
+/// Returns what a relay takes for a peer of another one.
+fn announced(programs: &Programs, sessions: u32) -> io::Result<f64> {
+    let [told, teller] = linked(programs, 1)?;
+    let before = told.settled()?;
+    let idle = programs.hold(&idle(&teller, sessions).words())?;
+    teller.wait_for(sessions)?;
+    let after = told.settled()?;
+    drop(idle);
+    Ok((after - before) / f64::from(sessions))
+}
+
+/// Sessions that say nothing.
+struct Idle<'a> {
+    relay: &'a str,
+    sessions: String,
+}
+
+fn idle(relay: &Relay, sessions: u32) -> Idle<'_> {
+    Idle {
+        relay: &relay.name,
+        sessions: sessions.to_string(),
+    }
+}
+
+impl Idle<'_> {
+    fn words(&self) -> [&str; 7] {
+        let Self { relay, sessions } = self;
+        [
+            "idle",
+            "--relay",
+            relay,
+            "--sessions",
+            sessions,
+            "--duration",
+            "600s",
+        ]
+    }
+}
+
+/// Starts two relays of so many shards that are linked, each shard with one of the other.
+pub(super) fn linked(programs: &Programs, shards: u32) -> io::Result<[Relay; 2]> {
+    let first = Relay::start(programs, shards, &["--set", "mesh.allowed=all"])?;
+    let second = Relay::start(programs, shards, &["--link", &first.name])?;
+    first.wait_for(shards)?;
+    Ok([first, second])
+}
+
+/// Lets bytes pass through all receive blocks of each shard.
+pub(super) fn warm(programs: &Programs, relay: &Relay) -> io::Result<()> {
+    let words = ["steady", "--relay", &relay.name, "--sessions", "16"];
+    let size = ["--message-size", "16384", "--duration", "2s"];
+    programs
+        .generate(&[&words[..], &size[..]].concat())
+        .map(drop)
+}
+
+/// Returns the words for traffic at full speed until it is dropped.
+pub(super) fn bulk(relay: &Relay) -> [&str; 11] {
+    [
+        "steady",
+        "--relay",
+        &relay.name,
+        "--sessions",
+        "16",
+        "--message-size",
+        "16384",
+        "--duration",
+        "600s",
+        "--src",
+        BULK_SOURCE,
+    ]
+}
+
+/// Where it comes from, so that it can be told from what stands.
+const BULK_SOURCE: &str = "127.0.0.98";
+
+/// Sessions of that.
+pub(super) const BULK_SESSIONS: u32 = 16;
+
+/// Shards of the larger one of two relays at rest.
+const SHARDS_MANY: u32 = 4;
+
+/// Sessions and ends of streams of each for the cost of a stream.
+const STREAM_SESSIONS: u32 = 200;
+const STREAMS_FEW: u32 = 50;
+const STREAMS_MANY: u32 = 150;
