@@ -116,10 +116,11 @@ fn figure(out: &mut String, plan: &Plan, limit: &Limit) -> fmt::Result {
         limit: limit.available,
         mark: (load.sessions, limit.needed),
     };
-    let unit: fn(f64) -> String = match limit.resource {
-        Resource::Memory => bytes,
-        Resource::Network => bits,
-        _ => count,
+    let (unit, scale): (fn(f64) -> String, f64) = match limit.resource {
+        Resource::Memory if limit.needed < GIBIBYTE => (bytes, GIBIBYTE / 1_024.0),
+        Resource::Memory => (bytes, GIBIBYTE),
+        Resource::Network => (bits, GIGABIT),
+        _ => (count, 1.0),
     };
     writeln!(
         out,
@@ -127,7 +128,7 @@ fn figure(out: &mut String, plan: &Plan, limit: &Limit) -> fmt::Result {
         limit.resource.label(),
         unit(limit.needed),
         unit(limit.available),
-        Chart { line, unit }.svg()
+        Chart { line, unit, scale }.svg()
     )
 }
 
@@ -140,7 +141,7 @@ fn terms(out: &mut String, plan: &Plan, sum: Sum) -> fmt::Result {
     let total = load::total(&plan.terms, sum);
     writeln!(
         out,
-        "<h3>{}: {}</h3>\n<table>\n<thead><tr><th>what</th><td>count</td><td>together</td><td>source</td></tr></thead>",
+        "<h3>{}: {}</h3>\n<table class=\"terms\">\n<thead><tr><th>what</th><td>count</td><td>together</td><td>source</td></tr></thead>",
         sum.label(),
         amount(sum, total)
     )?;
@@ -184,3 +185,7 @@ const STYLE: &str = include_str!("page/style.css");
 
 /// Points of a line: needs are straight but for rounding, so few would do.
 const POINTS: u32 = 24;
+
+/// Steps of axes, in bytes.
+const GIBIBYTE: f64 = 1_073_741_824.0;
+const GIGABIT: f64 = 125_000_000.0;
