@@ -106,9 +106,13 @@ struct DemandFlags {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Host of each relay")]
 struct RoomFlags {
-    /// Cores for the shards, one each [default: those of this process]
+    /// Cores for the shards [default: those of this process]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=256))]
     cores: Option<u32>,
+
+    /// Shards of a relay [default: one for each core]; more where open files are short
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=256))]
+    shards: Option<u32>,
 
     /// Memory [default: what is free here]
     #[arg(long, value_name = "SIZE", value_parser = memory)]
@@ -237,6 +241,7 @@ impl RoomFlags {
         let cores = cores.ok_or("the cores of this process are unknown: give --cores")?;
         Ok(Room {
             cores: f64::from(cores),
+            shards: f64::from(self.shards.unwrap_or(cores)),
             memory: self
                 .memory
                 .or(here.memory)

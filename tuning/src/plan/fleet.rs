@@ -131,9 +131,16 @@ impl Fleet {
     }
 
     /// Returns the settings of each relay that differ from what it would do by itself, with the reason.
-    pub(crate) fn settings(&self) -> Vec<(&'static str, String, &'static str)> {
+    pub(crate) fn settings(&self, room: &Room) -> Vec<(&'static str, String, &'static str)> {
         let mut settings = Vec::new();
         let load = &self.load;
+        if load.shards > room.cores {
+            settings.push((
+                "shards",
+                format!("{}", load.shards),
+                "more than cores, for their tables of sockets; threads then share cores",
+            ));
+        }
         let legs = (2.0 * load.streams / load.shards * SPREAD).ceil();
         if legs > DEFAULT_LEGS {
             settings.push((
@@ -219,7 +226,6 @@ fn load_of(demand: &Demand, room: &Room, relays: u32) -> Load {
         1 => 0.0,
         _ => demand.forwarded.unwrap_or(1.0 - 1.0 / count),
     };
-    let shards = room.cores.floor().max(1.0);
     let others = whole(demand.sessions) - sessions;
     let is_announced = relays > 1 && others <= f64::from(ANNOUNCED_MAX);
     Load {
@@ -242,7 +248,7 @@ fn load_of(demand: &Demand, room: &Room, relays: u32) -> Load {
         },
         slow: demand.slow,
         round_trip: demand.round_trip.as_secs_f64(),
-        shards,
+        shards: room.shards,
         sessions_max: room.open_files.min(SESSIONS_MAX),
     }
 }

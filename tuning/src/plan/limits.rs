@@ -19,6 +19,8 @@ use crate::host::Host;
 pub struct Room {
     /// Cores for data threads.
     pub cores: f64,
+    /// Shards of a relay: one for each core, or more where open files are short.
+    pub shards: f64,
     /// Memory, bytes.
     pub memory: f64,
     /// Open files of a process, which is also the size of a ring's table of sockets.

@@ -159,7 +159,7 @@ fn terms(out: &mut String, plan: &Plan, sum: Sum) -> fmt::Result {
 }
 
 fn settings(out: &mut String, plan: &Plan) -> fmt::Result {
-    let settings = plan.fleet.settings();
+    let settings = plan.fleet.settings(&plan.room);
     if settings.is_empty() {
         return Ok(());
     }

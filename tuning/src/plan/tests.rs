@@ -25,6 +25,7 @@ fn demand() -> Demand {
 fn room() -> Room {
     Room {
         cores: 8.0,
+        shards: 8.0,
         memory: 32e9,
         open_files: 1e6,
         ports: 28_232.0,
@@ -154,7 +155,7 @@ fn peers_beyond_what_a_relay_is_told_of_stand_in_the_registry() {
     assert_eq!((registry.places, registry.changes), (9e6, 20.0));
     let keys: Vec<&str> = many
         .fleet
-        .settings()
+        .settings(&room())
         .iter()
         .map(|setting| setting.0)
         .collect();
@@ -199,6 +200,33 @@ fn what_no_fleet_carries_says_what_is_short() {
 }
 
 #[test]
+fn more_shards_than_cores_hold_what_open_files_refuse() {
+    let few_files = Room {
+        open_files: 20_000.0,
+        ..room()
+    };
+    let demand = Demand {
+        sessions: 250_000,
+        bits: 1e8,
+        relays: Some(1),
+        ..demand()
+    };
+    let refused = plan(demand, few_files).unwrap();
+    let sockets = refused
+        .limits
+        .iter()
+        .find(|limit| limit.resource == Resource::Sockets);
+    assert!(sockets.unwrap().is_exceeded());
+    let shards = Room {
+        shards: 14.0,
+        ..few_files
+    };
+    let held = plan(demand, shards).unwrap();
+    assert!(!held.is_short());
+    assert_eq!(held.fleet.settings(&held.room)[0].1, "14");
+}
+
+#[test]
 fn many_streams_and_links_are_settings() {
     let streams = Demand {
         sessions: 200_000,
@@ -207,7 +235,7 @@ fn many_streams_and_links_are_settings() {
         ..demand()
     };
     let streams = plan(streams, room()).unwrap();
-    let settings = streams.fleet.settings();
+    let settings = streams.fleet.settings(&room());
     let legs = settings
         .iter()
         .find(|setting| setting.0 == "limits.shard_streams_max");
@@ -217,7 +245,7 @@ fn many_streams_and_links_are_settings() {
         relays: Some(80),
         ..demand()
     };
-    let links = plan(links, room()).unwrap().fleet.settings();
+    let links = plan(links, room()).unwrap().fleet.settings(&room());
     assert!(links.iter().any(|setting| setting.0 == "mesh.links_max"));
 }
 

@@ -29,7 +29,7 @@ pub fn text(plan: &Plan) -> Result<String, fmt::Error> {
             term_line(&mut out, term)?;
         }
     }
-    let settings = plan.fleet.settings();
+    let settings = plan.fleet.settings(&plan.room);
     if !settings.is_empty() {
         writeln!(out, "\nsettings of each relay")?;
         for (key, value, why) in settings {

@@ -83,6 +83,11 @@ impl Calibrate {
         })
         .map_err(|error| named(directory, &error))?;
         let programs = Programs::find(self.programs.as_deref())?;
+        if cfg!(debug_assertions) && self.programs.is_none() {
+            complain(format_args!(
+                "these programs are no release build: what they take of the processor is not what a release takes"
+            ));
+        }
         let costs = calibrate::costs(&programs, self.rounds, &mut |text| {
             complain(format_args!("{text}"));
         })?;
