@@ -2,7 +2,11 @@
 //!
 //! Here: how a command ends. Not here: what it does (its file), what it knows (the library).
 
+mod apply;
 mod check;
+mod render;
+mod rollback;
+mod target;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -15,6 +19,18 @@ pub(crate) enum Command {
     /// Compare kernel and limits of this host and user with what a relay needs
     #[command(after_help = check::EXAMPLES)]
     Check(check::Check),
+
+    /// Print the files that bring a host to a target, each value with its reason and source
+    #[command(after_help = render::EXAMPLES)]
+    Render(render::Render),
+
+    /// Show what would change on this host; with --write do it, after what was there is on disk
+    #[command(after_help = apply::EXAMPLES)]
+    Apply(apply::Apply),
+
+    /// Restore what the host had before an apply
+    #[command(after_help = rollback::EXAMPLES)]
+    Rollback(rollback::Rollback),
 }
 
 impl Command {
@@ -22,6 +38,9 @@ impl Command {
     pub(crate) fn run(&self) -> ExitCode {
         match self {
             Self::Check(check) => check.run(),
+            Self::Render(render) => render.run(),
+            Self::Apply(apply) => apply.run(),
+            Self::Rollback(rollback) => rollback.run(),
         }
     }
 }
@@ -36,6 +55,12 @@ fn end(printed: io::Result<()>, is_failed: bool) -> ExitCode {
         }
         _ => ExitCode::from(u8::from(is_failed)),
     }
+}
+
+/// Ends a command that could not do what it was asked for.
+fn fail(why: &dyn std::fmt::Display) -> ExitCode {
+    complain(format_args!("{why}"));
+    ExitCode::from(1)
 }
 
 /// Prints a line to standard error, if anybody reads it.

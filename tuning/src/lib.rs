@@ -9,17 +9,25 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod check;
 mod finding;
 mod host;
 mod machine;
 mod parse;
+mod profile;
+mod render;
 mod tcp;
 
+pub use apply::{
+    ApplyError, FilePlan, Plan, Restored, Rollback, RollbackError, Root, Step, ValuePlan,
+};
 pub use check::{Congestion, Target, is_congestion_usable, judge, judge_machine};
 pub use finding::{Finding, Verdict};
 pub use host::{Host, Limit};
 pub use machine::Machine;
+pub use profile::{Kind, PROFILES, Profile, ProfileError, Rule, Setting, Surface, Tuning};
+pub use render::{RenderedFile, render};
 pub use tcp::TcpSocket;
 
 /// Reads the host and judges it.
