@@ -160,6 +160,11 @@ impl Plan {
             .text("/proc/sys/kernel/osrelease")
             .and_then(|text| parse::release(&text));
         let mut adjusted = tuning.clone();
+        let installed = root.text(render::SYSCTL_FILE).unwrap_or_default();
+        let is_in_file = |name: &str| {
+            let start = format!("{name} = ");
+            installed.lines().any(|line| line.starts_with(&start))
+        };
         let mut values = Vec::new();
         for setting in &mut adjusted.settings {
             if setting.kind != Kind::Sysctl {
@@ -176,7 +181,7 @@ impl Plan {
                 path,
                 step: step.clone(),
             });
-            adjust(setting, &step);
+            adjust(setting, &step, is_in_file(&setting.name));
         }
         let rendered = render::render(&adjusted).into_iter();
         Self {
@@ -294,19 +299,21 @@ impl Plan {
 }
 
 /// Gives a setting the value that the host has after the apply, so that the file keeps it over a restart.
-fn adjust(setting: &mut Setting, step: &Step) {
+fn adjust(setting: &mut Setting, step: &Step, is_in_file: bool) {
     match step {
         Step::Change { then, .. } => {
             setting.value.clone_from(then);
             setting.is_comment_because = None;
         }
+        // What the kernel computed itself it computes again, with more memory perhaps. What an earlier apply has set
+        // it does not.
+        Step::Keep { now, .. } if setting.is_comment_because.is_some() && !is_in_file => {
+            let why = format!("This host has {now} of its own, which does.");
+            setting.is_comment_because = Some(why);
+        }
         Step::Keep { now, .. } => {
-            if setting.is_comment_because.is_some() {
-                setting.is_comment_because =
-                    Some(format!("This host has {now} of its own, which does."));
-            } else {
-                setting.value.clone_from(now);
-            }
+            setting.value.clone_from(now);
+            setting.is_comment_because = None;
         }
         Step::Skip { why } => setting.is_comment_because = Some(format!("Not set here: {why}.")),
     }

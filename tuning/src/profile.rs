@@ -217,7 +217,7 @@ impl Profile {
                 bounds::problem(setting).map(|text| format!("{place}: {}: {text}", setting.name)),
             );
         }
-        problems.extend(contradictions::problems(&settings, target));
+        problems.extend(contradictions::problems(&settings, target, self.surface));
         match problems.is_empty() {
             false => Err(self.error(problems)),
             true => Ok(Tuning {

@@ -55,7 +55,7 @@ fn sysctl(tuning: &Tuning) -> RenderedFile {
     }
     RenderedFile {
         path: "sysctl.d/60-ringway.conf",
-        installed: Some("/etc/sysctl.d/60-ringway.conf"),
+        installed: Some(SYSCTL_FILE),
         mode: 0o644,
         text,
     }
@@ -200,7 +200,7 @@ fn explanation(setting: &Setting) -> String {
         _ => since.clone(),
     };
     text.push_str(&comment(&format!(
-        "{} {value}, {unit}. Source: {source}. Since: {since}.",
+        "Needed: {} {value}. Unit: {unit}. Source: {source}. Since: {since}.",
         rule.label()
     )));
     if let Some(why) = is_comment_because {
@@ -229,6 +229,9 @@ fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
     text.push_str(&content.to_string());
     text.push('\n');
 }
+
+/// Where systemd looks for kernel settings. Source: sysctl.d(5).
+pub(crate) const SYSCTL_FILE: &str = "/etc/sysctl.d/60-ringway.conf";
 
 /// Columns of a comment: what a terminal beside a browser shows.
 const COMMENT_COLUMNS: usize = 100;

@@ -4,7 +4,7 @@
 //! not be. Not here: which files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -141,6 +141,17 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Reads a value of the kernel, byte for byte.
+pub(super) fn read_value(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = File::open(path)?;
+    file.take(VALUE_BYTES_MAX).read_to_string(&mut text)?;
+    match u64::try_from(text.len()) {
+        Ok(bytes) if bytes < VALUE_BYTES_MAX => Ok(text),
+        _ => Err(io::Error::other("it is longer than any value of a kernel")),
+    }
+}
+
 /// Writes a value of the kernel in one call, as it takes them.
 pub(super) fn write_value(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
@@ -221,3 +232,6 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 
 /// Permissions and the bits above them. Source: inode(7).
 const MODE_BITS: u32 = 0o7777;
+
+/// Bytes that no value of a kernel reaches: the longest, a list of all ports one by one, has 400 KiB.
+const VALUE_BYTES_MAX: u64 = 1 << 20;

@@ -77,7 +77,7 @@ impl ValueRecord {
 
     /// Reads the value again: a kernel that takes a value may still make another one of it.
     pub(super) fn confirm(&self) -> io::Result<()> {
-        let text = fs::read_to_string(&self.path)?;
+        let text = files::read_value(&self.path)?;
         match self.is_after(&text) {
             true => Ok(()),
             false => Err(io::Error::other(format!(

@@ -2,11 +2,12 @@
 //!
 //! Here: the host's value and the profile's, compared by the rule. Not here: writing it.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::Root;
+use super::{Root, files};
+use crate::machine::PAGE_BYTES;
+use crate::parse;
 use crate::profile::{Rule, Setting};
 
 /// What an apply does with a value.
@@ -42,7 +43,7 @@ pub(super) fn step(
     kernel: Option<(u32, u32)>,
     root: &Root,
 ) -> Step {
-    let before = match fs::read_to_string(path) {
+    let before = match files::read_value(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let why = setting.absence(kernel);
@@ -69,6 +70,14 @@ fn wanted(setting: &Setting, now: &str, root: &Root) -> Result<String, String> {
     let value = &setting.value;
     match setting.rule {
         Rule::Exactly => Ok(value.clone()),
+        Rule::AtLeast if setting.name == TCP_MEMORY => {
+            let then = compared(now, value, i128::max)?;
+            // What the host has already is its own affair.
+            match then == now {
+                true => Ok(then),
+                false => within_memory(then, root),
+            }
+        }
         Rule::AtLeast => compared(now, value, i128::max),
         Rule::AtMost => compared(now, value, i128::min),
         Rule::With if setting.name == ALLOWED_CONGESTION => with_names(now, value, root),
@@ -96,6 +105,26 @@ fn compared(now: &str, value: &str, better: fn(i128, i128) -> i128) -> Result<St
     let both = has.into_iter().zip(needs);
     let all: Vec<String> = both.map(|(a, b)| better(a, b).to_string()).collect();
     Ok(all.join(" "))
+}
+
+/// Returns the pages of TCP, unless they are more than the host has: it would run out before TCP does.
+fn within_memory(then: String, root: &Root) -> Result<String, String> {
+    const MEMORY: &str = "/proc/meminfo";
+    let total = root
+        .text(MEMORY)
+        .and_then(|text| parse::meminfo(&text, "MemTotal"));
+    let total = total.ok_or_else(|| {
+        format!("{MEMORY} cannot be read, so it is not known whether {then} pages fit")
+    })?;
+    let pressure = then.split(' ').nth(1).and_then(parse::number::<u64>);
+    let bytes = pressure.map(|pages| pages.saturating_mul(PAGE_BYTES));
+    match bytes {
+        Some(bytes) if bytes <= total => Ok(then),
+        _ => Err(format!(
+            "{then} pages are more than the {} MiB of memory that this host has: lower the target",
+            total >> 20
+        )),
+    }
 }
 
 /// Returns the list with the names that it lacks; the kernel refuses the whole list for one that it does not have.
@@ -150,6 +179,7 @@ pub(super) fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+const TCP_MEMORY: &str = "net.ipv4.tcp_mem";
 const ALLOWED_CONGESTION: &str = "net.ipv4.tcp_allowed_congestion_control";
 
 #[cfg(test)]

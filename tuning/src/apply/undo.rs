@@ -151,7 +151,7 @@ fn value_back(value: &ValueRecord, is_forced: bool) -> Result<String, String> {
         let problem = |error: std::io::Error| {
             format!("{name}: cannot be read: {error}{}", files::fix(&error))
         };
-        fs::read_to_string(path).map_err(problem)
+        files::read_value(path).map_err(problem)
     };
     let now = read()?;
     if now == *before {

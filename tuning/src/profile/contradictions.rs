@@ -2,14 +2,14 @@
 //!
 //! Here: what two numbers or two settings may not say at once. Not here: bounds of one number.
 
-use super::{Kind, Rule, Setting};
+use super::{Kind, Rule, Setting, Surface};
 use crate::check::{Target, nofile_needed};
 use crate::parse;
 
 /// Returns every contradiction, each with what was expected.
-pub(super) fn problems(settings: &[Setting], target: &Target) -> Vec<String> {
+pub(super) fn problems(settings: &[Setting], target: &Target, surface: Surface) -> Vec<String> {
     let mut problems: Vec<String> = settings.iter().filter_map(order).collect();
-    problems.extend(files(settings));
+    problems.extend(files(settings, surface));
     problems.extend(shortfall(settings, target));
     problems
 }
@@ -36,14 +36,19 @@ fn order(setting: &Setting) -> Option<String> {
 }
 
 /// A limit of open files beyond what the kernel allows any process: the unit would not start.
-fn files(settings: &[Setting]) -> Option<String> {
+fn files(settings: &[Setting], surface: Surface) -> Option<String> {
     let number = |kind, name: &str| {
         let is_it = |setting: &&Setting| setting.kind == kind && setting.name == name;
         parse::number::<u64>(&settings.iter().find(is_it)?.value)
     };
     let limit = number(Kind::Limit, "nofile")?;
-    // Where the profile does not set it, the kernel's own is what there is.
-    let most = number(Kind::Sysctl, "fs.nr_open").unwrap_or(NR_OPEN_DEFAULT);
+    let most = match (number(Kind::Sysctl, "fs.nr_open"), surface) {
+        (Some(most), _) => most,
+        // Where the profile does not set it, the kernel's own is what there is.
+        (None, Surface::Host) => NR_OPEN_DEFAULT,
+        // It is the host's, and which host that will be is not known.
+        (None, Surface::Container) => return None,
+    };
     (limit > most).then(|| {
         format!("nofile: {limit} is beyond fs.nr_open, which is {most}: expected fs.nr_open of at least {limit}")
     })
