@@ -1,11 +1,11 @@
 //! Settings brought to a host, and taken back.
 //!
-//! Here: what would change (`Plan`), the order in which it is done, what happens when a step fails. Not here: how one
-//! value is compared (`step`), how a file is written (`files`), what is kept for the way back (`record`), the way back
-//! (`undo`).
+//! Here: what would change (`Plan`), the order in which it is done, what happens when a step fails. Not here:
+//! how one value is compared (`step`), how a file is written (`files`), what is kept for the way back
+//! (`record`), the way back (`undo`).
 //!
-//! Invariant: before the first change everything that was there is on disk. So whatever ends the program, a rollback
-//! knows what to restore, and how far it came can be told by looking.
+//! Invariant: before the first change everything that was there is on disk. So whatever ends the program, a
+//! rollback knows what to restore, and how far it came can be told by looking.
 
 mod files;
 mod record;
@@ -305,8 +305,8 @@ fn adjust(setting: &mut Setting, step: &Step, is_in_file: bool) {
             setting.value.clone_from(then);
             setting.is_comment_because = None;
         }
-        // What the kernel computed itself it computes again, with more memory perhaps. What an earlier apply has set
-        // it does not.
+        // What the kernel computed itself it computes again, with more memory perhaps. What an earlier apply
+        // has set it does not.
         Step::Keep { now, .. } if setting.is_comment_because.is_some() && !is_in_file => {
             let why = format!("This host has {now} of its own, which does.");
             setting.is_comment_because = Some(why);

@@ -160,8 +160,8 @@ fn nofile(host: &Host, target: &Target) -> Finding {
 
 /// Returns the limit of open files that the relay needs.
 ///
-/// Sockets live in the tables of the rings alone: the process needs descriptors for its fixed parts, and every
-/// table as many slots as the limit says.
+/// Sockets live in the tables of the rings alone: the process needs descriptors for its fixed parts, and
+/// every table as many slots as the limit says.
 pub(crate) fn nofile_needed(target: &Target) -> u64 {
     let table = u64::from(target.sessions_max) + SPARE_SLOTS;
     table.max(files_of_process(target))

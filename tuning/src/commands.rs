@@ -45,8 +45,8 @@ impl Command {
     }
 }
 
-/// Ends a command that has printed its result: 1 when that failed or `is_failed`. A reader that has gone is no
-/// failure.
+/// Ends a command that has printed its result: 1 when that failed or `is_failed`. A reader that has gone is
+/// no failure.
 fn end(printed: io::Result<()>, is_failed: bool) -> ExitCode {
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,7 +1,8 @@
 //! Profiles: which settings a host gets, as formulas of the target.
 //!
-//! Here: the profiles that are compiled in, whose base is taken over, how one becomes a [`Tuning`]. Not here: the
-//! file's syntax (`file`), formulas (`formula`), what the kernel accepts (`bounds`), contradictions (`contradictions`).
+//! Here: the profiles that are compiled in, whose base is taken over, how one becomes a [`Tuning`]. Not here:
+//! the file's syntax (`file`), formulas (`formula`), what the kernel accepts (`bounds`), contradictions
+//! (`contradictions`).
 //!
 //! Invariant: a profile and a target give the same settings on every host.
 
@@ -173,8 +174,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Returns a profile that is compiled in, or reads the file of an operator's own: a name with a slash, or one
-    /// that ends in `.toml`.
+    /// Returns a profile that is compiled in, or reads the file of an operator's own: a name with a slash, or
+    /// one that ends in `.toml`.
     ///
     /// # Errors
     ///
@@ -192,6 +193,11 @@ impl Profile {
                 "there is none of this name: expected {}, or a file (a path with a slash, or a name that ends in .toml)",
                 names()
             )));
+        }
+        if name.contains(char::is_control) {
+            return Err(refuse(
+                "the name of the file has control characters, and goes into files".to_owned(),
+            ));
         }
         let text = fs::read_to_string(Path::new(name))
             .map_err(|error| refuse(format!("the file cannot be read: {error}")))?;

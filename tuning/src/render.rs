@@ -1,7 +1,7 @@
 //! The files that settings are written to.
 //!
-//! Here: which files there are for whom, what stands at their top, how a setting is explained. Not here: containers
-//! (`container`), the script's text (`network.sh`), which values (`profile`).
+//! Here: which files there are for whom, what stands at their top, how a setting is explained. Not here:
+//! containers (`container`), the script's text (`network.sh`), which values (`profile`).
 //!
 //! Invariant: the same settings give the same bytes; no file says when or where it was written.
 
@@ -149,7 +149,8 @@ fn of_kind(tuning: &Tuning, kind: Kind) -> impl Iterator<Item = &Setting> {
     settings.filter(move |setting| setting.kind == kind)
 }
 
-/// Returns what stands at the top of every file: what it is, for which target, how it was made, how it is used.
+/// Returns what stands at the top of every file: what it is, for which target, how it was made, how it is
+/// used.
 fn head(tuning: &Tuning, what: &str, install: &str) -> String {
     let Tuning {
         profile,

@@ -1,12 +1,14 @@
-//! The container profile with a real kernel: applied in a network namespace of the test's own, and taken back.
+//! The container profile with a real kernel: applied in a network namespace of the test's own, and taken
+//! back.
 //!
-//! Here: what a fake directory cannot say: which values the kernel takes, how it writes them, whether what it wrote
-//! can be given back to it. Not here: files of a host, which a container has none of.
+//! Here: what a fake directory cannot say: which values the kernel takes, how it writes them, whether what it
+//! wrote can be given back to it. Not here: files of a host, which a container has none of.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// In the namespace: every value, apply, every value, rollback, every value. Nothing outside of it is written.
+/// In the namespace: every value, apply, every value, rollback, every value. Nothing outside of it is
+/// written.
 const STEPS: &str = r#"
 set -eu
 show() { for path in $(cd /proc/sys && ls -d net/core/* net/ipv4/tcp_* net/ipv4/ip_*); do

@@ -1,7 +1,7 @@
 //! Files as they are, and files written whole.
 //!
-//! Here: what of a file is kept for the way back, how it is put there so that it is never half there, why it could
-//! not be. Not here: which files.
+//! Here: what of a file is kept for the way back, how it is put there so that it is never half there, why it
+//! could not be. Not here: which files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -199,12 +199,9 @@ fn make_directories(path: &Path) -> io::Result<()> {
 /// Returns what to do about an error, where that is known.
 pub(super) fn fix(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "; run it as root (a container's root may not write what belongs to the host)"
-        }
+        io::ErrorKind::PermissionDenied => "; run it as root",
         io::ErrorKind::ReadOnlyFilesystem => {
-            "; it is mounted read-only, as /proc/sys is in containers: set it where the container is started \
-             (`ringway-tune render --profile container`)"
+            "; in a container it is set at the start (`ringway-tune render --profile container`)"
         }
         io::ErrorKind::StorageFull => "; make room on that disk",
         _ => "",
@@ -223,7 +220,8 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Returns the name under which a file is written: always the same, so that a rollback finds what a killed apply left.
+/// Returns the name under which a file is written: always the same, so that a rollback finds what a killed
+/// apply left.
 pub(super) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".ringway-tune.tmp");

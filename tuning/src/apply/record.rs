@@ -2,8 +2,8 @@
 //!
 //! Here: the file, which is written once and before the first change. Not here: the way back (`undo`).
 //!
-//! It has no marks of how far an apply came: each value and file is as before, as wanted, or somebody else's, and that
-//! can be seen.
+//! It has no marks of how far an apply came: each value and file is as before, as wanted, or somebody else's,
+//! and that can be seen.
 
 use std::fs;
 use std::io;
@@ -144,7 +144,8 @@ impl Record {
     }
 }
 
-/// Whether only root, or who runs the program, can have written it: it says which files of the host are overwritten.
+/// Whether only root, or who runs the program, can have written it: it says which files of the host are
+/// overwritten.
 fn is_trusted(metadata: &fs::Metadata) -> bool {
     let own = rustix::process::geteuid().as_raw();
     [0, own].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0

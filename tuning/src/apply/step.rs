@@ -127,7 +127,8 @@ fn within_memory(then: String, root: &Root) -> Result<String, String> {
     }
 }
 
-/// Returns the list with the names that it lacks; the kernel refuses the whole list for one that it does not have.
+/// Returns the list with the names that it lacks; the kernel refuses the whole list for one that it does not
+/// have.
 fn with_names(now: &str, value: &str, root: &Root) -> Result<String, String> {
     const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
     let available = root.text(AVAILABLE).ok_or_else(|| {

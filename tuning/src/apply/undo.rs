@@ -1,7 +1,7 @@
 //! The way back.
 //!
-//! Here: each value and file becomes what it was, unless somebody else has changed it since. Not here: what was kept
-//! (`record`).
+//! Here: each value and file becomes what it was, unless somebody else has changed it since. Not here: what
+//! was kept (`record`).
 //!
 //! Invariant: what is as before is left alone, so a rollback that was killed is simply run again.
 

@@ -1,6 +1,7 @@
 //! The flags that say what the relay is meant to hold.
 //!
-//! Here: flags that several commands share, and the target they make. Not here: what a target needs (the library).
+//! Here: flags that several commands share, and the target they make. Not here: what a target needs (the
+//! library).
 
 use std::thread::available_parallelism;
 
@@ -60,6 +61,7 @@ pub(crate) struct TargetFlags {
         long,
         value_name = "NAME",
         default_value = "auto",
+        value_parser = congestion,
         help_heading = "Target"
     )]
     congestion: String,
@@ -99,6 +101,15 @@ fn sessions(text: &str) -> Result<u32, String> {
     count
         .filter(|count| (1..=SESSIONS_MAX).contains(count))
         .ok_or_else(|| "expected 1 to 100M, such as 20000, 250k or 1M".to_owned())
+}
+
+/// Reads the name of a congestion control: it goes into files that the host reads.
+fn congestion(text: &str) -> Result<String, String> {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    match !text.is_empty() && text.bytes().all(is_letter) {
+        true => Ok(text.to_owned()),
+        false => Err("expected auto, system or a name such as cubic".to_owned()),
+    }
 }
 
 /// Most sessions a target may have: more than one host holds of them is a matter of several.
@@ -145,6 +156,8 @@ mod tests {
                 error.contains("expected 1 to 100M") || error.contains("unexpected argument");
             assert!(says, "{text}: {error}");
         }
+        let error = target(&["--congestion", "a\nb"]).unwrap_err();
+        assert!(error.contains("such as cubic"), "{error}");
         let both = ["--target-sessions", "1M", "--sessions-max", "5"];
         let error = target(&both).unwrap_err();
         assert!(error.contains("cannot be used with"), "{error}");

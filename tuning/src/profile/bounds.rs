@@ -2,7 +2,8 @@
 //!
 //! Here: names and bounds that are known. Not here: how two values go together (`contradictions`).
 //!
-//! A sysctl that is not in the table may have any value: nothing is known about it, and the kernel says the rest.
+//! A sysctl that is not in the table may have any value: nothing is known about it, and the kernel says the
+//! rest.
 
 use super::{Kind, Rule, Setting};
 
@@ -115,7 +116,8 @@ const INT_MAX: i64 = 2_147_483_647;
 
 /// Sysctls with the count of their numbers, and least and most of each.
 ///
-/// Source: the tables of Linux 6.18: `kernel/sysctl.c`, `net/core/sysctl_net_core.c`, `net/ipv4/sysctl_net_ipv4.c`.
+/// Source: the tables of Linux 6.18: `kernel/sysctl.c`, `net/core/sysctl_net_core.c`,
+/// `net/ipv4/sysctl_net_ipv4.c`.
 const SYSCTLS: &[(&str, usize, i64, i64)] = &[
     ("fs.file-max", 1, 0, i64::MAX),
     ("fs.nr_open", 1, 64, NR_OPEN_MAX),

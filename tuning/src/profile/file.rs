@@ -1,7 +1,7 @@
 //! The file of a profile.
 //!
-//! Here: which keys there are, which line a setting stands in, what is wrong with one setting alone. Not here: what
-//! its value comes to for a target.
+//! Here: which keys there are, which line a setting stands in, what is wrong with one setting alone. Not
+//! here: what its value comes to for a target.
 //!
 //! A key that is not known is an error: a mistyped one would otherwise be a setting that nobody makes.
 

@@ -57,11 +57,12 @@ impl Formula {
             return Err(format!("\"{text}\": a }} without its {{"));
         }
         parts.push(Part::Text(rest.to_owned()));
-        let is_plain = |letter: char| (' '..='~').contains(&letter);
+        // Values stand between quotes in scripts and YAML.
+        let is_plain = |letter: char| (' '..='~').contains(&letter) && !"'\"\\`$".contains(letter);
         match text.chars().all(is_plain) && !text.trim().is_empty() {
             true => Ok(Self { parts }),
             false => {
-                Err("expected a value: letters, digits and signs of ASCII in one line".to_owned())
+                Err("expected a value: letters, digits and signs of ASCII in one line, no quotes, \\ or $".to_owned())
             }
         }
     }
@@ -218,6 +219,7 @@ mod tests {
             ("sessions}", "without its {"),
             ("", "expected a value"),
             ("a\nb", "in one line"),
+            ("a' \"$(b)", "no quotes"),
         ] {
             let text = Formula::parse(formula).unwrap_err();
             assert!(text.contains(problem), "{formula}: {text}");
