@@ -10,6 +10,7 @@ use crate::finding::{Finding, Verdict};
 use crate::host::{Host, Limit};
 
 pub use machine::judge_machine;
+pub(crate) use machine::sessions as sessions_of;
 
 /// What the relay is meant to hold and how it is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,11 +130,8 @@ fn io_uring(host: &Host) -> Finding {
 }
 
 fn nofile(host: &Host, target: &Target) -> Finding {
-    // Sockets live in the tables of the rings alone: the process needs descriptors for its fixed parts,
-    // and every table as many slots as the limit says.
-    let table = u64::from(target.sessions_max) + SPARE_SLOTS;
-    let process = FILES_FIXED + FILES_PER_SHARD * u64::from(target.shards);
-    let needed = table.max(process);
+    let process = files_of_process(target);
+    let needed = nofile_needed(target);
     let hard = host.nofile.map(|limit| limit.hard);
     let (verdict, fix) = match hard {
         None => (Verdict::Warn, "see `ulimit -Hn`".to_owned()),
@@ -158,6 +156,19 @@ fn nofile(host: &Host, target: &Target) -> Finding {
         why: "the kernel allows a ring's socket table no more entries than this limit".to_owned(),
         fix,
     }
+}
+
+/// Returns the limit of open files that the relay needs.
+///
+/// Sockets live in the tables of the rings alone: the process needs descriptors for its fixed parts, and
+/// every table as many slots as the limit says.
+pub(crate) fn nofile_needed(target: &Target) -> u64 {
+    let table = u64::from(target.sessions_max) + SPARE_SLOTS;
+    table.max(files_of_process(target))
+}
+
+fn files_of_process(target: &Target) -> u64 {
+    FILES_FIXED + FILES_PER_SHARD * u64::from(target.shards)
 }
 
 fn somaxconn(host: &Host, target: &Target) -> Finding {
@@ -284,7 +295,7 @@ fn option_text(value: Option<impl ToString>) -> String {
 }
 
 /// What stands for a fact that could not be read.
-fn unknown() -> String {
+pub(crate) fn unknown() -> String {
     "unknown".to_owned()
 }
 

@@ -2,8 +2,12 @@
 //!
 //! Here: how a command ends. Not here: what it does (its file), what it knows (the library).
 
+mod apply;
 mod check;
 mod plan;
+mod render;
+mod rollback;
+mod target;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -19,6 +23,18 @@ pub(crate) enum Command {
     /// Say what a number of sessions takes: relays, cores, memory, ports, and where the next limit is
     #[command(after_help = plan::EXAMPLES)]
     Plan(Box<plan::PlanCommand>),
+
+    /// Print the files that bring a host to a target, each value with its reason and source
+    #[command(after_help = render::EXAMPLES)]
+    Render(render::Render),
+
+    /// Show what would change on this host; with --write do it, after what was there is on disk
+    #[command(after_help = apply::EXAMPLES)]
+    Apply(apply::Apply),
+
+    /// Restore what the host had before an apply
+    #[command(after_help = rollback::EXAMPLES)]
+    Rollback(rollback::Rollback),
 }
 
 impl Command {
@@ -27,12 +43,15 @@ impl Command {
         match self {
             Self::Check(check) => check.run(),
             Self::Plan(plan) => plan.run(),
+            Self::Render(render) => render.run(),
+            Self::Apply(apply) => apply.run(),
+            Self::Rollback(rollback) => rollback.run(),
         }
     }
 }
 
-/// Ends a command that has printed its result: 1 when that failed or `is_failed`. A reader that has gone is no
-/// failure.
+/// Ends a command that has printed its result: 1 when that failed or `is_failed`. A reader that has gone is
+/// no failure.
 fn end(printed: io::Result<()>, is_failed: bool) -> ExitCode {
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -41,6 +60,12 @@ fn end(printed: io::Result<()>, is_failed: bool) -> ExitCode {
         }
         _ => ExitCode::from(u8::from(is_failed)),
     }
+}
+
+/// Ends a command that could not do what it was asked for.
+fn fail(why: &dyn std::fmt::Display) -> ExitCode {
+    complain(format_args!("{why}"));
+    ExitCode::from(1)
 }
 
 /// Prints a line to standard error, if anybody reads it.

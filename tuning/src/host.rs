@@ -60,7 +60,7 @@ impl Host {
         host
     }
 
-    fn read_under(proc_root: &Path) -> Self {
+    pub(crate) fn read_under(proc_root: &Path) -> Self {
         let text = |path: &str| fs::read_to_string(proc_root.join(path)).ok();
         let number = |path: &str| text(path).and_then(|text| parse::number(&text));
         let words = |path: &str| text(path).map_or_else(Vec::new, |text| parse::words(&text));

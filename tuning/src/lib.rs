@@ -1,14 +1,17 @@
-//! Checks of the host that a relay runs on.
+//! The host that a relay runs on: what it has, what it needs, how it is brought there.
 //!
-//! Here: what a relay needs of kernel and limits, what the host has, and a verdict with the fix for
-//! each difference. `host` and `machine` read the facts, `parse` understands the kernel's texts, `check`
-//! judges, `tcp` lists the kernel's sockets for whoever counts them.
-//! Not here: changing anything on the host.
+//! Here: checks of what the host has (`host` and `machine` read the facts, `parse` understands the kernel's texts,
+//! `check` judges), settings as files (`profile`, `render`) and on the host with a way back (`apply`), plans of what a
+//! load takes (`plan`) with the measurements they rest on (`calibrate`), the kernel's sockets for whoever counts them
+//! (`tcp`), what a process costs (`process`).
+//! Not here: the relay.
 //!
-//! Invariant: `judge` reads no file; the same facts give the same findings.
+//! Invariant: only `apply` changes the host, and only after what was there is on disk. `judge` and plans read no
+//! file: the same facts give the same findings.
 
 #![forbid(unsafe_code)]
 
+mod apply;
 pub mod calibrate;
 mod check;
 mod finding;
@@ -17,13 +20,20 @@ mod machine;
 mod parse;
 pub mod plan;
 mod process;
+mod profile;
+mod render;
 mod tcp;
 
+pub use apply::{
+    ApplyError, Changes, FileChange, Restored, Rollback, RollbackError, Root, Step, ValueChange,
+};
 pub use check::{Congestion, Target, is_congestion_usable, judge, judge_machine};
 pub use finding::{Finding, Verdict};
 pub use host::{Host, Limit};
 pub use machine::Machine;
 pub use process::ProcessSample;
+pub use profile::{Kind, PROFILES, Profile, ProfileError, Rule, Setting, Surface, Tuning};
+pub use render::{RenderedFile, render};
 pub use tcp::TcpSocket;
 
 /// Reads the host and judges it.

@@ -65,7 +65,7 @@ impl Machine {
         Self::read_under(Path::new("/proc"), Path::new("/sys"))
     }
 
-    fn read_under(proc_root: &Path, sys_root: &Path) -> Self {
+    pub(crate) fn read_under(proc_root: &Path, sys_root: &Path) -> Self {
         let text = |path: &str| fs::read_to_string(proc_root.join(path)).ok();
         let number = |path: &str| parse::number(&text(path)?);
         let sys_text = |path: &str| fs::read_to_string(sys_root.join(path)).ok();

@@ -1,5 +1,5 @@
-//! The `ringway-tune` command: checks a host against what a relay is meant to hold, plans for it, and writes what it
-//! needs.
+//! The `ringway-tune` command: checks a host against what a relay is meant to hold, plans for it, and writes
+//! what it needs.
 //!
 //! Exit codes: 0 nothing failed, 1 a check failed or a file could not be read or written, 2 usage.
 

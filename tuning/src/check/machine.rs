@@ -262,7 +262,8 @@ fn mtu_probing(machine: &Machine) -> Finding {
     }
 }
 
-fn sessions(target: &Target) -> u64 {
+/// Returns the sessions of all shards together.
+pub(crate) fn sessions(target: &Target) -> u64 {
     u64::from(target.shards).saturating_mul(u64::from(target.sessions_max))
 }
 
