@@ -10,10 +10,14 @@
 //! Source: `Documentation/networking/proc_net_tcp.rst` and `include/net/tcp_states.h` of the kernel.
 
 mod bound;
+mod diag;
+mod listening;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+pub(crate) use listening::Listening;
 
 /// One TCP socket of the own network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,15 @@ impl TcpSocket {
     /// When the kernel refuses to answer.
     pub fn for_each_bound_only(see: impl FnMut(SocketAddr)) -> io::Result<bool> {
         bound::for_each(see)
+    }
+
+    /// Hands each socket to `see` that waits for connections, with the limit of its queue.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to answer.
+    pub(crate) fn for_each_listening(see: impl FnMut(Listening)) -> io::Result<()> {
+        listening::for_each(see)
     }
 
     fn parse(line: &str) -> Option<Self> {
