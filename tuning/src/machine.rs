@@ -1,8 +1,9 @@
 //! Facts of the host that decide how much a relay can hold and how evenly it runs.
 //!
-//! Here: which files are read, as whoever runs the program; no file needs root. Below: settings of TCP (`stack`),
-//! its sockets (`sockets`), network cards (`cards`), control groups (`group`), processors (`cores`), the process and
-//! its host (`process`). Not here: what a relay cannot start without (`host`), what a fact means (`check`).
+//! Here: which files are read, as whoever runs the program; no file needs root. Below: settings of TCP
+//! (`stack`), its sockets (`sockets`), network cards (`cards`), control groups (`group`), processors
+//! (`cores`), the process and its host (`process`). Not here: what a relay cannot start without (`host`),
+//! what a fact means (`check`).
 //!
 //! `None` is a file that is missing, unreadable or not understood; the checks say so instead of guessing.
 

@@ -116,8 +116,8 @@ pub(crate) fn has_interface(text: &str, name: &str) -> bool {
     lines.any(|line| entry(line.trim_start(), name, ':').is_some())
 }
 
-/// Returns the interrupts of `/proc/interrupts` that some core has taken: behind the number stands a count for each
-/// core that the head names.
+/// Returns the interrupts of `/proc/interrupts` that some core has taken: behind the number stands a count
+/// for each core that the head names.
 pub(crate) fn interrupts_raised(text: &str) -> Vec<String> {
     let mut lines = text.lines();
     let cores = lines
@@ -139,8 +139,8 @@ pub(crate) fn has_bits(text: &str) -> bool {
     digits.any(|digit| digit > 0)
 }
 
-/// Returns the path of `/proc/PID/cgroup` in the tree of a controller of version 1, or with an empty name in the
-/// one tree of version 2.
+/// Returns the path of `/proc/PID/cgroup` in the tree of a controller of version 1, or with an empty name in
+/// the one tree of version 2.
 ///
 /// Source: `cgroups(7)`: `hierarchy-ID:controllers:path`.
 pub(crate) fn group_path<'a>(text: &'a str, controller: &str) -> Option<&'a str> {

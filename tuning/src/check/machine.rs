@@ -1,8 +1,9 @@
 //! Verdicts on what decides how much a relay holds and how evenly it runs.
 //!
-//! Here: files of the host, TCP memory, queues, connection tracking. Below: rings (`rings`), memory and control
-//! groups (`memory`), connections and ports (`connections`), their buffers (`buffers`), network cards (`cards`), clock,
-//! pages and processors (`processors`). Not here: what a relay cannot start without (the module above).
+//! Here: files of the host, TCP memory, queues, connection tracking. Below: rings (`rings`), memory and
+//! control groups (`memory`), connections and ports (`connections`), their buffers (`buffers`), network cards
+//! (`cards`), clock, pages and processors (`processors`). Not here: what a relay cannot start without (the
+//! module above).
 //!
 //! None of it keeps a relay from starting, so a check fails only where the target cannot be reached.
 

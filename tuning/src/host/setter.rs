@@ -1,7 +1,7 @@
 //! Who set the limits of this process.
 //!
-//! Here: what its control groups and the marks of containers show, and where such a limit is raised. Not here: the
-//! limits.
+//! Here: what its control groups and the marks of containers show, and where such a limit is raised. Not
+//! here: the limits.
 //!
 //! Source: `systemd.resource-control(5)` for the names of groups; docker leaves `/.dockerenv`, podman
 //! `/run/.containerenv`.

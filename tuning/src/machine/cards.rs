@@ -1,10 +1,10 @@
 //! Network cards: queues, interrupts, what they lost.
 //!
-//! Here: interfaces with a device behind them, real or of a virtual machine, that are not down. Not here: what only
-//! ethtool tells (offloads, the length of the rings), which takes calls this crate does not make.
+//! Here: interfaces with a device behind them, real or of a virtual machine, that are not down. Not here:
+//! what only ethtool tells (offloads, the length of the rings), which takes calls this crate does not make.
 //!
-//! `/sys/class/net` may show another network namespace than the own one, so only names that `/proc/net/dev` has
-//! count.
+//! `/sys/class/net` may show another network namespace than the own one, so only names that `/proc/net/dev`
+//! has count.
 //! Source: Documentation/ABI/testing/sysfs-class-net and sysfs-class-net-queues.
 
 use super::files::Files;

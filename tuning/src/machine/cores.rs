@@ -11,8 +11,8 @@ pub(crate) struct Cores {
     ///
     /// Source: Documentation/admin-guide/pm/cpuidle.rst.
     pub(crate) sleeps: Vec<(u64, String)>,
-    /// How much each core prefers saving energy, each value once: `energy_performance_preference` in words, or
-    /// `energy_perf_bias` from 0 (speed) to 15.
+    /// How much each core prefers saving energy, each value once: `energy_performance_preference` in words,
+    /// or `energy_perf_bias` from 0 (speed) to 15.
     ///
     /// Source: Documentation/admin-guide/pm/`intel_epb.rst` and `intel_pstate.rst`.
     pub(crate) energy: Vec<String>,

@@ -3,9 +3,10 @@
 //! Here: memory, processor time and tasks, of the own group and of all above it, in both versions of control
 //! groups. Not here: what of it is enough.
 //!
-//! In a container the mount shows the container's own group as the root, and `/proc/self/cgroup` may still tell the
-//! host's path; so every directory on the way is looked at, and what is not there is passed over.
-//! Source: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst, Documentation/scheduler/sched-bwc.rst.
+//! In a container the mount shows the container's own group as the root, and `/proc/self/cgroup` may still
+//! tell the host's path; so every directory on the way is looked at, and what is not there is passed over.
+//! Source: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst,
+//! Documentation/scheduler/sched-bwc.rst.
 
 use super::files::Files;
 use crate::parse;

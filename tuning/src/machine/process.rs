@@ -1,7 +1,7 @@
 //! What this process may hold, and what else runs on the host.
 //!
-//! Here: limits of the process beside open files, memory of the host, the daemons that matter. Not here: open files
-//! (`host`), control groups (`group`).
+//! Here: limits of the process beside open files, memory of the host, the daemons that matter. Not here: open
+//! files (`host`), control groups (`group`).
 
 use super::files::{Files, each_once};
 use crate::host::Limit;

@@ -3,7 +3,8 @@
 //! Here: who listens and with what queue, how many ports of the range are taken. Not here: the lists (`tcp`).
 //!
 //! Not a snapshot: sockets come and go while they are counted.
-//! Bound: [`CLASSES_MAX`] pairs of a source and a destination are told apart; what comes later is not counted.
+//! Bound: [`CLASSES_MAX`] pairs of a source and a destination are told apart; what comes later is not
+//! counted.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -18,7 +19,8 @@ pub(crate) struct Sockets {
     pub(crate) listeners: Option<Vec<Listening>>,
     /// Ports of the range; `None` when the kernel did not tell.
     pub(crate) ports: Option<Ports>,
-    /// Ports of the range held by sockets that are connected to nobody; `None` when this kernel does not tell.
+    /// Ports of the range held by sockets that are connected to nobody; `None` when this kernel does not
+    /// tell.
     pub(crate) ports_bound_only: Option<u64>,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Here: sysctls and `/proc/net/netstat`. Not here: sockets one by one (`sockets`), network cards (`cards`).
 //!
-//! Counters are those of the network namespace since it was made, which is the host's start where it is the host's.
+//! Counters are those of the network namespace since it was made, which is the host's start where it is the
+//! host's.
 
 use super::files::Files;
 use crate::parse;

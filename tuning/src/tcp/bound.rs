@@ -3,8 +3,8 @@
 //! They are in no list of `/proc/net`: only `sock_diag` tells of them. A program that binds early and
 //! connects late, or never, keeps ports from everybody this way, and nothing but this list shows it.
 //!
-//! Here: which of them are counted, and whether the kernel tells at all. Not here: how it is asked (`diag`), what a
-//! count means (whoever reads).
+//! Here: which of them are counted, and whether the kernel tells at all. Not here: how it is asked (`diag`),
+//! what a count means (whoever reads).
 //!
 //! Source: `TCP_BOUND_INACTIVE` in `include/net/tcp_states.h`, kernel 6.8.
 

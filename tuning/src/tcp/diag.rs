@@ -1,7 +1,7 @@
 //! The kernel's list of sockets over netlink.
 //!
-//! Here: one request for the TCP sockets in some states, its answers. Not here: which states, what a count means
-//! (`bound`, `listening`).
+//! Here: one request for the TCP sockets in some states, its answers. Not here: which states, what a count
+//! means (`bound`, `listening`).
 //!
 //! Bound: 32 KiB of answers at a time.
 //! Source: `sock_diag(7)`; `struct inet_diag_msg` of `linux/inet_diag.h`.

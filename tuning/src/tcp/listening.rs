@@ -1,7 +1,7 @@
 //! Sockets that wait for connections, with the queue that each has in use.
 //!
-//! `/proc/net/tcp` has the connections that wait and not how many may: a listener keeps the limit that it was made
-//! with, whatever the settings say by now.
+//! `/proc/net/tcp` has the connections that wait and not how many may: a listener keeps the limit that it was
+//! made with, whatever the settings say by now.
 //!
 //! Here: the list. Not here: how the kernel is asked (`diag`), what is long enough (whoever reads).
 //!

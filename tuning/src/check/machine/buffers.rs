@@ -1,7 +1,7 @@
 //! Verdicts on what waits in the kernel to be sent or read.
 //!
-//! Here: sizes of buffers, their shortage, how sends are paced. Not here: the sum over all connections (`tcp_mem` in
-//! the module above).
+//! Here: sizes of buffers, their shortage, how sends are paced. Not here: the sum over all connections
+//! (`tcp_mem` in the module above).
 
 use super::{Check, kibibytes, mebibytes, option_text, sessions, unknown};
 use crate::check::{Congestion, Target};
@@ -153,14 +153,15 @@ const BUFFER_MOST_MIN: u64 = 1 << 20;
 /// The upper bound to set: the kernel's own default for sends, 1 Gbit/s over 33 ms.
 const BUFFER_MOST: u64 = 4 << 20;
 
-/// Least `optmem_max`, bytes: the kernel's default before it was raised to 128 KiB; the program is some 100 bytes.
+/// Least `optmem_max`, bytes: the kernel's default before it was raised to 128 KiB; the program is some 100
+/// bytes.
 ///
-/// Source: Linux 6.18, net/core/filter.c, `sk_reuseport_attach_filter`; `SEND_ZC` of `io_uring_enter(2)` notifies by
-/// completions, where `MSG_ZEROCOPY` takes this memory.
+/// Source: Linux 6.18, net/core/filter.c, `sk_reuseport_attach_filter`; `SEND_ZC` of `io_uring_enter(2)`
+/// notifies by completions, where `MSG_ZEROCOPY` takes this memory.
 const OPTION_BYTES_MIN: u64 = 20_480;
 
-/// Bytes not sent yet that the kernel should take: a few sends of the relay, so that a core that comes late finds the
-/// path still busy. 128 KiB are 1 ms at 1 Gbit/s.
+/// Bytes not sent yet that the kernel should take: a few sends of the relay, so that a core that comes late
+/// finds the path still busy. 128 KiB are 1 ms at 1 Gbit/s.
 const UNSENT_BYTES_MAX: u64 = 131_072;
 
 /// The default, the largest number that fits.

@@ -1,7 +1,7 @@
 //! Verdicts on network cards, and on what stands between them and the peers.
 //!
-//! Here: queues, interrupts, losses, sizes of packets, filters on the way. Not here: what the cores drop (`softnet` in
-//! the module above).
+//! Here: queues, interrupts, losses, sizes of packets, filters on the way. Not here: what the cores drop
+//! (`softnet` in the module above).
 //!
 //! A host without a card that it shows, as most containers, passes and says so.
 
@@ -151,8 +151,8 @@ pub(super) fn reverse_path(machine: &Machine) -> Finding {
     }
 }
 
-/// What filters there are can be seen without root, their rules cannot: so this never warns, and says what it does
-/// not know.
+/// What filters there are can be seen without root, their rules cannot: so this never warns, and says what it
+/// does not know.
 pub(super) fn firewall(machine: &Machine) -> Finding {
     let modules = machine.stack.modules.as_deref();
     let is_filter = |name: &&String| FILTERS.contains(&name.as_str());

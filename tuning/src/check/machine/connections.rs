@@ -1,7 +1,7 @@
 //! Verdicts on connections before, during and after their life.
 //!
-//! Here: the listener's queue, ports for outgoing connections, tables that connections are looked up in. Not here:
-//! their buffers (`buffers`), the way that their packets take (`paths`).
+//! Here: the listener's queue, ports for outgoing connections, tables that connections are looked up in. Not
+//! here: their buffers (`buffers`), the way that their packets take (`paths`).
 
 use super::{Check, option_text, sessions, unknown};
 use crate::check::Target;
@@ -40,7 +40,7 @@ pub(super) fn backlog(machine: &Machine, target: &Target) -> Finding {
     match (ours, limit, fullest) {
         (None, ..) => check.unknown("`ss -ltn` (sock_diag)"),
         (_, Some(limit), _) if limit < target.backlog => check.warn(format!(
-            "run `sysctl net.core.somaxconn={}`, then start the relay anew",
+            "see that net.core.somaxconn and tcp.backlog are {} at least, then start the relay anew",
             target.backlog
         )),
         (_, Some(limit), Some(waiting)) if waiting > limit / 2 => check.warn(
@@ -252,8 +252,8 @@ const FIN_TIMEOUT_MAX_S: u64 = 60;
 /// Ports without a connection that programs may hold for a moment.
 const BOUND_ONLY_MAX: u64 = 500;
 
-/// Connections to a place of the table: two cost a few cache misses a packet more, and the kernel makes no more
-/// places than 524,288 by itself.
+/// Connections to a place of the table: two cost a few cache misses a packet more, and the kernel makes no
+/// more places than 524,288 by itself.
 ///
 /// Source: Linux 6.18, net/ipv4/tcp.c, `tcp_init`.
 const CHAIN_MAX: u64 = 2;

@@ -1,7 +1,7 @@
 //! Verdicts on what runs the shards: the clock, pages of memory, processors.
 //!
-//! Here: whatever makes a thread of the relay wait that has work. Not here: what the network has, what control groups
-//! take away (`memory`).
+//! Here: whatever makes a thread of the relay wait that has work. Not here: what the network has, what
+//! control groups take away (`memory`).
 
 use super::{Check, mebibytes, option_text, unknown};
 use crate::check::Target;
@@ -193,7 +193,8 @@ pub(super) fn time_sync(machine: &Machine) -> Finding {
     }
 }
 
-/// Longest time that a core may take to wake, us: twice what a round trip of 64 bytes takes on cores that sleep lightly.
+/// Longest time that a core may take to wake, us: twice what a round trip of 64 bytes takes on cores that
+/// sleep lightly.
 ///
 /// Source: docs/internals/uring.md, finding 2.
 const WAKE_MAX_US: u64 = 100;

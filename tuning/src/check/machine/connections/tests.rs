@@ -35,7 +35,7 @@ fn the_queue_in_use_is_what_counts() {
             listening("0.0.0.0:7100", 0, 4_095),
         ]);
     });
-    assert!(found.fix.contains("somaxconn=4096"), "{found:?}");
+    assert!(found.fix.contains("are 4096 at least"), "{found:?}");
     let found = assert_verdict("backlog", Verdict::Warn, |m| {
         m.sockets.listeners = Some(vec![listening("0.0.0.0:7100", 2_049, 4_096)]);
     });
