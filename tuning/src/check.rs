@@ -4,10 +4,12 @@
 //!
 //! Every finding says what was measured, what is needed, what the difference costs, and the fix.
 
+mod builder;
 mod machine;
 
 use crate::finding::{Finding, Verdict};
 use crate::host::{Host, Limit};
+use builder::Check;
 
 pub use machine::judge_machine;
 pub(crate) use machine::sessions as sessions_of;
@@ -63,35 +65,23 @@ pub fn is_congestion_usable(host: &Host, name: &str) -> bool {
 }
 
 fn kernel(host: &Host) -> Finding {
-    let (verdict, why, fix) = match host.kernel {
-        None => (
-            Verdict::Warn,
-            "the version could not be read",
-            "see `uname -r`",
-        ),
-        Some(version) if version < KERNEL_MIN => (
-            Verdict::Fail,
-            "the data plane needs DEFER_TASKRUN (6.1) and multishot receive (6.0)",
-            "boot a kernel of 6.1 or newer",
-        ),
-        Some(version) if version < KERNEL_INCREMENTAL => (
-            Verdict::Warn,
-            "without incremental buffer rings (6.12) small reads take a whole buffer each",
-            "boot a kernel of 6.12 or newer for the full speed",
-        ),
-        Some(_) => (
-            Verdict::Pass,
-            "every feature of the data plane is there",
-            "",
-        ),
-    };
-    Finding {
-        check: "kernel",
-        verdict,
+    let check = |why| Check {
+        name: "kernel",
         measured: version_text(host.kernel),
         needed: "6.1, better 6.12".to_owned(),
-        why: why.to_owned(),
-        fix: fix.to_owned(),
+        why,
+    };
+    match host.kernel {
+        None => check("the version could not be read").warn("see `uname -r`"),
+        Some(version) if version < KERNEL_MIN => {
+            check("the data plane needs DEFER_TASKRUN (6.1) and multishot receive (6.0)")
+                .fail("boot a kernel of 6.1 or newer")
+        }
+        Some(version) if version < KERNEL_INCREMENTAL => {
+            check("without incremental buffer rings (6.12) small reads take a whole buffer each")
+                .warn("boot a kernel of 6.12 or newer for the full speed")
+        }
+        Some(_) => check("every feature of the data plane is there").pass(),
     }
 }
 
@@ -100,61 +90,51 @@ fn io_uring(host: &Host) -> Finding {
         .io_uring_group
         .is_some_and(|group| group >= 0 && host.groups.contains(&group));
     let is_allowed = host.has_capability(CAP_SYS_ADMIN) || is_member;
-    let (verdict, why, fix) = match host.io_uring_disabled {
-        None | Some(0) => (Verdict::Pass, "every process may make rings", ""),
-        Some(1) if is_allowed => (Verdict::Pass, "this process may make rings", ""),
-        Some(1) => (
-            Verdict::Fail,
+    let check = |why| Check {
+        name: "io_uring",
+        measured: host.io_uring_disabled.map_or_else(
+            || "no kernel.io_uring_disabled (before 6.6 there is none)".to_owned(),
+            |value| format!("kernel.io_uring_disabled = {value}"),
+        ),
+        needed: "0, or 1 with the right to use it".to_owned(),
+        why,
+    };
+    match host.io_uring_disabled {
+        None | Some(0) => check("every process may make rings").pass(),
+        Some(1) if is_allowed => check("this process may make rings").pass(),
+        Some(1) => check(
             "only privileged processes and one group may make rings, and the relay is made of them",
+        )
+        .fail(
             "run `sysctl kernel.io_uring_disabled=0`, or put the relay's user into the group of \
              kernel.io_uring_group",
         ),
-        Some(_) => (
-            Verdict::Fail,
-            "no process may make rings, and the relay is made of them",
-            "run `sysctl kernel.io_uring_disabled=0`",
-        ),
-    };
-    let measured = host.io_uring_disabled.map_or_else(
-        || "no kernel.io_uring_disabled (before 6.6 there is none)".to_owned(),
-        |value| format!("kernel.io_uring_disabled = {value}"),
-    );
-    Finding {
-        check: "io_uring",
-        verdict,
-        measured,
-        needed: "0, or 1 with the right to use it".to_owned(),
-        why: why.to_owned(),
-        fix: fix.to_owned(),
+        Some(_) => check("no process may make rings, and the relay is made of them")
+            .fail("run `sysctl kernel.io_uring_disabled=0`"),
     }
 }
 
 fn nofile(host: &Host, target: &Target) -> Finding {
     let process = files_of_process(target);
     let needed = nofile_needed(target);
-    let hard = host.nofile.map(|limit| limit.hard);
-    let (verdict, fix) = match hard {
-        None => (Verdict::Warn, "see `ulimit -Hn`".to_owned()),
-        Some(Some(hard)) if hard < needed => (
-            Verdict::Fail,
-            format!(
-                "raise it (LimitNOFILE={needed} in the unit, deploy/limits.d elsewhere){}",
-                match hard.saturating_sub(SPARE_SLOTS) {
-                    sessions if hard >= process && sessions > 0 =>
-                        format!(", or set limits.sessions_max to {sessions}"),
-                    _ => String::new(),
-                }
-            ),
-        ),
-        Some(_) => (Verdict::Pass, String::new()),
-    };
-    Finding {
-        check: "nofile",
-        verdict,
+    let check = Check {
+        name: "nofile",
         measured: limit_text(host.nofile, |limit| limit.hard, "open files"),
         needed: format!("{needed}"),
-        why: "the kernel allows a ring's socket table no more entries than this limit".to_owned(),
-        fix,
+        why: "the kernel allows a ring's socket table no more entries than this limit",
+    };
+    match host.nofile.map(|limit| limit.hard) {
+        None => check.warn("see `ulimit -Hn`"),
+        Some(Some(hard)) if hard < needed => check.fail(format!(
+            "{}{}",
+            host.setter.files_fix(needed),
+            match hard.saturating_sub(SPARE_SLOTS) {
+                sessions if hard >= process && sessions > 0 =>
+                    format!(", or set limits.sessions_max to {sessions}"),
+                _ => String::new(),
+            }
+        )),
+        Some(_) => check.pass(),
     }
 }
 
@@ -173,22 +153,18 @@ fn files_of_process(target: &Target) -> u64 {
 
 fn somaxconn(host: &Host, target: &Target) -> Finding {
     let backlog = i64::from(target.backlog);
-    let (verdict, fix) = match host.somaxconn {
-        None => (Verdict::Warn, "see `sysctl net.core.somaxconn`".to_owned()),
-        Some(value) if value < backlog => (
-            Verdict::Warn,
-            format!("run `sysctl net.core.somaxconn={backlog}`, or lower tcp.backlog"),
-        ),
-        Some(_) => (Verdict::Pass, String::new()),
-    };
-    Finding {
-        check: "somaxconn",
-        verdict,
+    let check = Check {
+        name: "somaxconn",
         measured: option_text(host.somaxconn),
         needed: format!("tcp.backlog = {backlog}"),
-        why: "a reconnect storm longer than the kernel's queue is dropped and retried after 1 s"
-            .to_owned(),
-        fix,
+        why: "a reconnect storm longer than the kernel's queue is dropped and retried after 1 s",
+    };
+    match host.somaxconn {
+        None => check.warn("see `sysctl net.core.somaxconn`"),
+        Some(value) if value < backlog => check.warn(format!(
+            "run `sysctl net.core.somaxconn={backlog}`, or lower tcp.backlog"
+        )),
+        Some(_) => check.pass(),
     }
 }
 

@@ -3,10 +3,13 @@
 //! Here: which files are read, and what stands for a file that is not there. Not here: what a fact
 //! means.
 
+mod setter;
+
 use std::fs;
 use std::path::Path;
 
 use crate::parse;
+pub(crate) use setter::Setter;
 
 /// Soft and hard value of a resource limit; `None` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct Host {
     pub capabilities: u64,
     /// Groups of the process.
     pub groups: Vec<i64>,
+    /// Who set the limits.
+    pub(crate) setter: Setter,
 }
 
 impl Host {
@@ -57,6 +62,10 @@ impl Host {
         let mut host = Self::read_under(Path::new("/proc"));
         let group = group_memory_left(Path::new("/sys/fs/cgroup"));
         host.memory_available = host.memory_available.into_iter().chain(group).min();
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let marks = ["/.dockerenv", "/run/.containerenv"];
+        let has_mark = marks.iter().any(|mark| Path::new(mark).exists());
+        host.setter = Setter::of(&groups, has_mark);
         host
     }
 
@@ -89,6 +98,7 @@ impl Host {
                 .and_then(|text| parse::meminfo(&text, "MemAvailable")),
             capabilities: parse::capabilities(&status).unwrap_or(0),
             groups: parse::groups(&status),
+            setter: Setter::default(),
         }
     }
 

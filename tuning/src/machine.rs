@@ -1,14 +1,36 @@
 //! Facts of the host that decide how much a relay can hold and how evenly it runs.
 //!
-//! Here: which files are read, as whoever runs the program; no file needs root. Not here: what a relay cannot
-//! start without (`host`), what a fact means (`check`).
+//! Here: which files are read, as whoever runs the program; no file needs root. Below: settings of TCP
+//! (`stack`), its sockets (`sockets`), network cards (`cards`), control groups (`group`), processors
+//! (`cores`), the process and its host (`process`). Not here: what a relay cannot start without (`host`),
+//! what a fact means (`check`).
 //!
 //! `None` is a file that is missing, unreadable or not understood; the checks say so instead of guessing.
 
-use std::fs;
+mod cards;
+mod cores;
+mod files;
+mod group;
+mod process;
+mod sockets;
+mod stack;
+
+use std::net::UdpSocket;
 use std::path::Path;
 
+use ringway_shards::probe::{self, Feature};
+
 use crate::parse;
+use files::{Files, each_once};
+
+pub(crate) use cards::Card;
+pub(crate) use cores::Cores;
+pub(crate) use group::Group;
+pub(crate) use process::{DAEMONS_OF_CLOCK, Process};
+#[cfg(test)]
+pub(crate) use sockets::Ports;
+pub(crate) use sockets::Sockets;
+pub(crate) use stack::Stack;
 
 /// What this process finds on its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,120 +76,164 @@ pub struct Machine {
     pub numa_balancing: Option<u64>,
     /// Frequency governors of the cores, each once; empty where the host has none, as virtual ones.
     pub governors: Vec<String>,
-    /// Periods in which the control group of this process was stopped for using its share of processors up.
-    pub throttled: Option<u64>,
+    /// Settings and counters of TCP.
+    pub(crate) stack: Stack,
+    /// Listeners and ports.
+    pub(crate) sockets: Sockets,
+    /// Network cards; `None` when they cannot be listed.
+    pub(crate) cards: Option<Vec<Card>>,
+    /// Limits of control groups.
+    pub(crate) group: Group,
+    /// Processors.
+    pub(crate) cores: Cores,
+    /// The process and its host.
+    pub(crate) process: Process,
+    /// What a ring of this kernel can do, tried; empty when it was not.
+    pub(crate) features: Vec<Feature>,
+    /// Whether the loopback is up: in a fresh network namespace it is not, and some features cannot be tried.
+    pub(crate) is_loopback_up: bool,
 }
 
 impl Machine {
-    /// Reads the facts.
+    /// Reads the files, counts the sockets and tries the rings.
     #[must_use]
     pub fn read() -> Self {
-        Self::read_under(Path::new("/proc"), Path::new("/sys"))
+        let files = Self::read_under(Files(Path::new("/")));
+        Self {
+            sockets: Sockets::read(files.stack.port_range),
+            features: probe::features(),
+            is_loopback_up: is_loopback_up(),
+            ..files
+        }
     }
 
-    pub(crate) fn read_under(proc_root: &Path, sys_root: &Path) -> Self {
-        let text = |path: &str| fs::read_to_string(proc_root.join(path)).ok();
-        let number = |path: &str| parse::number(&text(path)?);
-        let sys_text = |path: &str| fs::read_to_string(sys_root.join(path)).ok();
+    /// Reads the files below another root, such as a test's; sockets and rings are not looked at.
+    #[cfg(test)]
+    pub(crate) fn read_at(root: &Path) -> Self {
+        Self::read_under(Files(root))
+    }
+
+    fn read_under(files: Files<'_>) -> Self {
+        let text = |path: &str| files.text(&format!("proc/{path}"));
+        let number = |path: &str| files.number(&format!("proc/sys/{path}"));
         let pages = |pages: [u64; 3]| pages.map(|count| count.saturating_mul(PAGE_BYTES));
         Self {
-            nr_open: number("sys/fs/nr_open"),
-            file_max: number("sys/fs/file-max"),
+            nr_open: number("fs/nr_open"),
+            file_max: number("fs/file-max"),
             files_open: text("sys/fs/file-nr").and_then(|text| parse::files_open(&text)),
-            tcp_memory: text("sys/net/ipv4/tcp_mem")
-                .and_then(|text| parse::three(&text))
-                .map(pages),
-            orphans_max: number("sys/net/ipv4/tcp_max_orphans"),
+            tcp_memory: files.three("proc/sys/net/ipv4/tcp_mem").map(pages),
+            orphans_max: number("net/ipv4/tcp_max_orphans"),
             orphans: text("net/sockstat").and_then(|text| parse::sockstat(&text, "TCP", "orphan")),
-            syncookies: number("sys/net/ipv4/tcp_syncookies"),
-            syn_backlog: number("sys/net/ipv4/tcp_max_syn_backlog"),
-            slow_start_after_idle: number("sys/net/ipv4/tcp_slow_start_after_idle"),
-            mtu_probing: number("sys/net/ipv4/tcp_mtu_probing"),
+            syncookies: number("net/ipv4/tcp_syncookies"),
+            syn_backlog: number("net/ipv4/tcp_max_syn_backlog"),
+            slow_start_after_idle: number("net/ipv4/tcp_slow_start_after_idle"),
+            mtu_probing: number("net/ipv4/tcp_mtu_probing"),
             softnet_dropped: text("net/softnet_stat")
                 .and_then(|text| parse::softnet_dropped(&text)),
-            conntrack_max: number("sys/net/netfilter/nf_conntrack_max"),
-            conntrack_count: number("sys/net/netfilter/nf_conntrack_count"),
-            clock_source: sys_text(CLOCK_SOURCE).map(|text| text.trim().to_owned()),
-            huge_pages: sys_text("kernel/mm/transparent_hugepage/enabled")
-                .and_then(|text| parse::chosen(&text)),
+            conntrack_max: number("net/netfilter/nf_conntrack_max"),
+            conntrack_count: number("net/netfilter/nf_conntrack_count"),
+            clock_source: files.word(CLOCK_SOURCE),
+            huge_pages: files.text(HUGE_PAGES).and_then(|text| parse::chosen(&text)),
             swap: text("meminfo").and_then(|text| parse::meminfo(&text, "SwapTotal")),
-            swappiness: number("sys/vm/swappiness"),
-            numa_nodes: sys_text("devices/system/node/online")
-                .and_then(|text| parse::list_count(&text)),
-            numa_balancing: number("sys/kernel/numa_balancing"),
-            governors: governors(&sys_root.join("devices/system/cpu")),
-            throttled: sys_text("fs/cgroup/cpu.stat")
-                .and_then(|text| parse::named(&text, "nr_throttled")),
+            swappiness: number("vm/swappiness"),
+            numa_nodes: files.text(NODES).and_then(|text| parse::list_count(&text)),
+            numa_balancing: number("kernel/numa_balancing"),
+            governors: governors(files),
+            stack: Stack::read(files),
+            cards: cards::read(files),
+            group: Group::read(files),
+            cores: Cores::read(files),
+            process: Process::read(files),
+            ..Self::default()
         }
     }
 }
 
-/// Returns the governors of all cores, sorted, each once.
-fn governors(cpu_root: &Path) -> Vec<String> {
-    let entries = fs::read_dir(cpu_root).into_iter().flatten().flatten();
-    let texts = entries
-        .filter_map(|entry| fs::read_to_string(entry.path().join("cpufreq/scaling_governor")).ok());
-    let mut names: Vec<String> = texts.map(|text| text.trim().to_owned()).collect();
-    names.sort();
-    names.dedup();
-    names
+/// Returns whether packets of this host to itself have a way; sends none.
+fn is_loopback_up() -> bool {
+    let socket = UdpSocket::bind("127.0.0.1:0");
+    socket.is_ok_and(|socket| socket.connect("127.0.0.1:9").is_ok())
 }
 
-const CLOCK_SOURCE: &str = "devices/system/clocksource/clocksource0/current_clocksource";
+/// Returns the governors of all cores, sorted, each once.
+fn governors(files: Files<'_>) -> Vec<String> {
+    let cores = files.cores().into_iter();
+    each_once(cores.filter_map(|core| files.word(&format!("{core}/cpufreq/scaling_governor"))))
+}
+
+const CLOCK_SOURCE: &str = "sys/devices/system/clocksource/clocksource0/current_clocksource";
+const HUGE_PAGES: &str = "sys/kernel/mm/transparent_hugepage/enabled";
+const NODES: &str = "sys/devices/system/node/online";
 
 /// Bytes of a page, which `tcp_mem` counts; larger ones only make the sums err on the safe side.
 pub(crate) const PAGE_BYTES: u64 = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
     use super::*;
+
+    /// Files of a host that is none.
+    pub(super) struct Tree(TempDir);
+
+    impl Tree {
+        pub(super) fn new(files: &[(&str, &str)]) -> Self {
+            let tree = Self(tempfile::tempdir().unwrap());
+            for (path, text) in files {
+                tree.put(path, text);
+            }
+            tree
+        }
+
+        pub(super) fn put(&self, path: &str, text: &str) {
+            let path = self.root().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        pub(super) fn root(&self) -> &Path {
+            self.0.path()
+        }
+
+        pub(super) fn files(&self) -> Files<'_> {
+            Files(self.root())
+        }
+    }
 
     #[test]
     fn facts_come_from_the_files() {
-        let root = tempfile::tempdir().unwrap();
-        let (proc_root, sys_root) = (root.path().join("proc"), root.path().join("sys"));
-        let put = |root: &Path, path: &str, text: &str| {
-            let path = root.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        for (path, text) in [
-            ("sys/fs/nr_open", "1048576\n"),
-            ("sys/fs/file-max", "2466174\n"),
-            ("sys/fs/file-nr", "456\t0\t2466174\n"),
-            ("sys/net/ipv4/tcp_mem", "287898\t383866\t575796\n"),
-            ("net/sockstat", include_str!("../testdata/sockstat.txt")),
+        let tree = Tree::new(&[
+            ("proc/sys/fs/nr_open", "1048576\n"),
+            ("proc/sys/fs/file-max", "2466174\n"),
+            ("proc/sys/fs/file-nr", "456\t0\t2466174\n"),
+            ("proc/sys/net/ipv4/tcp_mem", "287898\t383866\t575796\n"),
             (
-                "net/softnet_stat",
+                "proc/net/sockstat",
+                include_str!("../testdata/sockstat.txt"),
+            ),
+            (
+                "proc/net/softnet_stat",
                 include_str!("../testdata/softnet_stat.txt"),
             ),
-            ("meminfo", include_str!("../testdata/meminfo.txt")),
-            ("sys/vm/swappiness", "60\n"),
-        ] {
-            put(&proc_root, path, text);
-        }
-        for (path, text) in [
+            ("proc/meminfo", include_str!("../testdata/meminfo.txt")),
+            ("proc/sys/vm/swappiness", "60\n"),
             (CLOCK_SOURCE, "tsc\n"),
+            (HUGE_PAGES, "always [madvise] never\n"),
+            (NODES, "0-1\n"),
             (
-                "kernel/mm/transparent_hugepage/enabled",
-                "always [madvise] never\n",
-            ),
-            ("devices/system/node/online", "0-1\n"),
-            (
-                "devices/system/cpu/cpu0/cpufreq/scaling_governor",
+                "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
                 "schedutil\n",
             ),
             (
-                "devices/system/cpu/cpu1/cpufreq/scaling_governor",
+                "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
                 "schedutil\n",
             ),
-            (
-                "fs/cgroup/cpu.stat",
-                "usage_usec 12\nnr_periods 9\nnr_throttled 3\n",
-            ),
-        ] {
-            put(&sys_root, path, text);
-        }
+            ("sys/devices/system/cpu/cpufreq/boost", "1\n"),
+        ]);
+        let read = Machine::read_under(tree.files());
         let expected = Machine {
             nr_open: Some(1_048_576),
             file_max: Some(2_466_174),
@@ -181,16 +247,23 @@ mod tests {
             swappiness: Some(60),
             numa_nodes: Some(2),
             governors: vec!["schedutil".to_owned()],
-            throttled: Some(3),
+            stack: Stack {
+                waiting: Some(7),
+                ..Stack::default()
+            },
+            process: Process {
+                memory: Some(24_670_512 * 1_024),
+                memory_available: Some(23_096_832 * 1_024),
+                ..Process::default()
+            },
             ..Machine::default()
         };
-        assert_eq!(Machine::read_under(&proc_root, &sys_root), expected);
+        assert_eq!(read, expected);
     }
 
     #[test]
     fn host_without_files_is_all_unknown() {
-        let root = tempfile::tempdir().unwrap();
-        let read = Machine::read_under(root.path(), root.path());
+        let read = Machine::read_under(Tree::new(&[]).files());
         assert_eq!(read, Machine::default());
     }
 
@@ -198,5 +271,6 @@ mod tests {
     fn this_host_can_be_read() {
         let machine = Machine::read();
         assert!(machine.nr_open.is_some() && machine.orphans.is_some());
+        assert!(!machine.features.is_empty());
     }
 }

@@ -94,6 +94,79 @@ pub(crate) fn sockstat(text: &str, protocol: &str, name: &str) -> Option<u64> {
     words.skip_while(|word| *word != name).nth(1)?.parse().ok()
 }
 
+/// Returns a counter of `/proc/net/netstat`: each group has a line of names and below it one of numbers.
+pub(crate) fn netstat(text: &str, group: &str, name: &str) -> Option<u64> {
+    let mut rows = text.lines().filter_map(|line| entry(line, group, ':'));
+    let (names, numbers) = (rows.next()?, rows.next()?);
+    let place = names.split_whitespace().position(|word| word == name)?;
+    numbers.split_whitespace().nth(place)?.parse().ok()
+}
+
+/// Returns the first word of each line, as of `/proc/modules`.
+pub(crate) fn first_words(text: &str) -> Vec<String> {
+    let words = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    words.map(str::to_owned).collect()
+}
+
+/// Returns whether `/proc/net/dev` has this interface.
+pub(crate) fn has_interface(text: &str, name: &str) -> bool {
+    let mut lines = text.lines();
+    lines.any(|line| entry(line.trim_start(), name, ':').is_some())
+}
+
+/// Returns the interrupts of `/proc/interrupts` that some core has taken: behind the number stands a count
+/// for each core that the head names.
+pub(crate) fn interrupts_raised(text: &str) -> Vec<String> {
+    let mut lines = text.lines();
+    let cores = lines
+        .next()
+        .map_or(0, |head| head.split_whitespace().count());
+    let raised = |line: &str| {
+        let (number, rest) = line.trim_start().split_once(':')?;
+        let mut counts = rest.split_whitespace().take(cores);
+        counts
+            .any(|count| count.parse().is_ok_and(|count: u64| count > 0))
+            .then(|| number.to_owned())
+    };
+    lines.filter_map(raised).collect()
+}
+
+/// Returns whether a mask of cores such as `00000000,0000000f` has any.
+pub(crate) fn has_bits(text: &str) -> bool {
+    let mut digits = text.chars().filter_map(|digit| digit.to_digit(16));
+    digits.any(|digit| digit > 0)
+}
+
+/// Returns the path of `/proc/PID/cgroup` in the tree of a controller of version 1, or with an empty name in
+/// the one tree of version 2.
+///
+/// Source: `cgroups(7)`: `hierarchy-ID:controllers:path`.
+pub(crate) fn group_path<'a>(text: &'a str, controller: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        let mut names = controllers.split(',');
+        names.any(|name| name == controller).then_some(path)
+    })
+}
+
+/// Returns `cpu.max` in thousandths of a core, such as `150000 100000`; `None` for `max`, no limit.
+pub(crate) fn quota(text: &str) -> Option<u64> {
+    let mut words = text.split_whitespace();
+    let (quota, period): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    quota.saturating_mul(1_000).checked_div(period)
+}
+
+/// Returns whether `/proc/PID/uid_map` is that of the host: all users, each as itself.
+///
+/// Source: `user_namespaces(7)`.
+pub(crate) fn is_whole_map(text: &str) -> bool {
+    let all = ["0", "0", "4294967295"];
+    text.split_whitespace().eq(all)
+}
+
 /// Returns the packets dropped by all cores: the second column of `/proc/net/softnet_stat`, hexadecimal.
 ///
 /// Source: Linux 6.18, net/core/net-procfs.c, `softnet_seq_show`.
@@ -213,6 +286,48 @@ mod tests {
             named("nr_periods 9\nnr_throttled x\n", "nr_throttled"),
             None
         );
+    }
+
+    #[test]
+    fn counters_stand_below_their_names() {
+        let text = include_str!("../testdata/netstat.txt");
+        assert_eq!(netstat(text, "TcpExt", "ListenOverflows"), Some(129));
+        assert_eq!(netstat(text, "TcpExt", "ListenDrops"), Some(135));
+        assert_eq!(netstat(text, "IpExt", "InNoRoutes"), Some(0));
+        assert_eq!(netstat(text, "TcpExt", "InNoRoutes"), None);
+        assert_eq!(netstat("TcpExt: A B\nTcpExt: 1\n", "TcpExt", "B"), None);
+        assert_eq!(netstat("TcpExt: A\n", "TcpExt", "A"), None);
+    }
+
+    #[test]
+    fn interfaces_and_interrupts_are_found_by_their_names() {
+        let text = include_str!("../testdata/net_dev.txt");
+        assert!(has_interface(text, "eth0") && has_interface(text, "lo"));
+        assert!(!has_interface(text, "eth") && !has_interface(text, "face"));
+        let raised = interrupts_raised(include_str!("../testdata/interrupts.txt"));
+        let has = |number: &str| raised.iter().any(|other| other == number);
+        assert!(has("38") && has("LOC") && !has("37"), "{raised:?}");
+        assert!(interrupts_raised("").is_empty());
+        assert!(has_bits("00000000,00000001\n") && !has_bits("00000000,0\n") && !has_bits(""));
+        let modules = "nf_tables 376832 5 nft_compat, Live 0x0\nxfs 1 0 - Live 0x0\n";
+        assert_eq!(first_words(modules), ["nf_tables", "xfs"]);
+    }
+
+    #[test]
+    fn control_groups_are_told_by_version() {
+        let text = include_str!("../testdata/cgroup_v1.txt");
+        let path = group_path(text, "memory").unwrap();
+        assert!(path.starts_with("/docker/"), "{path}");
+        assert_eq!(group_path(text, ""), Some("/"));
+        assert_eq!(group_path(text, "net_cls"), None);
+        let both = "4:cpu,cpuacct:/docker/1\n0::/\n";
+        assert_eq!(group_path(both, "cpuacct"), Some("/docker/1"));
+        assert_eq!(group_path("none", "cpu"), None);
+        assert_eq!(quota("150000 100000\n"), Some(1_500));
+        assert_eq!((quota("max 100000\n"), quota("1 0\n")), (None, None));
+        assert!(is_whole_map(include_str!("../testdata/uid_map.txt")));
+        assert!(!is_whole_map(include_str!("../testdata/uid_map_own.txt")));
+        assert!(!is_whole_map(""));
     }
 
     #[test]

@@ -148,7 +148,7 @@ fn what_is_applied_satisfies_every_check_of_the_target() {
         let judged = || {
             let proc_root = image.at("proc");
             let mut findings = judge(&Host::read_under(&proc_root), &target());
-            let machine = Machine::read_under(&proc_root, &image.at("sys"));
+            let machine = Machine::read_at(&image.at(""));
             findings.extend(judge_machine(&machine, &target()));
             findings
         };
@@ -202,7 +202,7 @@ fn container_profile_satisfies_the_checks_of_its_namespace() {
         .write(&image.rollback_file())
         .unwrap();
     let host = Host::read_under(&image.at("proc"));
-    let machine = Machine::read_under(&image.at("proc"), &image.at("sys"));
+    let machine = Machine::read_at(&image.at(""));
     let findings = [judge(&host, &target()), judge_machine(&machine, &target())].concat();
     for check in [
         "somaxconn",

@@ -1,76 +1,75 @@
 //! Verdicts on what decides how much a relay holds and how evenly it runs.
 //!
-//! Here: files of the host, TCP memory, queues, connection tracking. Not here: clock, pages and processors
-//! (`processors`), what a relay cannot start without (the module above).
+//! Here: files of the host, TCP memory, queues, connection tracking. Below: rings (`rings`), memory and
+//! control groups (`memory`), connections and ports (`connections`), their buffers (`buffers`), network cards
+//! (`cards`), clock, pages and processors (`processors`). Not here: what a relay cannot start without (the
+//! module above).
 //!
 //! None of it keeps a relay from starting, so a check fails only where the target cannot be reached.
 
+mod buffers;
+mod cards;
+mod connections;
+mod memory;
 mod processors;
+mod rings;
 
+use super::builder::Check;
 use super::{SPARE_SLOTS, Target, option_text, unknown};
-use crate::finding::{Finding, Verdict};
+use crate::finding::Finding;
 use crate::machine::{Machine, PAGE_BYTES};
 
-/// Judges the machine.
+/// Judges the machine: first what the relay is made of and stands on, then what goes through it.
 #[must_use]
 pub fn judge_machine(machine: &Machine, target: &Target) -> Vec<Finding> {
     vec![
+        rings::ring(machine),
+        rings::memlock(machine, target),
+        rings::map_count(machine, target),
         nr_open(machine, target),
         file_max(machine, target),
-        tcp_memory(machine, target),
-        orphans(machine, target),
+        memory::memory(machine, target),
+        memory::group_memory(machine, target),
+        memory::group_cores(machine, target),
+        memory::throttling(machine),
+        memory::tasks(machine, target),
+        connections::backlog(machine, target),
+        connections::listen_drops(machine),
         syn_queue(machine, target),
-        softnet(machine),
+        connections::ports_taken(machine),
+        connections::ports_bound(machine),
+        connections::time_wait(machine),
+        connections::fin_timeout(machine),
+        orphans(machine, target),
+        connections::table(machine, target),
         conntrack(machine, target),
+        connections::tracking_table(machine, target),
+        tcp_memory(machine, target),
+        buffers::sizes(machine, target),
+        buffers::shortage(machine),
+        buffers::options(machine),
+        buffers::unsent(machine),
+        buffers::pacing(machine, target),
         idle_restart(machine),
         mtu_probing(machine),
+        softnet(machine),
+        cards::queues(machine, target),
+        cards::interrupts(machine, target),
+        cards::losses(machine),
+        cards::mtu(machine),
+        cards::reverse_path(machine),
+        cards::firewall(machine),
+        cards::keepalive(machine),
         processors::clock_source(machine),
+        processors::time_sync(machine),
         processors::huge_pages(machine),
         processors::swap(machine),
         processors::numa(machine),
         processors::governor(machine),
-        processors::throttling(machine),
+        processors::idle_states(machine),
+        processors::energy(machine),
+        processors::siblings(machine, target),
     ]
-}
-
-/// A check before its verdict.
-struct Check {
-    name: &'static str,
-    measured: String,
-    needed: String,
-    /// What it is needed for, and what the shortfall costs.
-    why: &'static str,
-}
-
-impl Check {
-    fn pass(self) -> Finding {
-        self.end(Verdict::Pass, String::new())
-    }
-
-    fn warn(self, fix: impl Into<String>) -> Finding {
-        self.end(Verdict::Warn, fix.into())
-    }
-
-    fn fail(self, fix: impl Into<String>) -> Finding {
-        self.end(Verdict::Fail, fix.into())
-    }
-
-    /// The fact could not be read: nothing is known, and that is said.
-    fn unknown(self, path: &str) -> Finding {
-        let fix = format!("see {path}: it could not be read here");
-        self.end(Verdict::Warn, fix)
-    }
-
-    fn end(self, verdict: Verdict, fix: String) -> Finding {
-        Finding {
-            check: self.name,
-            verdict,
-            measured: self.measured,
-            needed: self.needed,
-            why: self.why.to_owned(),
-            fix,
-        }
-    }
 }
 
 fn nr_open(machine: &Machine, target: &Target) -> Finding {
@@ -265,6 +264,10 @@ fn mtu_probing(machine: &Machine) -> Finding {
 /// Returns the sessions of all shards together.
 pub(crate) fn sessions(target: &Target) -> u64 {
     u64::from(target.shards).saturating_mul(u64::from(target.sessions_max))
+}
+
+fn kibibytes(bytes: u64) -> String {
+    format!("{} KiB", bytes.div_ceil(1 << 10))
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -1,6 +1,7 @@
 //! Each check at each of its verdicts.
 
 use super::*;
+use crate::host::Setter;
 
 fn good() -> Host {
     let limit = |value| {
@@ -126,6 +127,25 @@ fn open_files_are_judged_by_the_hard_limit() {
         found.fix.contains("LimitNOFILE=16385") && found.fix.contains("sessions_max to 9999"),
         "{}",
         found.fix
+    );
+    // Whoever set it is told where.
+    let unit = Host {
+        setter: Setter::Unit("relay.service".to_owned()),
+        ..host(Some(10_000))
+    };
+    let found = assert_verdict("nofile", &unit, Verdict::Fail);
+    assert!(
+        found.fix.contains("systemctl edit relay.service"),
+        "{found:?}"
+    );
+    let container = Host {
+        setter: Setter::Container,
+        ..host(Some(10_000))
+    };
+    let found = assert_verdict("nofile", &container, Verdict::Fail);
+    assert!(
+        found.fix.contains("--ulimit nofile=16385:16385"),
+        "{found:?}"
     );
     // Too few for the process itself: fewer sessions do not help.
     let found = assert_verdict("nofile", &host(Some(100)), Verdict::Fail);

@@ -1,11 +1,12 @@
 //! Verdicts on what runs the shards: the clock, pages of memory, processors.
 //!
-//! Here: whatever makes a thread of the relay wait that has work. Not here: what the network has.
+//! Here: whatever makes a thread of the relay wait that has work. Not here: what the network has, what
+//! control groups take away (`memory`).
 
-use super::{Check, mebibytes};
-use crate::check::{option_text, unknown};
+use super::{Check, mebibytes, option_text, unknown};
+use crate::check::Target;
 use crate::finding::Finding;
-use crate::machine::Machine;
+use crate::machine::{DAEMONS_OF_CLOCK, Machine};
 
 pub(super) fn clock_source(machine: &Machine) -> Finding {
     let check = Check {
@@ -99,23 +100,112 @@ pub(super) fn governor(machine: &Machine) -> Finding {
     }
 }
 
-pub(super) fn throttling(machine: &Machine) -> Finding {
+pub(super) fn idle_states(machine: &Machine) -> Finding {
+    let sleeps = &machine.cores.sleeps;
+    let deepest = sleeps.last();
     let check = Check {
-        name: "throttling",
-        measured: machine.throttled.map_or_else(
-            || "no limit of processor time to be seen".to_owned(),
-            |count| format!("stopped {count} times"),
+        name: "idle_states",
+        measured: deepest.map_or_else(
+            || "none to be seen, as on virtual machines".to_owned(),
+            |(latency_us, name)| format!("down to {name}, {latency_us} us to wake"),
         ),
-        needed: "never stopped".to_owned(),
-        why: "a container that has used its share up stands still for the rest of each 100 ms",
+        needed: format!("at most {WAKE_MAX_US} us to wake"),
+        why: "a core that has slept deeper adds the time it takes to wake to the first message after a pause",
     };
-    match machine.throttled {
-        Some(count) if count > 0 => check.warn(
-            "raise the container's processor limit (cpu.max), or have no more shards than it allows cores",
-        ),
+    match deepest {
+        Some((latency_us, _)) if *latency_us > WAKE_MAX_US => check.warn(format!(
+            "run `cpupower idle-set -D {}`; it saves less power",
+            WAKE_MAX_US + 1
+        )),
         _ => check.pass(),
     }
 }
+
+pub(super) fn energy(machine: &Machine) -> Finding {
+    let values = &machine.cores.energy;
+    // A number is energy_perf_bias, where 6 is "normal"; words are energy_performance_preference.
+    let is_saving = |value: &String| match value.parse::<u64>() {
+        Ok(bias) => bias > ENERGY_BIAS_MAX,
+        Err(_) => matches!(value.as_str(), "power" | "balance_power"),
+    };
+    let check = Check {
+        name: "energy",
+        measured: match values.is_empty() {
+            true => "no preference to be seen, as on virtual machines".to_owned(),
+            false => values.join(" "),
+        },
+        needed: format!("a preference for speed, or a bias of at most {ENERGY_BIAS_MAX}"),
+        why: "a processor that prefers to save raises its frequency late, after the burst that needed it",
+    };
+    match values.iter().any(is_saving) {
+        true => check.warn("run `cpupower set -b 0`, or `x86_energy_perf_policy performance`"),
+        false => check.pass(),
+    }
+}
+
+pub(super) fn siblings(machine: &Machine, target: &Target) -> Finding {
+    let (physical, threads) = (machine.cores.physical, machine.cores.threads);
+    let shards = u64::from(target.shards);
+    let check = Check {
+        name: "smt",
+        measured: physical
+            .zip(threads)
+            .map_or_else(unknown, |(physical, threads)| {
+                format!("{physical} cores with {threads} threads")
+            }),
+        needed: format!("{shards} cores for {shards} shards"),
+        why: "two shards on the threads of one core share its caches and units, and each is slower than alone",
+    };
+    match (physical, threads) {
+        (Some(physical), Some(threads)) if threads > physical && shards > physical => {
+            check.warn(format!(
+                "start the relay with --shards {physical}, or measure that {shards} carry more here"
+            ))
+        }
+        (Some(_), Some(_)) => check.pass(),
+        _ => check.unknown("/sys/devices/system/cpu/*/topology/thread_siblings_list"),
+    }
+}
+
+pub(super) fn time_sync(machine: &Machine) -> Finding {
+    let process = &machine.process;
+    let is_of_clock = |name: &&String| DAEMONS_OF_CLOCK.contains(&name.as_str());
+    let daemon = process.daemons.iter().find(is_of_clock);
+    let check = Check {
+        name: "time_sync",
+        measured: match (process.is_timesync_done, daemon) {
+            (Some(true), _) => "a clock set by systemd-timesyncd".to_owned(),
+            (_, Some(name)) => format!("{name} running"),
+            (Some(false), None) => "a clock not yet set by systemd-timesyncd".to_owned(),
+            (None, None) => unknown(),
+        },
+        needed: "a clock that is right within 120 s".to_owned(),
+        why: "open requests carry the time, and a destination whose clock is further away refuses them",
+    };
+    match (process.is_timesync_done, daemon) {
+        (Some(true), _) => check.pass(),
+        (_, Some(name)) if name != TIMESYNC => check.pass(),
+        (Some(false), _) => check.warn("see with `timedatectl timesync-status` whether its server answers"),
+        _ => check.warn(
+            "see with `timedatectl` or `chronyc tracking`: no daemon for it is to be seen here, and a container \
+             does not show its host's",
+        ),
+    }
+}
+
+/// Longest time that a core may take to wake, us: twice what a round trip of 64 bytes takes on cores that
+/// sleep lightly.
+///
+/// Source: docs/internals/uring.md, finding 2.
+const WAKE_MAX_US: u64 = 100;
+
+/// Largest `energy_perf_bias` that is no saving: "normal".
+///
+/// Source: Documentation/admin-guide/pm/intel_epb.rst.
+const ENERGY_BIAS_MAX: u64 = 6;
+
+/// The clock's daemon that tells whether it has done its work.
+const TIMESYNC: &str = "systemd-timesyn";
 
 /// What the kernel may swap before it drops what it can read again.
 const SWAPPINESS_MAX: u64 = 10;
