@@ -3,6 +3,7 @@
 //! Here: how a command ends. Not here: what it does (its file), what it knows (the library).
 
 mod check;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -15,6 +16,10 @@ pub(crate) enum Command {
     /// Compare kernel and limits of this host and user with what a relay needs
     #[command(after_help = check::EXAMPLES)]
     Check(check::Check),
+
+    /// Say what the kernel counts that a relay suffers from, while it happens
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::Watch),
 }
 
 impl Command {
@@ -22,6 +27,7 @@ impl Command {
     pub(crate) fn run(&self) -> ExitCode {
         match self {
             Self::Check(check) => check.run(),
+            Self::Watch(watch) => watch.run(),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Here: what a relay needs of kernel and limits, what the host has, and a verdict with the fix for
 //! each difference. `host` and `machine` read the facts, `parse` understands the kernel's texts, `check`
-//! judges, `tcp` lists the kernel's sockets for whoever counts them.
+//! judges, `tcp` lists the kernel's sockets for whoever counts them, `watch` says what the
+//! kernel counted meanwhile.
 //! Not here: changing anything on the host.
 //!
 //! Invariant: `judge` reads no file; the same facts give the same findings.
@@ -15,6 +16,7 @@ mod host;
 mod machine;
 mod parse;
 mod tcp;
+pub mod watch;
 
 pub use check::{Congestion, Target, is_congestion_usable, judge, judge_machine};
 pub use finding::{Finding, Verdict};
