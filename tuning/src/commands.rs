@@ -3,6 +3,7 @@
 //! Here: how a command ends. Not here: what it does (its file), what it knows (the library).
 
 mod check;
+mod prove;
 mod watch;
 
 use std::io::{self, Write};
@@ -17,6 +18,10 @@ pub(crate) enum Command {
     #[command(after_help = check::EXAMPLES)]
     Check(check::Check),
 
+    /// Measure what this host does on its loopback, to compare before and after a change
+    #[command(after_help = prove::EXAMPLES)]
+    Prove(prove::Prove),
+
     /// Say what the kernel counts that a relay suffers from, while it happens
     #[command(after_help = watch::EXAMPLES)]
     Watch(watch::Watch),
@@ -27,6 +32,7 @@ impl Command {
     pub(crate) fn run(&self) -> ExitCode {
         match self {
             Self::Check(check) => check.run(),
+            Self::Prove(prove) => prove.run(),
             Self::Watch(watch) => watch.run(),
         }
     }

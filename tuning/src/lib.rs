@@ -3,7 +3,7 @@
 //! Here: what a relay needs of kernel and limits, what the host has, and a verdict with the fix for
 //! each difference. `host` and `machine` read the facts, `parse` understands the kernel's texts, `check`
 //! judges, `tcp` lists the kernel's sockets for whoever counts them, `watch` says what the
-//! kernel counted meanwhile.
+//! kernel counted meanwhile, `prove` measures what the host's loopback does.
 //! Not here: changing anything on the host.
 //!
 //! Invariant: `judge` reads no file; the same facts give the same findings.
@@ -15,6 +15,7 @@ mod finding;
 mod host;
 mod machine;
 mod parse;
+pub mod prove;
 mod tcp;
 pub mod watch;
 

@@ -24,6 +24,8 @@ pub use snapshot::Snapshot;
 pub use totals::{Total, Totals};
 pub use watcher::{Flow, Interval, Watcher};
 
+pub(crate) use table::difference;
+
 /// How much a sign says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -124,7 +124,7 @@ impl Printer {
         out.flush()
     }
 
-    /// Prints an interval; the fix of a sign only when no interval of `before` had it.
+    /// Prints an interval; the fix of a bad sign only when no interval of `before` had it.
     fn interval(&self, interval: &Interval, before: &Totals) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if self.is_json {
@@ -137,8 +137,8 @@ impl Printer {
         }
         for sign in &interval.signs {
             writeln!(out, "{time}  {}", sign_text(sign))?;
-            let is_new = before.signs.iter().all(|total| total.name != sign.name);
-            if is_new && !sign.fix.is_empty() {
+            let is_same = |total: &Total| total.name == sign.name && total.weight == Weight::Bad;
+            if sign.weight == Weight::Bad && !before.signs.iter().any(is_same) {
                 writeln!(out, "          fix: {}", sign.fix)?;
             }
         }

@@ -71,6 +71,15 @@ impl Ports {
         Ok(ports)
     }
 
+    /// Returns the range of this network namespace with nothing in use.
+    pub(crate) fn of_host() -> Self {
+        let text = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
+        let range = text("ip_local_port_range").and_then(|text| parse::port_range(&text));
+        let reserved =
+            text("ip_local_reserved_ports").map_or_else(Vec::new, |text| parse::port_list(&text));
+        Self::new(range, &reserved)
+    }
+
     pub(super) fn new(range: Option<(u16, u16)>, reserved: &[(u16, u16)]) -> Self {
         let is_reserved = |port: &u16| {
             let is_within = |(first, last): &(u16, u16)| (*first..=*last).contains(port);

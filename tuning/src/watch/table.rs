@@ -141,7 +141,7 @@ fn sign(counter: &Counter, before: &Snapshot, after: &Snapshot, elapsed: Duratio
 }
 
 /// Returns how much a counter grew, when both snapshots have it and it did not go backwards.
-pub(super) fn difference(name: &str, before: &Snapshot, after: &Snapshot) -> Option<u64> {
+pub(crate) fn difference(name: &str, before: &Snapshot, after: &Snapshot) -> Option<u64> {
     after.counter(name)?.checked_sub(before.counter(name)?)
 }
 
