@@ -1,14 +1,17 @@
 //! A bounded self test of the host, over its loopback.
 //!
-//! Here: what is measured, in which order, and what is checked afterwards. Not here: each measurement (its file),
-//! the result (`report`), the comparison of two (`compare`), the settings beside it (`settings`).
+//! Here: what is measured, in which order, and what is checked afterwards. Not here: each measurement (its
+//! file), the result (`report`), the comparison of two (`compare`), the settings beside it (`settings`).
 //!
-//! The measurements take turns in `ROUNDS` rounds, so that whatever else the host does meanwhile meets all of them;
-//! how far the rounds of one run are apart tells how large a difference between two runs must be to mean something.
+//! The measurements take turns in `ROUNDS` rounds, so that whatever else the host does meanwhile meets all of
+//! them; how far the rounds of one run are apart tells how large a difference between two runs must be to
+//! mean something.
 //!
-//! Bound: the duration, at most `CONNECTS_MAX` connections and a quarter of the ports to one destination, at most the
-//! files that the limit leaves. Every connection is closed with a reset, so that none waits in `TIME_WAIT`.
-//! Invariant: only addresses of 127.0.0.0/8; nothing of the host is changed but the soft limit of this process.
+//! Bound: the duration, at most `CONNECTS_MAX` connections and a quarter of the ports to one destination, at
+//! most the files that the limit leaves. Every connection is closed with a reset, so that none waits in
+//! `TIME_WAIT`.
+//! Invariant: only addresses of 127.0.0.0/8; nothing of the host is changed but the soft limit of this
+//! process.
 
 mod compare;
 mod echo;
@@ -287,8 +290,8 @@ fn unix_ms() -> u64 {
 
 /// Rounds of a run.
 ///
-/// That all five of one run lie above all five of another happens once in 126 times by chance (2 in 10 over 5), if
-/// nothing differs.
+/// That all five of one run lie above all five of another happens once in 126 times by chance (2 in 10 over
+/// 5), if nothing differs.
 const ROUNDS: u32 = 5;
 
 /// Longest time that is told apart, nanoseconds: a minute.

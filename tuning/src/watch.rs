@@ -1,8 +1,8 @@
 //! What the kernel counted between two moments, and what that means for a relay.
 //!
 //! Here: two snapshots to signs, each with a verdict in words and the fix. Not here: which counters there are
-//! (`table`), which fill levels (`gauges`), ports by connection (`ports`), reading (`snapshot`), sums of a whole
-//! watch (`totals`).
+//! (`table`), which fill levels (`gauges`), ports by connection (`ports`), reading (`snapshot`), sums of a
+//! whole watch (`totals`).
 //!
 //! Invariant: `signs` reads no file. A counter that went backwards or is gone is a sign of its own, never a
 //! difference.
@@ -100,7 +100,8 @@ pub fn signs(before: &Snapshot, after: &Snapshot, elapsed: Duration) -> Vec<Sign
     signs
 }
 
-/// Returns one line for each counter and fill level that this host does not tell, with the file that was tried.
+/// Returns one line for each counter and fill level that this host does not tell, with the file that was
+/// tried.
 #[must_use]
 pub fn unknowns(snapshot: &Snapshot) -> Vec<String> {
     let mut lines = table::unknowns(snapshot);

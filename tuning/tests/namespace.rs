@@ -1,7 +1,7 @@
 //! The command in a network of its own, where the test may set what the host is short of.
 //!
-//! Here: that a real shortage is seen and named, and how the command ends. Not here: each verdict (the library's
-//! tests).
+//! Here: that a real shortage is seen and named, and how the command ends. Not here: each verdict (the
+//! library's tests).
 //!
 //! Invariant: settings are changed inside the namespace only, which ends with its command.
 
@@ -16,8 +16,8 @@ use std::process::Command;
 /// Set by people whose host allows no namespaces, and who accept that these tests prove nothing there.
 const WITHOUT: &str = "RINGWAY_NO_NETNS";
 
-/// Runs a shell script in a new namespace with the loopback up and in a directory of its own; `$TUNE` is the command.
-/// Returns what it printed; none when this host has no namespaces.
+/// Runs a shell script in a new namespace with the loopback up and in a directory of its own; `$TUNE` is the
+/// command. Returns what it printed; none when this host has no namespaces.
 fn inside(script: &str) -> Option<String> {
     if std::env::var_os(WITHOUT).is_some() {
         println!("NOT RUN, because {WITHOUT} is set: this host has no network namespaces");

@@ -2,8 +2,8 @@
 //!
 //! Here: which numbers differ by more than their own spread, which settings differ. Not here: measuring.
 //!
-//! A difference counts when every round of one run lies beyond every round of the other: with five rounds each that
-//! is chance once in 126 times.
+//! A difference counts when every round of one run lies beyond every round of the other: with five rounds
+//! each that is chance once in 126 times.
 
 use serde::Serialize;
 

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
-/// Returns a listener on a free port whose queue holds `backlog` connections, or fewer where the host says so.
+/// Returns a listener on a free port whose queue holds `backlog` connections, or fewer where the host says
+/// so.
 pub(super) fn listener(backlog: u64) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = stream_socket()?;
     bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
@@ -67,8 +68,8 @@ fn stream_socket() -> io::Result<OwnedFd> {
     Ok(socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Longest wait for the answer to a SYN: one that was dropped is sent again only after 1 s, and a loopback needs
-/// microseconds.
+/// Longest wait for the answer to a SYN: one that was dropped is sent again only after 1 s, and a loopback
+/// needs microseconds.
 const ANSWER_MAX: Duration = Duration::from_millis(100);
 
 /// Longest silence of a connection that is being measured.

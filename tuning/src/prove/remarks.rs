@@ -208,7 +208,8 @@ fn note(says: String, fix: &str) -> Remark {
     }
 }
 
-/// Lateness of one wake-up in a hundred that is worth saying: a relay flushes and keeps time in turns of 1 ms.
+/// Lateness of one wake-up in a hundred that is worth saying: a relay flushes and keeps time in turns of 1
+/// ms.
 const WAKE_LATE_US: f64 = 1_000.0;
 
 /// How many times as long as the usual round trip the rare one may take; a loopback at rest has about five.

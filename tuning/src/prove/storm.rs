@@ -2,8 +2,8 @@
 //!
 //! Here: the connects, how many the queue held, how long each took. Not here: what that means (`remarks`).
 //!
-//! A relay that has just started again meets its peers like this: all of them connect while it still does something
-//! else, and whoever the queue does not hold waits a second or longer.
+//! A relay that has just started again meets its peers like this: all of them connect while it still does
+//! something else, and whoever the queue does not hold waits a second or longer.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! How late a thread wakes up that asked for a time.
 //!
-//! Here: sleeping and looking at the clock. Not here: what makes it late: deep sleep of the processor, a container
-//! that has used its share up, other threads on the core.
+//! Here: sleeping and looking at the clock. Not here: what makes it late: deep sleep of the processor, a
+//! container that has used its share up, other threads on the core.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -193,8 +193,8 @@ pub(super) const GAUGES: &[Gauge] = &[
         name: "orphans",
         read: orphans,
         files: "/proc/net/sockstat and /proc/sys/net/ipv4/tcp_max_orphans",
-        // Source: Linux 6.18, net/ipv4/tcp_timer.c, tcp_out_of_resources: an orphan whose peer does not take data
-        // counts up to four times.
+        // Source: Linux 6.18, net/ipv4/tcp_timer.c, tcp_out_of_resources: an orphan whose peer does not take
+        // data counts up to four times.
         bad_percent: 25,
         what: "closed connections that still have something to send",
         costs: "from a quarter of the limit on the kernel may reset those whose peer is slow, and their data is lost",
@@ -229,8 +229,8 @@ pub(super) const GAUGES: &[Gauge] = &[
     },
 ];
 
-/// From how many per cent of the range on a class of ports is bad: searching for a free one gets slow, and one
-/// more destination that is down fills the rest.
+/// From how many per cent of the range on a class of ports is bad: searching for a free one gets slow, and
+/// one more destination that is down fills the rest.
 const PORTS_BAD_PERCENT: u64 = 80;
 
 /// From how many per cent of the range on ports that are only held are bad: they are missing everywhere.

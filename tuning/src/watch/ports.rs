@@ -1,12 +1,13 @@
 //! Local ports in use, by the connections that share them.
 //!
-//! Connections of one source address to one destination must differ in their local port, so each such class has the
-//! whole range of ports once. Another destination, or another source address, has the range again.
+//! Connections of one source address to one destination must differ in their local port, so each such class
+//! has the whole range of ports once. Another destination, or another source address, has the range again.
 //!
 //! Here: counting, over a list of any length. Not here: from where it is bad (`gauges`).
 //!
-//! Bound: `CLASSES_MAX` classes. When there are more, the smallest are forgotten (Misra and Gries): a class that is
-//! left is counted too low by at most `Ports::undercount`, and one with more connections than that is never missed.
+//! Bound: `CLASSES_MAX` classes. When there are more, the smallest are forgotten (Misra and Gries): a class
+//! that is left is counted too low by at most `Ports::undercount`, and one with more connections than that is
+//! never missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -43,7 +44,8 @@ pub struct Ports {
     reserved: u64,
     listening: BTreeSet<u16>,
     classes: BTreeMap<Class, Use>,
-    /// Ports of the range that sockets hold which are connected to nobody; none when the kernel does not tell.
+    /// Ports of the range that sockets hold which are connected to nobody; none when the kernel does not
+    /// tell.
     pub held: Option<u64>,
     /// By how much a class may be counted too low.
     pub undercount: u64,

@@ -178,8 +178,9 @@ const FIX_MEMORY: &str =
 
 /// The counters, in the order in which a connection meets them.
 ///
-/// With 1 % of its segments lost, a connection over a round trip of 50 ms carries no more than 356 kB/s (Mathis, for
-/// Reno: 1,460 bytes / 50 ms * 1.22 / sqrt(0.01)); a tenth of connects without an answer is no chance.
+/// With 1 % of its segments lost, a connection over a round trip of 50 ms carries no more than 356 kB/s
+/// (Mathis, for Reno: 1,460 bytes / 50 ms * 1.22 / sqrt(0.01)); a tenth of connects without an answer is no
+/// chance.
 pub(super) const COUNTERS: &[Counter] = &[
     Counter {
         name: "ListenOverflows",
