@@ -54,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) placement: Placement,
     /// The relay's key file; `None` is `relay.key` in the state directory.
     pub(crate) key_file: Option<PathBuf>,
+    /// What becomes of a host that is not as the relay needs it.
+    pub(crate) preflight: Preflight,
     /// Where the admin endpoint listens; `None` is off.
     pub(crate) admin_listen: Option<SocketAddr>,
     /// Most sessions of each shard; `None` is what the host allows.
@@ -219,6 +221,17 @@ pub(crate) enum Congestion {
     System,
 }
 
+/// What becomes of a host that is not as the relay needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Preflight {
+    /// It is not looked at.
+    Off,
+    /// The relay does not start where a check fails.
+    Strict,
+    /// What is wrong is said, and the relay starts if it can.
+    Warn,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -236,6 +249,7 @@ impl Default for Config {
             cores: None,
             placement: Placement::default(),
             key_file: None,
+            preflight: Preflight::Warn,
             admin_listen: Some(ADMIN_DEFAULT),
             sessions_max: None,
             handshakes_max: limits::HANDSHAKES_MAX,

@@ -67,6 +67,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Admin")]
     admin: Option<String>,
 
+    /// What becomes of a host that is not as the relay needs it: off does not look, warn says it, strict
+    /// does not start where a check fails [default: warn]
+    #[arg(long, value_name = "MODE", help_heading = "Admin")]
+    preflight: Option<String>,
+
     /// Log lines to write: error, warn, info, debug, trace [default: warn]
     #[arg(long, value_name = "LEVEL", help_heading = "Admin")]
     log_level: Option<String>,
@@ -118,9 +123,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let place = args.lan.place(&mut resolved, key, &key_path)?;
     let of_registry = resolved.config_of_registry();
     let config = resolved.config;
+    let shards = plane::shards_count(&config);
+    // Before the first socket: a host that is refused has seen nothing of the relay.
+    let capacity = preflight(
+        &config,
+        shards,
+        Capacity::of(&config, shards, Room::of_host()),
+    )?;
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
-    let capacity = Capacity::of(&config, plane::shards_count(&config), Room::of_host())?;
-    preflight(&config, &capacity);
     let fleet = Fleet::new();
     let plane = Arc::new(Plane::launch(&config, &capacity, &held.secret, &fleet)?);
     let registry = fleet.start(&of_registry, &held.secret, plane.shards(), &key_path)?;
@@ -300,6 +310,7 @@ impl Args {
             flag("--cores", "cores", &self.cores),
             flag("--admin", "admin.listen", &self.admin),
             flag("--link", "mesh.relays", &links),
+            flag("--preflight", "preflight", &self.preflight),
             flag("--log-level", "log.level", &self.log_level),
             flag("--log-format", "log.format", &self.log_format),
             flag("--drain-timeout", "drain.timeout", &self.drain_timeout),

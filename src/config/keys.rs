@@ -18,7 +18,7 @@ use super::values::{
     allowed_relays, announced, automatic, congestion, cores, count, duration, filled, is_off,
     is_on, key_set, registry, relays, size, size_u32, small, sources, text,
 };
-use super::{Announce, Config, LogFormat, SESSIONS_MAX_MAX};
+use super::{Announce, Config, LogFormat, Preflight, SESSIONS_MAX_MAX};
 use crate::access::KeySet;
 
 /// One configuration key.
@@ -107,6 +107,20 @@ pub(crate) const KEYS: &[Key] = &[
         default: "",
         apply: |config, value| {
             config.key_file = Some(PathBuf::from(filled(value)?));
+            Ok(())
+        },
+    },
+    Key {
+        path: "preflight",
+        accepts: "\"off\", \"warn\" or \"strict\"",
+        default: "\"warn\"",
+        apply: |config, value| {
+            config.preflight = match text(value)? {
+                "off" => Preflight::Off,
+                "strict" => Preflight::Strict,
+                "warn" => Preflight::Warn,
+                other => return Err(format!("{other:?} is no way to check the host")),
+            };
             Ok(())
         },
     },

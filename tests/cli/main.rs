@@ -23,6 +23,8 @@ mod mesh;
 #[path = "../support/namespace.rs"]
 mod namespace;
 #[cfg(test)]
+mod preflight;
+#[cfg(test)]
 mod registry;
 mod relay;
 #[cfg(test)]

@@ -5,9 +5,11 @@
 mod apply;
 mod check;
 mod plan;
+mod prove;
 mod render;
 mod rollback;
 mod target;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -35,6 +37,14 @@ pub(crate) enum Command {
     /// Restore what the host had before an apply
     #[command(after_help = rollback::EXAMPLES)]
     Rollback(rollback::Rollback),
+
+    /// Measure what this host does on its loopback, to compare before and after a change
+    #[command(after_help = prove::EXAMPLES)]
+    Prove(prove::Prove),
+
+    /// Say what the kernel counts that a relay suffers from, while it happens
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::Watch),
 }
 
 impl Command {
@@ -46,6 +56,8 @@ impl Command {
             Self::Render(render) => render.run(),
             Self::Apply(apply) => apply.run(),
             Self::Rollback(rollback) => rollback.run(),
+            Self::Prove(prove) => prove.run(),
+            Self::Watch(watch) => watch.run(),
         }
     }
 }

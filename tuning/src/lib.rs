@@ -3,7 +3,7 @@
 //! Here: checks of what the host has (`host` and `machine` read the facts, `parse` understands the kernel's texts,
 //! `check` judges), settings as files (`profile`, `render`) and on the host with a way back (`apply`), plans of what a
 //! load takes (`plan`) with the measurements they rest on (`calibrate`), the kernel's sockets for whoever counts them
-//! (`tcp`), what a process costs (`process`).
+//! (`tcp`), what it counted meanwhile (`watch`), what its loopback does (`prove`), what a process costs (`process`).
 //! Not here: the relay.
 //!
 //! Invariant: only `apply` changes the host, and only after what was there is on disk. `judge` and plans read no
@@ -21,8 +21,10 @@ mod parse;
 pub mod plan;
 mod process;
 mod profile;
+pub mod prove;
 mod render;
 mod tcp;
+pub mod watch;
 
 pub use apply::{
     ApplyError, Changes, FileChange, Restored, Rollback, RollbackError, Root, Step, ValueChange,

@@ -1,7 +1,8 @@
 //! The `ringway-tune` command: checks a host against what a relay is meant to hold, plans for it, and writes
 //! what it needs.
 //!
-//! Exit codes: 0 nothing failed, 1 a check failed or a file could not be read or written, 2 usage.
+//! Exit codes: 0 nothing failed, 1 a check failed, something bad was seen, or a file could not be read or
+//! written; 2 usage.
 
 #![forbid(unsafe_code)]
 

@@ -21,6 +21,7 @@ fn texts_of(path: &str) -> BoxedStrategy<String> {
         "listen" | "admin.listen" => one_of(&["0.0.0.0:1", "[::1]:7100", "127.0.0.1:0"]),
         "shards" | "tcp.backlog" | "limits.handshakes_source_max" => count(256),
         "cores" => one_of(&["auto", "0", "0,1", "3, 2,1"]),
+        "preflight" => one_of(&["off", "warn", "strict"]),
         "placement" => one_of(&["balanced", "hash", "reuseport"]),
         "key_file" => "[^0-9\\x00][^\\x00]{0,20}".boxed(),
         "limits.sessions_max" | "limits.accepts_per_s_max" => count(1_000_000),

@@ -84,6 +84,8 @@ fn wrong_values_are_named_with_what_is_wrong() {
         ("placement", "\"random\"", "no way to share out"),
         ("placement", "1", "bare number"),
         ("key_file", "\"\"", "empty"),
+        ("preflight", "\"on\"", "no way to check"),
+        ("preflight", "true", "true or false"),
         ("drain.timeout", "30", "no unit"),
         ("drain.timeout", "\"2h\"", "too long"),
         ("poll.spin", "\"1s\"", "too long"),
