@@ -60,6 +60,7 @@ pub fn costs(programs: &Programs, rounds: u32, tell: &mut dyn FnMut(&str)) -> io
             program: of_memory(|round| round.program)?,
             shard: of_memory(|round| round.shard)?,
             traffic: of_memory(|round| round.traffic)?,
+            busy: of_memory(|round| round.busy)?,
             session: of_memory(|round| round.session)?,
             stream: of_memory(|round| round.stream)?,
             announced: of_memory(|round| round.announced)?,

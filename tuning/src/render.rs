@@ -8,6 +8,7 @@
 mod container;
 
 use crate::check::{Congestion, sessions_of};
+use crate::parse;
 use crate::profile::{Kind, Rule, Setting, Surface, Tuning};
 
 /// A file that is ready to be written.
@@ -70,13 +71,11 @@ fn limits(tuning: &Tuning) -> RenderedFile {
     for setting in of_kind(tuning, Kind::Limit) {
         text.push('\n');
         text.push_str(&explanation(setting));
+        let value = of_login(setting);
         for strength in ["soft", "hard"] {
             line(
                 &mut text,
-                format_args!(
-                    "ringway     {strength}    {:<10} {}",
-                    setting.name, setting.value
-                ),
+                format_args!("ringway     {strength}    {:<10} {value}", setting.name),
             );
         }
     }
@@ -85,6 +84,15 @@ fn limits(tuning: &Tuning) -> RenderedFile {
         installed: Some("/etc/security/limits.d/60-ringway.conf"),
         mode: 0o644,
         text,
+    }
+}
+
+/// Returns a limit as limits.d has it: memory in KiB. Source: limits.conf(5).
+fn of_login(setting: &Setting) -> String {
+    let bytes: Option<u64> = parse::number(&setting.value);
+    match (setting.name.as_str(), bytes) {
+        ("memlock", Some(bytes)) => bytes.div_ceil(1_024).to_string(),
+        _ => setting.value.clone(),
     }
 }
 

@@ -85,7 +85,9 @@ pub enum RingError {
         source: io::Error,
     },
     /// The kernel refused memory.
-    #[error("no memory for a ring: raise the memlock limit (LimitMEMLOCK= or 'ulimit -l')")]
+    #[error(
+        "no memory for a ring: raise the memlock limit, 216 KiB a shard (LimitMEMLOCK= or 'ulimit -l')"
+    )]
     Memory,
     /// The kernel is too old.
     #[error("the kernel has no {feature}: Linux {since} or later is needed")]

@@ -17,6 +17,7 @@ pub(super) struct MemoryRound {
     pub(super) program: f64,
     pub(super) shard: f64,
     pub(super) traffic: f64,
+    pub(super) busy: f64,
     pub(super) session: f64,
     pub(super) stream: f64,
     pub(super) socket: f64,
@@ -32,6 +33,7 @@ impl MemoryRound {
             program,
             shard,
             traffic: held.traffic,
+            busy: held.busy,
             session: held.session,
             stream: held.stream,
             socket: held.socket,
@@ -50,6 +52,7 @@ fn rest(programs: &Programs) -> io::Result<(f64, f64)> {
 
 struct Held {
     traffic: f64,
+    busy: f64,
     session: f64,
     socket: f64,
     stream: f64,
@@ -60,6 +63,7 @@ impl Held {
         let relay = Relay::start(programs, 1, &[])?;
         let rest = relay.settled()?;
         warm(programs, &relay)?;
+        let warm = relay.settled()?;
         // The first half takes what the traffic has left free, the second half what it needs itself.
         let half = sessions / 2;
         let first = programs.hold(&idle(&relay, half).words())?;
@@ -79,7 +83,8 @@ impl Held {
         // A stream has an end at each of two sessions.
         let streams = f64::from(STREAM_SESSIONS * (STREAMS_MANY - STREAMS_FEW) / 2);
         Ok(Self {
-            traffic: busy - rest - f64::from(2 * half + BULK_SESSIONS) * session,
+            traffic: warm - rest,
+            busy: busy - warm - f64::from(2 * half + BULK_SESSIONS) * session,
             session,
             socket: (slab_all - slab_half) / f64::from(half) / 2.0,
             stream: (many - few) / streams,
@@ -158,9 +163,9 @@ pub(super) fn linked(programs: &Programs, shards: u32) -> io::Result<[Relay; 2]>
     Ok([first, second])
 }
 
-/// Lets bytes pass through all receive blocks of each shard.
+/// Lets bytes pass through all receive blocks of each shard, over so few sessions that little else is left behind.
 pub(super) fn warm(programs: &Programs, relay: &Relay) -> io::Result<()> {
-    let words = ["steady", "--relay", &relay.name, "--sessions", "16"];
+    let words = ["steady", "--relay", &relay.name, "--sessions", "4"];
     let size = ["--message-size", "16384", "--duration", "2s"];
     programs
         .generate(&[&words[..], &size[..]].concat())

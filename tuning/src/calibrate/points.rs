@@ -193,6 +193,8 @@ impl Point {
             registry: 0.0,
             slow: 0.0,
             round_trip: 0.0,
+            // Generator and relay share the cores, so that about one is the relay's.
+            busy: 1.0,
             shards: f64::from(self.shards),
             sessions_max: 0.0,
         }

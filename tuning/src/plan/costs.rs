@@ -60,6 +60,8 @@ pub struct MemoryCosts {
     pub shard: Measured,
     /// What a shard takes more once bytes have passed through all of its receive blocks.
     pub traffic: Measured,
+    /// What queues and pools take more while traffic keeps a core busy, for each such core.
+    pub busy: Measured,
     /// An established session, in the process.
     pub session: Measured,
     /// A stream with both of its legs, in the process.
@@ -185,12 +187,13 @@ impl Costs {
 
     /// Returns every constant with its name and its unit.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, Measured); 14] {
+    pub fn named(&self) -> [(&'static str, Measured); 15] {
         let (memory, processor) = (&self.memory, &self.processor);
         [
             ("program, bytes", memory.program),
             ("shard at rest, bytes", memory.shard),
             ("shard with traffic, bytes more", memory.traffic),
+            ("core busy with traffic, bytes more", memory.busy),
             ("session, bytes", memory.session),
             ("stream, bytes", memory.stream),
             ("announced peer, bytes", memory.announced),

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::costs::Costs;
 use super::limits::{self, Limit, Room};
-use super::load::Load;
+use super::load::{self, Load, Sum};
 use super::{Demand, whole};
 
 /// All relays together.
@@ -82,7 +82,7 @@ impl Fleet {
     pub(crate) fn of(demand: &Demand, costs: &Costs, room: &Room) -> Result<Self, String> {
         let least = demand.spare.saturating_add(1);
         let fits = |relays: u32| {
-            let load = load_of(demand, room, relays);
+            let load = load_of(demand, costs, room, relays);
             let limits = limits::limits(&load, costs, room);
             match limits.iter().find(|limit| limit.is_exceeded()) {
                 None => Ok(load),
@@ -90,7 +90,7 @@ impl Fleet {
             }
         };
         if let Some(relays) = demand.relays {
-            let load = load_of(demand, room, relays);
+            let load = load_of(demand, costs, room, relays);
             return Ok(Self::with(demand, costs, relays, load));
         }
         let mut short = None;
@@ -218,7 +218,7 @@ impl Storm {
 }
 
 /// Returns what the fullest of so many relays carries while the spare ones are away.
-fn load_of(demand: &Demand, room: &Room, relays: u32) -> Load {
+fn load_of(demand: &Demand, costs: &Costs, room: &Room, relays: u32) -> Load {
     let count = f64::from(relays);
     let carrying = f64::from(relays.saturating_sub(demand.spare).max(1));
     let sessions = whole(demand.sessions) / carrying;
@@ -228,7 +228,7 @@ fn load_of(demand: &Demand, room: &Room, relays: u32) -> Load {
     };
     let others = whole(demand.sessions) - sessions;
     let is_announced = relays > 1 && others <= f64::from(ANNOUNCED_MAX);
-    Load {
+    let load = Load {
         sessions,
         streams: sessions * demand.streams / 2.0 * (1.0 + forwarded),
         payload: demand.bits / 8.0 / carrying,
@@ -248,8 +248,14 @@ fn load_of(demand: &Demand, room: &Room, relays: u32) -> Load {
         },
         slow: demand.slow,
         round_trip: demand.round_trip.as_secs_f64(),
+        busy: 0.0,
         shards: room.shards,
         sessions_max: room.open_files.min(SESSIONS_MAX),
+    };
+    let busy = load::total(&load::terms(&load, costs), Sum::Processor);
+    Load {
+        busy: busy.min(room.shards),
+        ..load
     }
 }
 

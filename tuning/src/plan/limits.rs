@@ -174,6 +174,7 @@ pub(crate) fn scaled(load: &Load, factor: f64) -> Load {
         payload: load.payload * factor,
         connects: load.connects * factor,
         opens: load.opens * factor,
+        busy: load.busy * factor,
         ..*load
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Load {
     pub(crate) slow: f64,
     /// Round trip between relay and peers, seconds.
     pub(crate) round_trip: f64,
+    /// Cores that traffic keeps busy.
+    pub(crate) busy: f64,
     /// Shards.
     pub(crate) shards: f64,
     /// Most sessions of a shard, by which tables are made.
@@ -154,9 +156,14 @@ fn process_memory(load: &Load, costs: &Costs) -> Vec<Term> {
         term("program and control threads", 1.0, memory.program.median),
         term("shards at rest", load.shards, memory.shard.median),
         term(
-            "receive blocks and pools of shards that have traffic",
+            "receive blocks of shards that have traffic",
             load.shards,
             memory.traffic.median,
+        ),
+        term(
+            "queues and pools of busy cores",
+            load.busy,
+            memory.busy.median,
         ),
         term("sessions, links included", sessions, memory.session.median),
         term("streams", load.streams, memory.stream.median),
@@ -356,6 +363,7 @@ mod tests {
             registry: 0.0,
             slow: 0.0,
             round_trip: 0.05,
+            busy: 0.0,
             shards: 4.0,
             sessions_max: 20_000.0,
         }

@@ -18,7 +18,7 @@ pub(super) fn known_name(kind: Kind, name: &str) -> Result<String, String> {
     };
     match kind {
         Kind::Device => is_one_of(&DEVICES.map(|(name, _)| name)),
-        Kind::Limit => is_one_of(&["nofile"]),
+        Kind::Limit => is_one_of(&["memlock", "nofile"]),
         Kind::Sysctl => sysctl_name(name),
         Kind::Unit => {
             match !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
