@@ -99,7 +99,7 @@ fn sessions() -> io::Result<u32> {
 }
 
 /// Sessions of a measurement.
-const SESSIONS: u32 = 12_000;
+const SESSIONS: u32 = 18_000;
 
 /// Fewest for which pages of memory do not blur what one takes.
 const SESSIONS_LEAST: u32 = 2_000;

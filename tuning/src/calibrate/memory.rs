@@ -64,30 +64,32 @@ impl Held {
         let rest = relay.settled()?;
         warm(programs, &relay)?;
         let warm = relay.settled()?;
-        // The first half takes what the traffic has left free, the second half what it needs itself.
-        let half = sessions / 2;
-        let first = programs.hold(&idle(&relay, half).words())?;
-        relay.wait_for(half)?;
-        let (memory_half, slab_half) = (relay.settled()?, slab()?);
-        let second = programs.hold(&idle(&relay, half).words())?;
-        relay.wait_for(2 * half)?;
+        // The first third takes what the traffic has left free, the others what they need themselves.
+        let few = sessions / 3;
+        let many = sessions - few;
+        let first = programs.hold(&idle(&relay, few).words())?;
+        relay.wait_for(few)?;
+        let (memory_few, slab_few) = (relay.settled()?, slab()?);
+        let second = programs.hold(&idle(&relay, many).words())?;
+        relay.wait_for(sessions)?;
         let (memory_all, slab_all) = (relay.settled()?, slab()?);
-        let session = (memory_all - memory_half) / f64::from(half);
+        let session = (memory_all - memory_few) / f64::from(many);
+        let socket = (slab_all - slab_few) / f64::from(many) / 2.0;
         let bulk = programs.hold(&bulk(&relay))?;
-        relay.wait_for(2 * half + BULK_SESSIONS)?;
+        relay.wait_for(sessions + BULK_SESSIONS)?;
         let busy = relay.settled()?;
         drop(bulk);
-        let few = streaming(programs, &relay, STREAMS_FEW)?;
-        let many = streaming(programs, &relay, STREAMS_MANY)?;
+        let streams_few = streaming(programs, &relay, STREAMS_FEW)?;
+        let streams_many = streaming(programs, &relay, STREAMS_MANY)?;
         drop((first, second));
         // A stream has an end at each of two sessions.
         let streams = f64::from(STREAM_SESSIONS * (STREAMS_MANY - STREAMS_FEW) / 2);
         Ok(Self {
             traffic: warm - rest,
-            busy: busy - warm - f64::from(2 * half + BULK_SESSIONS) * session,
+            busy: busy - warm - f64::from(sessions + BULK_SESSIONS) * session,
             session,
-            socket: (slab_all - slab_half) / f64::from(half) / 2.0,
-            stream: (many - few) / streams,
+            socket,
+            stream: (streams_many - streams_few) / streams,
         })
     }
 }

@@ -157,9 +157,8 @@ impl Point {
             self.close(programs, relay)?;
         }
         // Traffic and what stands take their memory at the same time, as the plan adds them up.
-        let standing = u32::try_from(relay.connections()?).unwrap_or(u32::MAX);
         held.push(programs.hold(&bulk(relay))?);
-        relay.wait_for(standing.saturating_add(BULK_SESSIONS))?;
+        relay.wait_for(self.sessions + links + streaming + BULK_SESSIONS)?;
         let memory = relay.settled()?;
         let mut compared = vec![Compared {
             what: "memory of the process, bytes",

@@ -6,6 +6,7 @@
 //! Invariant: every process that was started here is ended when its owner goes away, and all of them listen on
 //! 127.0.0.1.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -213,7 +214,7 @@ impl Relay {
         let begin = Instant::now();
         loop {
             let standing = self.connections()?;
-            if standing >= u64::from(connections) {
+            if u32::try_from(standing).is_ok_and(|standing| standing >= connections) {
                 return Ok(());
             }
             if begin.elapsed() > STAND_MAX {
@@ -227,14 +228,15 @@ impl Relay {
     }
 
     /// Counts the connections that stand at its port.
-    pub(super) fn connections(&self) -> io::Result<u64> {
-        let mut count = 0;
+    fn connections(&self) -> io::Result<usize> {
+        // The list is no snapshot: while others come and go it may tell of one twice.
+        let mut peers = HashSet::new();
         TcpSocket::for_each(|socket| {
             if socket.local == self.address && socket.state == "ESTABLISHED" {
-                count += 1;
+                peers.insert(socket.remote);
             }
         })?;
-        Ok(count)
+        Ok(peers.len())
     }
 }
 
