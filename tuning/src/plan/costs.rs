@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
-    /// The middle one, which the plan takes.
+    /// The middle one, which the plan takes of memory.
     pub median: f64,
     /// The smallest one.
     pub least: f64,
-    /// The largest one.
+    /// The largest one, which the plan takes of processor time.
     pub most: f64,
 }
 

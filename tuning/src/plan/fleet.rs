@@ -203,7 +203,7 @@ impl Storm {
     fn of(demand: &Demand, costs: &Costs, load: &Load) -> Self {
         let wanted = demand.returning.as_secs_f64();
         let rate = load.sessions / wanted / load.shards;
-        let computed = 1e6 / costs.processor.handshake_us.median;
+        let computed = 1e6 / costs.processor.handshake_us.most;
         let accepted = f64::from(ACCEPTS_PER_S_MAX).min(computed);
         // What comes faster than it is accepted waits; and a shard may look away for a moment.
         let waiting = (rate - accepted).max(0.0) * wanted.min(HANDSHAKE_TIMEOUT.as_secs_f64());

@@ -227,12 +227,12 @@ fn processor(load: &Load, costs: &Costs) -> Vec<Term> {
         name,
         count,
         each: each_us / 1e6,
-        source: MEASURED,
+        source: WORST,
     };
     let processor = &costs.processor;
     // Of what is forwarded, as much comes in over links as goes out over them.
     let forwarded = 2.0 * load.forwarded;
-    let factor = (1.0 - load.forwarded) + forwarded * processor.forward_ratio.median;
+    let factor = (1.0 - load.forwarded) + forwarded * processor.forward_ratio.most;
     let bytes = load.payload * factor;
     let messages = bytes / load.message;
     let links = load.links * load.shards;
@@ -240,25 +240,21 @@ fn processor(load: &Load, costs: &Costs) -> Vec<Term> {
         term(
             "wake-ups for messages",
             messages / load.together,
-            processor.wake_us.median,
+            processor.wake_us.most,
         ),
-        term("messages", messages, processor.message_us.median),
-        term(
-            "bytes of payload",
-            bytes,
-            processor.byte_ns.median / 1_000.0,
-        ),
-        term("handshakes", load.connects, processor.handshake_us.median),
+        term("messages", messages, processor.message_us.most),
+        term("bytes of payload", bytes, processor.byte_ns.most / 1_000.0),
+        term("handshakes", load.connects, processor.handshake_us.most),
         term(
             "opens",
             load.opens * (1.0 - load.forwarded + forwarded),
-            processor.open_us.median,
+            processor.open_us.most,
         ),
         term(
             "signs of life",
             load.sessions / KEEPALIVE_INTERVAL.as_secs_f64()
                 + links / LINK_KEEPALIVE_INTERVAL.as_secs_f64(),
-            processor.keepalive_us.median,
+            processor.keepalive_us.most,
         ),
     ]
 }
@@ -326,6 +322,10 @@ fn small(value: u64) -> f64 {
 }
 
 const MEASURED: &str = "measured";
+
+/// Processor time of the same work differs by a factor of two between the hours of a shared machine, and a plan has to
+/// hold in the slow ones.
+const WORST: &str = "measured, the slowest round";
 
 /// Bytes of kernel memory behind one byte that waits to be acknowledged.
 ///
@@ -403,7 +403,7 @@ mod tests {
             together: 1.0,
             ..load()
         };
-        let saved = 1e5 * 0.75 * processor.wake_us.median / 1e6;
+        let saved = 1e5 * 0.75 * processor.wake_us.most / 1e6;
         let difference = sum(&alone, Sum::Processor) - sum(&load(), Sum::Processor);
         assert!(is_near(difference, saved), "{difference} {saved}");
     }
@@ -420,7 +420,7 @@ mod tests {
             let bytes = terms.iter().find(|term| term.name == "bytes of payload");
             bytes.unwrap().total()
         });
-        assert!(is_near(all, local * 2.0 * processor.forward_ratio.median));
+        assert!(is_near(all, local * 2.0 * processor.forward_ratio.most));
         let network = [load(), forwarded].map(|load| sum(&load, Sum::Network));
         assert!(is_near(network[1], 2.0 * network[0]));
     }

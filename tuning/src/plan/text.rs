@@ -110,7 +110,7 @@ fn relays(plan: &Plan) -> String {
     match spare {
         0 => format!("{relays}"),
         _ => format!(
-            "{relays}: {} carry everything while {spare} are away",
+            "{relays}: {} carry everything, {spare} may be away",
             relays.saturating_sub(spare)
         ),
     }
