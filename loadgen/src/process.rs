@@ -1,7 +1,7 @@
 //! Threads of the generator and its host.
 //!
-//! Here: the processor time of the calling thread and its core, the memory that is free. Not here: looks at other
-//! processes (`ringway_tuning`), anything the relay says about itself.
+//! Here: the processor time of the calling thread and its core, the memory that is free. Not here: looks at
+//! other processes (`ringway_tuning`), anything the relay says about itself.
 
 use std::fs;
 use std::io;

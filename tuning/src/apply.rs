@@ -1,7 +1,7 @@
 //! Settings brought to a host, and taken back.
 //!
-//! Here: what would change (`Changes`), the order in which it is done, what happens when a step fails. Not here:
-//! how one value is compared (`step`), how a file is written (`files`), what is kept for the way back
+//! Here: what would change (`Changes`), the order in which it is done, what happens when a step fails. Not
+//! here: how one value is compared (`step`), how a file is written (`files`), what is kept for the way back
 //! (`record`), the way back (`undo`).
 //!
 //! Invariant: before the first change everything that was there is on disk. So whatever ends the program, a

@@ -1,7 +1,8 @@
-//! Measures what things cost a relay on this host, and how far the plan's sums are from what real relays take.
+//! Measures what things cost a relay on this host, and how far the plan's sums are from what real relays
+//! take.
 //!
-//! Here: the rounds and what they come to. Not here: single measurements (`memory`, `processor`, `points`), what is
-//! made of the costs (`plan`).
+//! Here: the rounds and what they come to. Not here: single measurements (`memory`, `processor`, `points`),
+//! what is made of the costs (`plan`).
 //!
 //! Bound: two relays and one generator at a time, all on 127.0.0.1; a round takes about a minute.
 
@@ -84,7 +85,8 @@ fn measured(samples: impl Iterator<Item = f64>) -> io::Result<Measured> {
     Measured::of(&samples).ok_or_else(|| io::Error::other("no round was measured"))
 }
 
-/// Returns how many sessions are measured: enough for pages and tables to even out, as far as open files allow.
+/// Returns how many sessions are measured: enough for pages and tables to even out, as far as open files
+/// allow.
 fn sessions() -> io::Result<u32> {
     let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let room = u32::try_from(files).unwrap_or(u32::MAX);

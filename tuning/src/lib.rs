@@ -1,13 +1,13 @@
 //! The host that a relay runs on: what it has, what it needs, how it is brought there.
 //!
-//! Here: checks of what the host has (`host` and `machine` read the facts, `parse` understands the kernel's texts,
-//! `check` judges), settings as files (`profile`, `render`) and on the host with a way back (`apply`), plans of what a
-//! load takes (`plan`) with the measurements they rest on (`calibrate`), the kernel's sockets for whoever counts them
-//! (`tcp`), what it counted meanwhile (`watch`), what its loopback does (`prove`), what a process costs (`process`).
-//! Not here: the relay.
+//! Here: checks of what the host has (`host` and `machine` read the facts, `parse` understands the kernel's
+//! texts, `check` judges), settings as files (`profile`, `render`) and on the host with a way back
+//! (`apply`), plans of what a load takes (`plan`) with the measurements they rest on (`calibrate`), the
+//! kernel's sockets for whoever counts them (`tcp`), what it counted meanwhile (`watch`), what its loopback
+//! does (`prove`), what a process costs (`process`). Not here: the relay.
 //!
-//! Invariant: only `apply` changes the host, and only after what was there is on disk. `judge` and plans read no
-//! file: the same facts give the same findings.
+//! Invariant: only `apply` changes the host, and only after what was there is on disk. `judge` and plans
+//! read no file: the same facts give the same findings.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
 //! A plan: from what is asked for to relays, cores, memory, ports.
 //!
-//! Here: the demand and what is wrong with one, the plan as a whole. Not here: what things cost (`costs`), the sums
-//! of one relay (`load`), its limits (`limits`), several relays (`fleet`), how it is shown (`text`, `page`).
+//! Here: the demand and what is wrong with one, the plan as a whole. Not here: what things cost (`costs`),
+//! the sums of one relay (`load`), its limits (`limits`), several relays (`fleet`), how it is shown
+//! (`text`, `page`).
 //!
 //! Invariant: a plan is a function of demand, costs and room; it reads nothing.
 

@@ -3,9 +3,10 @@
 //! Here: relays at rest, with traffic, with sessions, with streams, told of peers. Not here: starting them
 //! (`programs`), processor time (`processor`).
 //!
-//! A relay takes its receive blocks when bytes first pass through them, and what traffic has left free is used again
-//! by whatever comes next: so each cost is the difference between few and many of it, and what traffic takes is seen
-//! beside sessions that stand. A connection has both of its ends on this host, so half of what the kernel took is the relay's.
+//! A relay takes its receive blocks when bytes first pass through them, and what traffic has left free is
+//! used again by whatever comes next: so each cost is the difference between few and many of it, and what
+//! traffic takes is seen beside sessions that stand. A connection has both of its ends on this host, so
+//! half of what the kernel took is the relay's.
 
 use std::io;
 
@@ -165,7 +166,8 @@ pub(super) fn linked(programs: &Programs, shards: u32) -> io::Result<[Relay; 2]>
     Ok([first, second])
 }
 
-/// Lets bytes pass through all receive blocks of each shard, over so few sessions that little else is left behind.
+/// Lets bytes pass through all receive blocks of each shard, over so few sessions that little else is left
+/// behind.
 pub(super) fn warm(programs: &Programs, relay: &Relay) -> io::Result<()> {
     let words = ["steady", "--relay", &relay.name, "--sessions", "4"];
     let size = ["--message-size", "16384", "--duration", "2s"];

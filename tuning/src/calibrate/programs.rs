@@ -1,10 +1,10 @@
 //! The relays and generators that a measurement starts, and what is seen of them.
 //!
-//! Here: starting, waiting until they are ready, looking at them, ending them. Not here: what is measured (`memory`,
-//! `processor`, `points`).
+//! Here: starting, waiting until they are ready, looking at them, ending them. Not here: what is measured
+//! (`memory`, `processor`, `points`).
 //!
-//! Invariant: every process that was started here is ended when its owner goes away, and all of them listen on
-//! 127.0.0.1.
+//! Invariant: every process that was started here is ended when its owner goes away, and all of them listen
+//! on 127.0.0.1.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;

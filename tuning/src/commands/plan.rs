@@ -40,8 +40,8 @@ pub(crate) struct PlanCommand {
 /// What is done in place of a plan.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Measure on this host what the plan's constants are: starts relays and generators on 127.0.0.1, a minute a
-    /// round
+    /// Measure on this host what the plan's constants are: starts relays and generators on 127.0.0.1, a
+    /// minute a round
     Calibrate(calibrate::Calibrate),
     /// Compare the plan with real relays under several loads: memory and ports, predicted and measured
     Verify(calibrate::Verify),

@@ -3,8 +3,8 @@
 //! Here: their names and units, the file they are kept in, the ones that come with the program. Not here: how
 //! they are measured (`calibrate`), what is made of them (`load`).
 //!
-//! The constants that come with the program are those of one machine, which the file names; `ringway-tune plan
-//! calibrate` measures those of the host at hand.
+//! The constants that come with the program are those of one machine, which the file names; `ringway-tune
+//! plan calibrate` measures those of the host at hand.
 //!
 //! Invariant: every value is finite and not negative, or the file is refused.
 
@@ -131,8 +131,8 @@ impl Costs {
         }
     }
 
-    /// Returns where the constants of this host are kept, unless somebody names another file: in the state directory
-    /// of the relay's programs. None when there is no home.
+    /// Returns where the constants of this host are kept, unless somebody names another file: in the state
+    /// directory of the relay's programs. None when there is no home.
     #[must_use]
     pub fn path() -> Option<PathBuf> {
         let absolute = |name| {

@@ -1,11 +1,11 @@
 //! Several relays that carry one demand.
 //!
-//! Here: how many there are, what each of them has to carry, what goes between them, what their registry does, how
-//! they stand the loss of one. Not here: the sums of one relay (`load`).
+//! Here: how many there are, what each of them has to carry, what goes between them, what their registry
+//! does, how they stand the loss of one. Not here: the sums of one relay (`load`).
 //!
-//! Assumptions, all of them written into the plan: sessions are spread evenly; every relay is linked with every
-//! other one, shard by shard; a stream is forwarded over one link at most; without another word peers are equally
-//! likely on any relay. The relays that are left when the spare ones are away carry everything.
+//! Assumptions, all of them written into the plan: sessions are spread evenly; every relay is linked with
+//! every other one, shard by shard; a stream is forwarded over one link at most; without another word peers
+//! are equally likely on any relay. The relays that are left when the spare ones are away carry everything.
 
 use ringway_proto::limits::{ACCEPTS_PER_S_MAX, ANNOUNCED_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX};
 use serde::Serialize;
@@ -280,7 +280,8 @@ const RELAYS_MAX: u32 = 4_097;
 /// Most sessions of a shard, whatever the open files. Source: docs/config.md, `limits.sessions_max`.
 const SESSIONS_MAX: f64 = 1e6;
 
-/// Defaults of the relay. Source: docs/config.md, `limits.shard_streams_max`, `tcp.backlog` and its largest value.
+/// Defaults of the relay. Source: docs/config.md, `limits.shard_streams_max`, `tcp.backlog` and its largest
+/// value.
 const DEFAULT_LEGS: f64 = 262_144.0;
 const DEFAULT_BACKLOG: f64 = 4_096.0;
 const BACKLOG_MAX: f64 = 65_535.0;

@@ -1,7 +1,7 @@
 //! What a host has, and where a growing load meets its end.
 //!
-//! Here: the room of a host, need against room for each resource, the number of sessions at which each is used up.
-//! Not here: the sums (`load`), how many relays a fleet has (`fleet`).
+//! Here: the room of a host, need against room for each resource, the number of sessions at which each is
+//! used up. Not here: the sums (`load`), how many relays a fleet has (`fleet`).
 //!
 //! Growth means: sessions grow and everything that belongs to them in the same measure, streams, traffic and
 //! connects. Links, shards and tables stay as they are.

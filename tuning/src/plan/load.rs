@@ -1,10 +1,10 @@
 //! What a load takes of one relay, term by term.
 //!
-//! Here: the sums of memory, processor time, table slots, ports and network. Not here: how much load a relay of a
-//! fleet has (`fleet`), what the host has (`limits`).
+//! Here: the sums of memory, processor time, table slots, ports and network. Not here: how much load a
+//! relay of a fleet has (`fleet`), what the host has (`limits`).
 //!
-//! Each term is a count times the cost of one and names where that cost is from, so that a sum can be checked by
-//! hand. Measured against real relays: docs/capacity.md.
+//! Each term is a count times the cost of one and names where that cost is from, so that a sum can be
+//! checked by hand. Measured against real relays: docs/capacity.md.
 //!
 //! Units: bytes, seconds; rates are by the second.
 
@@ -323,8 +323,8 @@ fn small(value: u64) -> f64 {
 
 const MEASURED: &str = "measured";
 
-/// Processor time of the same work differs by a factor of two between the hours of a shared machine, and a plan has to
-/// hold in the slow ones.
+/// Processor time of the same work differs by a factor of two between the hours of a shared machine, and a
+/// plan has to hold in the slow ones.
 const WORST: &str = "measured, the slowest round";
 
 /// Bytes of kernel memory behind one byte that waits to be acknowledged.
