@@ -180,7 +180,7 @@ fn all_wrong_settings_are_named_at_once() {
             "net.core.c: \"{sessions\": a { without its }",
             "net.core.d: unit, reason, source, since",
             "nofile: only a sysctl has at_least",
-            "memory: there is none of this name: expected nofile",
+            "memory: there is none of this name: expected memlock, nofile",
             "nofile: only a sysctl has when",
             "Tasks-Max: expected a key of [Service]",
             "gro: there is none of this name: expected governor",

@@ -118,7 +118,9 @@ fn containers_are_given_the_settings_in_three_forms() {
         .unwrap();
     let line = String::from_utf8(out.stdout).unwrap();
     assert!(
-        out.status.success() && line.starts_with("run --ulimit nofile=131072:131072 "),
+        out.status.success()
+            && line
+                .starts_with("run --ulimit memlock=8388608:8388608 --ulimit nofile=131072:131072 "),
         "{line}"
     );
     assert!(
