@@ -68,21 +68,21 @@ impl Held {
         // The first third takes what the traffic has left free, the others what they need themselves.
         let few = sessions / 3;
         let many = sessions - few;
-        let first = programs.hold(&idle(&relay, few).words())?;
-        relay.wait_for(few)?;
+        let mut held = vec![programs.hold(&idle(&relay, few).words())?];
+        relay.wait_for(few, &mut held)?;
         let (memory_few, slab_few) = (relay.settled()?, slab()?);
-        let second = programs.hold(&idle(&relay, many).words())?;
-        relay.wait_for(sessions)?;
+        held.push(programs.hold(&idle(&relay, many).words())?);
+        relay.wait_for(sessions, &mut held)?;
         let (memory_all, slab_all) = (relay.settled()?, slab()?);
         let session = (memory_all - memory_few) / f64::from(many);
         let socket = (slab_all - slab_few) / f64::from(many) / 2.0;
-        let bulk = programs.hold(&bulk(&relay))?;
-        relay.wait_for(sessions + BULK_SESSIONS)?;
+        held.push(programs.hold(&bulk(&relay))?);
+        relay.wait_for(sessions + BULK_SESSIONS, &mut held)?;
         let busy = relay.settled()?;
-        drop(bulk);
+        drop(held.pop());
         let streams_few = streaming(programs, &relay, STREAMS_FEW)?;
         let streams_many = streaming(programs, &relay, STREAMS_MANY)?;
-        drop((first, second));
+        drop(held);
         // A stream has an end at each of two sessions.
         let streams = f64::from(STREAM_SESSIONS * (STREAMS_MANY - STREAMS_FEW) / 2);
         Ok(Self {
@@ -123,10 +123,10 @@ fn streaming(programs: &Programs, relay: &Relay, ends: u32) -> io::Result<f64> {
 fn announced(programs: &Programs, sessions: u32) -> io::Result<f64> {
     let [told, teller] = linked(programs, 1)?;
     let before = told.settled()?;
-    let idle = programs.hold(&idle(&teller, sessions).words())?;
-    teller.wait_for(sessions)?;
+    let mut held = [programs.hold(&idle(&teller, sessions).words())?];
+    teller.wait_for(sessions, &mut held)?;
     let after = told.settled()?;
-    drop(idle);
+    drop(held);
     Ok((after - before) / f64::from(sessions))
 }
 
@@ -162,7 +162,7 @@ impl Idle<'_> {
 pub(super) fn linked(programs: &Programs, shards: u32) -> io::Result<[Relay; 2]> {
     let first = Relay::start(programs, shards, &["--set", "mesh.allowed=all"])?;
     let second = Relay::start(programs, shards, &["--link", &first.name])?;
-    first.wait_for(shards)?;
+    first.wait_for(shards, &mut [])?;
     Ok([first, second])
 }
 

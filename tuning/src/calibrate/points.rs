@@ -127,10 +127,10 @@ impl Point {
         let mut held = vec![self.hold(programs, relay, self.sessions)?];
         if let [other] = others {
             held.push(self.hold(programs, other, self.far)?);
-            other.wait_for(self.far)?;
+            other.wait_for(self.far, &mut held)?;
         }
         let links = if self.far > 0 { self.shards } else { 0 };
-        relay.wait_for(self.sessions + links)?;
+        relay.wait_for(self.sessions + links, &mut held)?;
         let after_sessions = slab()?;
         let [streaming, ends] = self.streaming;
         if streaming > 0 {
@@ -151,14 +151,14 @@ impl Point {
                 "--duration",
                 "600s",
             ])?);
-            relay.wait_for(self.sessions + links + streaming)?;
+            relay.wait_for(self.sessions + links + streaming, &mut held)?;
         }
         if self.closed > 0 {
             self.close(programs, relay)?;
         }
         // Traffic and what stands take their memory at the same time, as the plan adds them up.
         held.push(programs.hold(&bulk(relay))?);
-        relay.wait_for(self.sessions + links + streaming + BULK_SESSIONS)?;
+        relay.wait_for(self.sessions + links + streaming + BULK_SESSIONS, &mut held)?;
         let memory = relay.settled()?;
         let mut compared = vec![Compared {
             what: "memory of the process, bytes",

@@ -121,6 +121,19 @@ impl Programs {
 #[derive(Debug)]
 pub(super) struct Held(Child);
 
+impl Held {
+    /// Fails when the generator has ended; what it has made has ended with it.
+    fn check(&mut self) -> io::Result<()> {
+        match self.0.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(io::Error::other(format!(
+                "the generator that holds sessions has ended ({status}): some did not stand; let nothing else run \
+                 meanwhile, and see 'ringway-loadgen idle' for the reason"
+            ))),
+        }
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         // Gone already, or ended now: either way there is nothing to do about an error.
@@ -209,13 +222,16 @@ impl Relay {
     /// Waits until so many connections stand at its port.
     ///
     /// # Errors
-    /// When there are fewer after [`STAND_MAX`].
-    pub(super) fn wait_for(&self, connections: u32) -> io::Result<()> {
+    /// When a generator that is to make them has ended, or there are fewer after [`STAND_MAX`].
+    pub(super) fn wait_for(&self, connections: u32, held: &mut [Held]) -> io::Result<()> {
         let begin = Instant::now();
         loop {
             let standing = self.connections()?;
             if u32::try_from(standing).is_ok_and(|standing| standing >= connections) {
                 return Ok(());
+            }
+            for generator in &mut *held {
+                generator.check()?;
             }
             if begin.elapsed() > STAND_MAX {
                 return Err(io::Error::other(format!(
