@@ -12,9 +12,11 @@ mod target;
 mod watch;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use serde::Serialize;
 
 /// The subcommands and their flags.
 #[derive(Debug, Subcommand)]
@@ -78,6 +80,18 @@ fn end(printed: io::Result<()>, is_failed: bool) -> ExitCode {
 fn fail(why: &dyn std::fmt::Display) -> ExitCode {
     complain(format_args!("{why}"));
     ExitCode::from(1)
+}
+
+/// Prints a result as JSON, on several lines.
+fn print_json(result: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, result)?;
+    writeln!(out)
+}
+
+/// Returns an error with the file it is about.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Prints a line to standard error, if anybody reads it.

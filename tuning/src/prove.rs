@@ -42,7 +42,7 @@ pub use report::{Better, Metric, PortsTaken, Remark, Report, Storm};
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct Trial {
     /// How long, all together.
     pub duration: Duration,
     /// Connections that a listener is to hold before they are accepted.
@@ -84,13 +84,13 @@ pub enum ProveError {
 /// # Errors
 ///
 /// When there are too few files for it, or when the loopback does not carry a connection.
-pub fn prove(plan: &Plan) -> Result<Report, ProveError> {
-    let room = room(plan)?;
+pub fn prove(trial: &Trial) -> Result<Report, ProveError> {
+    let room = room(trial)?;
     let before = (Snapshot::read(), Machine::read_files().group.throttled);
     let started = Instant::now();
     let mut run = Run::default();
     for _ in 0..ROUNDS {
-        run.round(plan.duration / ROUNDS, &room)?;
+        run.round(trial.duration / ROUNDS, &room)?;
     }
     let seconds = started.elapsed().as_secs_f64();
     let after = (Snapshot::read(), Machine::read_files().group.throttled);
@@ -109,7 +109,7 @@ pub fn prove(plan: &Plan) -> Result<Report, ProveError> {
         settings: settings::read(),
         metrics: run.series.metrics(),
         storm: Storm {
-            asked: plan.backlog.into(),
+            asked: trial.backlog.into(),
             limited_by: room.limited_by.to_owned(),
             is_cut_by_time: run.storm.unanswered == 0 && run.storm.tried < room.burst,
             ..run.storm
@@ -139,7 +139,7 @@ struct Room {
     usable: Option<u64>,
 }
 
-fn room(plan: &Plan) -> Result<Room, ProveError> {
+fn room(trial: &Trial) -> Result<Room, ProveError> {
     let files = files_left();
     let needed = FILES_MIN;
     if files < needed {
@@ -150,7 +150,7 @@ fn room(plan: &Plan) -> Result<Room, ProveError> {
         });
     }
     Ok(share(
-        plan.backlog.into(),
+        trial.backlog.into(),
         files - FILES_SPARE,
         Ports::of_host().usable(),
     ))

@@ -97,26 +97,53 @@ impl Held {
 
 /// Returns the memory of the relay while each of some sessions has so many ends of streams.
 fn streaming(programs: &Programs, relay: &Relay, ends: u32) -> io::Result<f64> {
-    let result = programs.generate(&[
-        "steady",
-        "--relay",
-        &relay.name,
-        "--relay-pid",
-        &relay.pid(),
-        "--sessions",
-        &STREAM_SESSIONS.to_string(),
-        "--streams",
-        &ends.to_string(),
-        "--mode",
-        "ping-pong",
-        "--message-size",
-        "64",
-        "--rate",
-        "100",
-        "--duration",
-        "2s",
-    ])?;
+    let streams = Streams::of(relay, [STREAM_SESSIONS, ends]);
+    let pid = relay.pid();
+    let looked_at = ["--relay-pid", &pid, "--duration", "2s"];
+    let result = programs.generate(&[&streams.words()[..], &looked_at].concat())?;
     figure(&result, "relay.end.rss_bytes")
+}
+
+/// Streams that hardly say anything.
+pub(super) struct Streams<'a> {
+    relay: &'a str,
+    sessions: String,
+    ends: String,
+}
+
+impl<'a> Streams<'a> {
+    /// So many sessions, and the ends of streams of each.
+    pub(super) fn of(relay: &'a Relay, [sessions, ends]: [u32; 2]) -> Self {
+        Self {
+            relay: &relay.name,
+            sessions: sessions.to_string(),
+            ends: ends.to_string(),
+        }
+    }
+
+    /// Returns the words for it, the time excepted.
+    pub(super) fn words(&self) -> [&str; 13] {
+        let Self {
+            relay,
+            sessions,
+            ends,
+        } = self;
+        [
+            "steady",
+            "--relay",
+            relay,
+            "--sessions",
+            sessions,
+            "--streams",
+            ends,
+            "--mode",
+            "ping-pong",
+            "--message-size",
+            "64",
+            "--rate",
+            "100",
+        ]
+    }
 }
 
 /// Returns what a relay takes for a peer of another one.

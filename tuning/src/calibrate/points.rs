@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::memory::{BULK_SESSIONS, bulk, linked, warm};
+use super::memory::{BULK_SESSIONS, Streams, bulk, linked, warm};
 use super::programs::{Programs, Relay, slab};
 use crate::plan::costs::Costs;
 use crate::plan::load::{self, Load, Sum};
@@ -132,25 +132,10 @@ impl Point {
         let links = if self.far > 0 { self.shards } else { 0 };
         relay.wait_for(self.sessions + links, &mut held)?;
         let after_sessions = slab()?;
-        let [streaming, ends] = self.streaming;
+        let [streaming, _] = self.streaming;
         if streaming > 0 {
-            held.push(programs.hold(&[
-                "steady",
-                "--relay",
-                &relay.name,
-                "--sessions",
-                &streaming.to_string(),
-                "--streams",
-                &ends.to_string(),
-                "--mode",
-                "ping-pong",
-                "--message-size",
-                "64",
-                "--rate",
-                "100",
-                "--duration",
-                "600s",
-            ])?);
+            let streams = Streams::of(relay, self.streaming);
+            held.push(programs.hold(&[&streams.words()[..], &["--duration", "600s"]].concat())?);
             relay.wait_for(self.sessions + links + streaming, &mut held)?;
         }
         if self.closed > 0 {

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use ringway_tuning::{Finding, Verdict, survey};
 
-use super::end;
 use super::target::TargetFlags;
+use super::{end, print_json};
 
 /// What the host is judged by, and how the findings are printed.
 #[derive(Debug, clap::Args)]
@@ -43,12 +43,6 @@ impl Check {
             .any(|finding| finding.verdict == Verdict::Fail);
         end(printed, is_failed)
     }
-}
-
-fn print_json(findings: &[Finding]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, findings)?;
-    writeln!(out)
 }
 
 fn print_table(findings: &[Finding]) -> io::Result<()> {

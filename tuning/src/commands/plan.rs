@@ -18,7 +18,7 @@ use ringway_tuning::plan::limits::Room;
 use ringway_tuning::plan::numbers::{read_bytes, read_number, read_share};
 use ringway_tuning::plan::{Demand, Plan, page, text};
 
-use super::{complain, end};
+use super::{complain, end, named, print_json};
 
 /// What is planned for.
 #[derive(Debug, clap::Args)]
@@ -195,19 +195,13 @@ impl PlanCommand {
     fn print(&self, plan: &Plan) -> io::Result<()> {
         if let Some(path) = &self.output.html {
             let page = page::page(plan).map_err(io::Error::other)?;
-            fs::write(path, page).map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-            })?;
+            fs::write(path, page).map_err(|error| named(path, &error))?;
         }
-        let mut out = io::stdout().lock();
-        match self.output.json {
-            true => {
-                serde_json::to_writer_pretty(&mut out, plan)?;
-                writeln!(out)?;
-            }
-            false => out.write_all(text::text(plan).map_err(io::Error::other)?.as_bytes())?,
+        if self.output.json {
+            return print_json(plan);
         }
-        out.flush()
+        let text = text::text(plan).map_err(io::Error::other)?;
+        io::stdout().lock().write_all(text.as_bytes())
     }
 }
 

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ringway_tuning::prove::{Change, Comparison, Outcome, Plan, Remark, Report, compare, prove};
+use ringway_tuning::prove::{Change, Comparison, Outcome, Remark, Report, Trial, compare, prove};
 use serde::Serialize;
 
-use super::{complain, end};
+use super::{complain, end, print_json};
 
 /// How long to measure, and what to do with the result.
 #[derive(Debug, clap::Args)]
@@ -58,7 +58,10 @@ impl Prove {
         match self.measure() {
             Ok((report, comparison)) => {
                 let printed = match self.json {
-                    true => print_json(&report, comparison.as_ref()),
+                    true => print_json(&Printed {
+                        report: &report,
+                        comparison: comparison.as_ref(),
+                    }),
                     false => print_table(&report, comparison.as_ref()),
                 };
                 let is_written = self.write(&report);
@@ -74,7 +77,7 @@ impl Prove {
     fn measure(&self) -> Result<(Report, Option<Comparison>), ringway_tuning::prove::ProveError> {
         // A file that is none is known before the time is spent.
         let before = self.against.as_deref().map(Report::load).transpose()?;
-        let report = prove(&Plan {
+        let report = prove(&Trial {
             duration: self.duration,
             backlog: self.backlog,
         })?;
@@ -103,12 +106,6 @@ struct Printed<'a> {
     report: &'a Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<&'a Comparison>,
-}
-
-fn print_json(report: &Report, comparison: Option<&Comparison>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &Printed { report, comparison })?;
-    writeln!(out)
 }
 
 fn print_table(report: &Report, comparison: Option<&Comparison>) -> io::Result<()> {

@@ -59,25 +59,13 @@ fn scaled(value: f64, step: f64, units: &[&str]) -> String {
 /// When it is none, or outside of `least` to `most`.
 pub fn read_number(text: &str, least: f64, most: f64) -> Result<f64, String> {
     let units = [("k", 1e3), ("K", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12)];
-    let found = units
-        .iter()
-        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
-    let (digits, factor) = found.unwrap_or((text, 1.0));
-    let value = digits
-        .trim()
-        .parse::<f64>()
-        .ok()
-        .map(|value| value * factor);
-    // The words `inf` and `nan` are numbers to Rust.
-    value
-        .filter(|value| value.is_finite() && (least..=most).contains(value))
-        .ok_or_else(|| {
-            format!(
-                "expected a number from {} to {}, such as 20000, 250k or 1.5M",
-                count(least).replace(' ', ""),
-                count(most).replace(' ', "")
-            )
-        })
+    read_scaled(text, &units, least, most).ok_or_else(|| {
+        format!(
+            "expected a number from {} to {}, such as 20000, 250k or 1.5M",
+            count(least).replace(' ', ""),
+            count(most).replace(' ', "")
+        )
+    })
 }
 
 /// Reads a size in bytes: a number with `KiB`, `MiB`, `GiB`, `TiB`, or none for bytes.
@@ -91,24 +79,24 @@ pub fn read_bytes(text: &str, least: f64, most: f64) -> Result<f64, String> {
         ("GiB", 1_073_741_824.0),
         ("TiB", 1_099_511_627_776.0),
     ];
+    read_scaled(text, &units, least, most).ok_or_else(|| {
+        format!(
+            "expected a size from {} to {}, such as 1024, 64KiB or 24GiB",
+            bytes(least).replace(' ', ""),
+            bytes(most).replace(' ', "")
+        )
+    })
+}
+
+/// Reads a number with one of the units behind it, or none.
+fn read_scaled(text: &str, units: &[(&str, f64)], least: f64, most: f64) -> Option<f64> {
     let found = units
         .iter()
         .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
     let (digits, factor) = found.unwrap_or((text, 1.0));
-    let value = digits
-        .trim()
-        .parse::<f64>()
-        .ok()
-        .map(|value| value * factor);
-    value
-        .filter(|value| value.is_finite() && (least..=most).contains(value))
-        .ok_or_else(|| {
-            format!(
-                "expected a size from {} to {}, such as 1024, 64KiB or 24GiB",
-                bytes(least).replace(' ', ""),
-                bytes(most).replace(' ', "")
-            )
-        })
+    let value = digits.trim().parse::<f64>().ok()? * factor;
+    // The words `inf` and `nan` are numbers to Rust.
+    (value.is_finite() && (least..=most).contains(&value)).then_some(value)
 }
 
 /// Reads a share: `25%`.

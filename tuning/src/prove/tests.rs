@@ -270,11 +270,11 @@ fn queue_that_is_shorter_than_the_storm_is_seen() {
 
 #[test]
 fn self_test_measures_everything_and_leaves_nothing_behind() {
-    let plan = Plan {
+    let trial = Trial {
         duration: Duration::from_secs(1),
         backlog: 64,
     };
-    let report = prove(&plan).unwrap();
+    let report = prove(&trial).unwrap();
     let names: Vec<&str> = report.metrics.iter().map(|m| m.name.as_str()).collect();
     for name in ["connects", "ping_p999", "bulk", "port", "wake_p99"] {
         assert!(names.contains(&name), "{name}: {names:?}");

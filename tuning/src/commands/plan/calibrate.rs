@@ -12,7 +12,7 @@ use ringway_tuning::plan::costs::Costs;
 use ringway_tuning::plan::numbers::short;
 use serde::Serialize;
 
-use crate::commands::{complain, end};
+use crate::commands::{complain, end, named, print_json};
 
 /// How often, and where the result goes.
 #[derive(Debug, clap::Args)]
@@ -161,12 +161,6 @@ fn print_costs(costs: &Costs, path: &Path) -> io::Result<()> {
     out.flush()
 }
 
-fn print_json(rows: &[Row]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, rows)?;
-    writeln!(out)
-}
-
 fn print_table(rows: &[Row], is_right: impl Fn(&Compared) -> bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for Row { point, compared } in rows {
@@ -187,8 +181,4 @@ fn print_table(rows: &[Row], is_right: impl Fn(&Compared) -> bool) -> io::Result
         }
     }
     out.flush()
-}
-
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
