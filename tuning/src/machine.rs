@@ -107,8 +107,8 @@ impl Machine {
         }
     }
 
-    /// Reads the files alone, which takes some milliseconds whatever the host has open: sockets and rings stay
-    /// unknown.
+    /// Reads the files alone, which takes some milliseconds whatever the host has open: sockets and rings
+    /// stay unknown.
     #[must_use]
     pub fn read_files() -> Self {
         Self::read_under(Files(Path::new("/")))
