@@ -18,6 +18,8 @@ pub enum Dialect {
     /// ed25519 keys, Noise over X25519, the fixed layouts of docs/protocol.md.
     #[default]
     Native,
+    /// secp256k1 keys, the objects of Skywire's dmsg (docs/dmsg.md).
+    Dmsg,
 }
 
 impl Dialect {
@@ -27,6 +29,7 @@ impl Dialect {
     pub const fn key_len(self) -> usize {
         match self {
             Self::Native => 32,
+            Self::Dmsg => 33,
         }
     }
 
@@ -37,6 +40,7 @@ impl Dialect {
     /// [`OpenError`]; the stream is refused with its reason.
     pub fn decode_request(self, plain: &[u8]) -> Result<RequestHead, OpenError> {
         match self {
+            Self::Dmsg => Err(OpenError::LocalDialect),
             Self::Native => {
                 let OpenRequest {
                     forwarded,
@@ -63,6 +67,7 @@ impl Dialect {
     pub fn verify_request(self, plain: &[u8]) -> Result<(), OpenError> {
         match self {
             Self::Native => OpenRequest::verify(plain),
+            Self::Dmsg => Err(OpenError::LocalDialect),
         }
     }
 
@@ -71,6 +76,7 @@ impl Dialect {
     pub fn request_hash(self, plain: &[u8]) -> RequestHash {
         match self {
             Self::Native => OpenRequest::hash(plain),
+            Self::Dmsg => RequestHash([0; 32]),
         }
     }
 
@@ -81,6 +87,7 @@ impl Dialect {
     /// [`OpenError`]; the stream is reset.
     pub fn decode_response(self, plain: &[u8]) -> Result<ResponseHead, OpenError> {
         match self {
+            Self::Dmsg => Err(OpenError::LocalDialect),
             Self::Native => {
                 let OpenResponse {
                     reason_code,
@@ -100,6 +107,7 @@ impl Dialect {
     pub fn encode_refusal(self, request: &RequestHash, reason: Reason) -> Vec<u8> {
         match self {
             Self::Native => OpenResponse::encode_refusal(*request, reason),
+            Self::Dmsg => Vec::new(),
         }
     }
 
@@ -111,6 +119,7 @@ impl Dialect {
     pub fn mark_forwarded(self, plain: &mut [u8]) {
         match self {
             Self::Native => OpenRequest::mark_forwarded(plain),
+            Self::Dmsg => {}
         }
     }
 
@@ -120,6 +129,7 @@ impl Dialect {
     pub const fn stream_ids_are_monotonic(self) -> bool {
         match self {
             Self::Native => true,
+            Self::Dmsg => false,
         }
     }
 }

@@ -53,6 +53,16 @@ impl PublicKey {
         }
     }
 
+    /// Returns the key of the dmsg dialect with these bytes, a compressed secp256k1 point.
+    #[inline]
+    #[must_use]
+    pub const fn dmsg(bytes: [u8; KEY_LEN_MAX]) -> Self {
+        Self {
+            dialect: Dialect::Dmsg,
+            bytes,
+        }
+    }
+
     /// Returns the key's bytes, as long as its dialect says.
     #[inline]
     #[must_use]

@@ -16,6 +16,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod dialect;
+pub mod dmsg;
 pub mod entry;
 pub mod frame;
 pub mod handshake;

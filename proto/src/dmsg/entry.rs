@@ -1,0 +1,1 @@
+//! Entries of a dmsg discovery: signed records of servers and clients, as JSON.

@@ -1,0 +1,1 @@
+//! The encoding of Go values (`encoding/gob`), as far as dmsg uses it.

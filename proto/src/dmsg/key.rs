@@ -1,0 +1,1 @@
+//! Keys and signatures of the dmsg dialect: secp256k1, recoverable ECDSA over SHA-256.

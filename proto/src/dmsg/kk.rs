@@ -1,0 +1,1 @@
+//! Stream handshake of the dmsg dialect: Noise KK from client to client.

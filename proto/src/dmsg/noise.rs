@@ -1,0 +1,1 @@
+//! snow with the Diffie-Hellman of dmsg.

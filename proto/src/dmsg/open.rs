@@ -1,0 +1,1 @@
+//! The two objects that open a stream, dmsg dialect.

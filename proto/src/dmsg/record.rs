@@ -1,0 +1,1 @@
+//! Frames of a stream between its two ends, dmsg dialect.

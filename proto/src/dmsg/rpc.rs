@@ -1,0 +1,1 @@
+//! Go's `net/rpc` as far as route setup of Skywire uses it.
