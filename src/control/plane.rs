@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::SecretKey;
 use ringway_proto::limits;
@@ -158,7 +157,7 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
         },
         timeouts: config.timeouts,
         identity: Arc::new(RelayIdentity::new(secret)),
-        dialect: Dialect::Native,
+        dmsg: None,
         offer: Offer {
             capabilities: 0,
             streams_max: config.streams_max,
