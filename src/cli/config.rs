@@ -98,7 +98,7 @@ fn leave_out_own(args: &ShowArgs, resolved: &mut Resolved) {
             .ok()
             .map(|directory| directory.join("relay.key")),
     };
-    if let Some(secret) = path.and_then(|path| key_file::load(&path).ok()) {
+    if let Some(secret) = path.and_then(|path| key_file::load::<SecretKey>(&path).ok()) {
         resolved.leave_out(secret.public());
     }
 }
