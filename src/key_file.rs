@@ -511,7 +511,7 @@ mod tests {
         let path = directory.path().join("relay.key");
         store(&path, &generate::<SecretKey>().unwrap(), Replace::Never).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let text = load(&path).unwrap_err().to_string();
+        let text = load::<SecretKey>(&path).unwrap_err().to_string();
         assert!(
             text.contains("mode 0640") && text.contains("chmod 600"),
             "{text}"
@@ -522,15 +522,17 @@ mod tests {
     fn second_holder_is_told_who_holds_the_key() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("relay.key");
-        let held = hold(&path, "--state-dir").unwrap();
-        let text = hold(&path, "--state-dir").unwrap_err().to_string();
+        let held = hold::<SecretKey>(&path, "--state-dir").unwrap();
+        let text = hold::<SecretKey>(&path, "--state-dir")
+            .unwrap_err()
+            .to_string();
         assert!(
             text.contains(&format!("process {}", std::process::id())),
             "{text}"
         );
         assert!(text.contains("--state-dir"), "{text}");
         drop(held);
-        hold(&path, "--state-dir").unwrap();
+        hold::<SecretKey>(&path, "--state-dir").unwrap();
     }
 
     #[test]
@@ -546,9 +548,12 @@ mod tests {
                 "more than one line",
             ),
         ] {
-            assert!(parse(text).unwrap_err().contains(part), "{text:?}");
+            assert!(
+                parse::<SecretKey>(text).unwrap_err().contains(part),
+                "{text:?}"
+            );
         }
-        assert!(parse(&format!("# note\n\n{}\r\n", "ab".repeat(32))).is_ok());
+        assert!(parse::<SecretKey>(&format!("# note\n\n{}\r\n", "ab".repeat(32))).is_ok());
     }
 
     #[test]

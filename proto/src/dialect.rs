@@ -9,11 +9,10 @@ pub mod handshake;
 
 use alloc::vec::Vec;
 
-use crate::dmsg;
 use crate::key::Address;
 use crate::open::{OpenError, OpenRequest, OpenResponse};
 use crate::reason::Reason;
-use crate::sealed::{self, SealedError};
+use crate::sealed::{self, DMSG_PING, DmsgHead, SealedError};
 
 /// A family of keys, handshake and open objects that travels over the same frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,7 +158,10 @@ impl Dialect {
     pub fn object_len(self, prefix: &[u8]) -> Result<Option<usize>, SealedError> {
         match self {
             Self::Native => sealed::object_len(prefix),
-            Self::Dmsg => dmsg::object_len(prefix),
+            Self::Dmsg => Ok(sealed::dmsg_head(prefix)?.map(|head| match head {
+                DmsgHead::Object(len) => len,
+                DmsgHead::Ping => DMSG_PING.len(),
+            })),
         }
     }
 
@@ -169,7 +171,7 @@ impl Dialect {
     pub fn is_ping(self, object: &[u8]) -> bool {
         match self {
             Self::Native => false,
-            Self::Dmsg => object == dmsg::PING,
+            Self::Dmsg => object == DMSG_PING,
         }
     }
 

@@ -15,7 +15,3 @@ pub mod record;
 pub mod rpc;
 
 mod noise;
-pub const PING: [u8; 2] = [0, 0];
-pub fn object_len(_: &[u8]) -> Result<Option<usize>, crate::sealed::SealedError> {
-    Ok(None)
-}

@@ -27,7 +27,7 @@ fn hex(text: &str) -> Vec<u8> {
 fn words(section: &str, start: &str) -> Vec<&'static str> {
     let within = VECTORS.split("\n== ").find(|it| it.starts_with(section));
     let line = within.and_then(|it| it.lines().find_map(|line| line.strip_prefix(start)));
-    line.unwrap_or_else(|| panic!("no line {start:?} in {section:?}"))
+    line.expect("the section has a line that starts so")
         .split_whitespace()
         .collect()
 }

@@ -10,6 +10,8 @@ use serde_json::json;
 
 use super::args::{DeployArgs, KeyArgs};
 use super::serve::parse_setting;
+use ringway_proto::key::SecretKey;
+
 use crate::config::{Effective, Resolved, Settings, resolve};
 use crate::failure::Failure;
 use crate::key_file;

@@ -192,7 +192,7 @@ fn dmsg_config(config: &Config, secret: Option<&dmsg::key::SecretKey>) -> Option
     let (listen, secret) = config.dmsg.listen.zip(secret)?;
     Some(DmsgConfig {
         listen,
-        identity: Arc::new(Identity::new(secret)),
+        identity: Arc::new(Identity::new(secret.clone())),
     })
 }
 

@@ -103,7 +103,7 @@ impl SecretKey {
     /// Returns the public key. Costs one scalar multiplication.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey::dmsg(self.secret.public_key().serialize())
+        PublicKey::dmsg(self.public_bytes())
     }
 
     /// Signs `message`; the same message gives the same signature, with the lower of the two `s`.
@@ -115,6 +115,16 @@ impl SecretKey {
         let mut bytes = [recovery.to_u8(); SIGNATURE_LEN];
         bytes[..RECOVERY_AT].copy_from_slice(&scalars);
         Signature(bytes)
+    }
+
+    /// Returns the public key's bytes.
+    pub(super) fn public_bytes(&self) -> [u8; KEY_LEN] {
+        self.secret.public_key().serialize()
+    }
+
+    /// Returns the secret as the library takes it.
+    pub(super) const fn inner(&self) -> &secp256k1::SecretKey {
+        &self.secret
     }
 }
 

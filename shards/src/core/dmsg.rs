@@ -9,9 +9,9 @@
 //! Source: docs/dmsg.md.
 
 use ringway_proto::dialect::Dialect;
-use ringway_proto::dmsg::PING;
 use ringway_proto::frame::{Flags, HEADER_LEN, Header};
 use ringway_proto::key::PublicKey;
+use ringway_proto::sealed::DMSG_PING;
 
 use super::ShardCore;
 use super::event::{Directory, Slot, StreamKey};
@@ -30,8 +30,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         stats.pings_answered += 1;
         stats.of_dialect_mut(Dialect::Dmsg).opens_accepted += 1;
         self.remove_stream(key);
-        let length = u32::try_from(PING.len()).unwrap_or(0);
-        let mut frame = [0; HEADER_LEN + PING.len()];
+        let length = u32::try_from(DMSG_PING.len()).unwrap_or(0);
+        let mut frame = [0; HEADER_LEN + DMSG_PING.len()];
         Header::data(id, Flags::FIN, length).encode_into(&mut frame);
         self.push_control(slot, &frame);
     }
