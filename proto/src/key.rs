@@ -63,6 +63,20 @@ impl PublicKey {
         }
     }
 
+    /// Reads the text of a key of either dialect, told apart by its length: 64 digits are a native key, 66 one
+    /// of the dmsg dialect.
+    ///
+    /// # Errors
+    ///
+    /// The `Text*` variants of [`KeyError`]; for the dmsg dialect [`KeyError::PeerNotAPoint`] as well.
+    pub fn parse_any(text: &str) -> Result<Self, KeyError> {
+        match text.len() {
+            NATIVE_TEXT_LEN => text.parse(),
+            DMSG_TEXT_LEN => crate::dmsg::key::parse(text),
+            _ => Err(KeyError::TextLengthAny),
+        }
+    }
+
     /// Returns the key's bytes, as long as its dialect says.
     #[inline]
     #[must_use]
@@ -138,8 +152,11 @@ impl fmt::Debug for PublicKey {
 impl FromStr for PublicKey {
     type Err = KeyError;
 
-    /// Reads 64 lower-case hex digits.
+    /// Reads 64 lower-case hex digits: a native key. [`PublicKey::parse_any`] reads those of others too.
     fn from_str(text: &str) -> Result<Self, KeyError> {
+        if text.len() == DMSG_TEXT_LEN {
+            return Err(KeyError::TextDialect);
+        }
         let (pairs, rest) = text.as_bytes().as_chunks::<2>();
         if pairs.len() != NATIVE_KEY_LEN || !rest.is_empty() {
             return Err(KeyError::TextLength);
@@ -268,6 +285,9 @@ pub enum KeyError {
     /// The key belongs to a dialect that this computation is not for.
     #[error("key of another dialect")]
     LocalDialect,
+    /// A secret key of the dmsg dialect is 0, or not below the order of its curve.
+    #[error("secret key is zero or not below the order of the curve")]
+    LocalSecret,
     /// The bytes are no point of the curve.
     #[error("public key is no point of the curve")]
     PeerNotAPoint,
@@ -277,12 +297,24 @@ pub enum KeyError {
     /// The point has small order: a secret shared with it would be known to all.
     #[error("public key has small order")]
     PeerSmallOrder,
+    /// A native key was expected, and this is as long as a key of the dmsg dialect.
+    #[error("66 characters are a public key of the dmsg dialect (Skywire); a native one has 64")]
+    TextDialect,
     /// A character is no lower-case hex digit.
     #[error("public key text has a character that is no lower-case hex digit")]
     TextDigit,
     /// The text is not 64 characters long.
     #[error("public key text is not 64 characters long")]
     TextLength,
+    /// The text is as long as a key of no dialect.
+    #[error("public key text is neither 64 (native) nor 66 characters (dmsg) long")]
+    TextLengthAny,
+    /// The text of a key of the dmsg dialect is not 66 characters long.
+    #[error("public key text of the dmsg dialect is not 66 characters long")]
+    TextLengthDmsg,
+    /// The text of a signature of the dmsg dialect is not 130 characters long.
+    #[error("signature text is not 130 characters long")]
+    TextLengthSignature,
     /// The address has no port between 0 and 65535 behind a colon.
     #[error("address does not end in a colon and a port")]
     TextPort,
@@ -295,22 +327,33 @@ impl KeyError {
         match self {
             Self::PeerSignature => Reason::BadSignature,
             Self::LocalDialect
+            | Self::LocalSecret
             | Self::PeerNotAPoint
             | Self::PeerSmallOrder
+            | Self::TextDialect
             | Self::TextDigit
             | Self::TextLength
+            | Self::TextLengthAny
+            | Self::TextLengthDmsg
+            | Self::TextLengthSignature
             | Self::TextPort => Reason::BadHandshake,
         }
     }
 }
 
-const fn hex_digit(digit: u8) -> Result<u8, KeyError> {
+pub(crate) const fn hex_digit(digit: u8) -> Result<u8, KeyError> {
     match digit {
         b'0'..=b'9' => Ok(digit - b'0'),
         b'a'..=b'f' => Ok(digit - b'a' + 10),
         _ => Err(KeyError::TextDigit),
     }
 }
+
+/// Characters of a native key's text.
+const NATIVE_TEXT_LEN: usize = 2 * NATIVE_KEY_LEN;
+
+/// Characters of the text of a key of the dmsg dialect.
+const DMSG_TEXT_LEN: usize = 2 * KEY_LEN_MAX;
 
 const _: () = assert!(size_of::<PublicKey>() <= 34);
 
@@ -387,7 +430,7 @@ mod tests {
         assert_eq!(PUBLIC[1..].parse::<PublicKey>(), Err(KeyError::TextLength));
         assert_eq!(PUBLIC[2..].parse::<PublicKey>(), Err(KeyError::TextLength));
         assert_eq!(
-            format!("{PUBLIC}00").parse::<PublicKey>(),
+            format!("{PUBLIC}0000").parse::<PublicKey>(),
             Err(KeyError::TextLength)
         );
         assert_eq!("".parse::<PublicKey>(), Err(KeyError::TextLength));
@@ -395,6 +438,27 @@ mod tests {
             PUBLIC.replace('d', "g").parse::<PublicKey>(),
             Err(KeyError::TextDigit)
         );
+    }
+
+    #[test]
+    fn a_key_of_the_other_dialect_is_named_and_read_where_both_are() {
+        let dmsg = "02f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9";
+        let error = dmsg.parse::<PublicKey>().unwrap_err();
+        assert_eq!(error, KeyError::TextDialect);
+        let sentence = error.to_string();
+        assert!(
+            sentence.contains("dmsg") && sentence.contains("64"),
+            "{sentence}"
+        );
+        for text in [PUBLIC, dmsg] {
+            assert_eq!(PublicKey::parse_any(text).unwrap().to_string(), text);
+        }
+        let dialects = [PUBLIC, dmsg].map(|text| PublicKey::parse_any(text).unwrap().dialect());
+        assert_eq!(dialects, [Dialect::Native, Dialect::Dmsg]);
+        for length in [0, 63, 65] {
+            let refused = PublicKey::parse_any(&dmsg[..length]);
+            assert_eq!(refused, Err(KeyError::TextLengthAny));
+        }
     }
 
     #[test]
