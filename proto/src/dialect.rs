@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+use crate::dmsg::open::{StreamRequest, StreamResponse};
 use crate::key::Address;
 use crate::open::{OpenError, OpenRequest, OpenResponse};
 use crate::reason::Reason;
@@ -40,7 +41,15 @@ impl Dialect {
     /// [`OpenError`]; the stream is refused with its reason.
     pub fn decode_request(self, plain: &[u8]) -> Result<RequestHead, OpenError> {
         match self {
-            Self::Dmsg => Err(OpenError::LocalDialect),
+            Self::Dmsg => {
+                let request = StreamRequest::decode(plain)?;
+                Ok(RequestHead {
+                    source: request.source,
+                    destination: request.destination,
+                    forwarded: false,
+                    timestamp_ns: request.timestamp_ns.unsigned_abs(),
+                })
+            }
             Self::Native => {
                 let OpenRequest {
                     forwarded,
@@ -67,7 +76,7 @@ impl Dialect {
     pub fn verify_request(self, plain: &[u8]) -> Result<(), OpenError> {
         match self {
             Self::Native => OpenRequest::verify(plain),
-            Self::Dmsg => Err(OpenError::LocalDialect),
+            Self::Dmsg => Ok(StreamRequest::verify(plain)?),
         }
     }
 
@@ -76,7 +85,7 @@ impl Dialect {
     pub fn request_hash(self, plain: &[u8]) -> RequestHash {
         match self {
             Self::Native => OpenRequest::hash(plain),
-            Self::Dmsg => RequestHash([0; 32]),
+            Self::Dmsg => StreamRequest::hash(plain),
         }
     }
 
@@ -87,7 +96,13 @@ impl Dialect {
     /// [`OpenError`]; the stream is reset.
     pub fn decode_response(self, plain: &[u8]) -> Result<ResponseHead, OpenError> {
         match self {
-            Self::Dmsg => Err(OpenError::LocalDialect),
+            Self::Dmsg => {
+                let response = StreamResponse::decode(plain)?;
+                Ok(ResponseHead {
+                    reason_code: response.reason().code(),
+                    request_hash: response.request_hash,
+                })
+            }
             Self::Native => {
                 let OpenResponse {
                     reason_code,
@@ -103,15 +118,17 @@ impl Dialect {
     }
 
     /// Returns the plain open response with which a relay refuses a request.
+    ///
+    /// None where a relay has no such word, because openers believe destinations only: it resets the stream.
     #[must_use]
-    pub fn encode_refusal(self, request: &RequestHash, reason: Reason) -> Vec<u8> {
+    pub fn encode_refusal(self, request: &RequestHash, reason: Reason) -> Option<Vec<u8>> {
         match self {
-            Self::Native => OpenResponse::encode_refusal(*request, reason),
-            Self::Dmsg => Vec::new(),
+            Self::Native => Some(OpenResponse::encode_refusal(*request, reason)),
+            Self::Dmsg => None,
         }
     }
 
-    /// Sets the forwarded mark of a plain open request; its signature stays valid.
+    /// Sets the forwarded mark of a plain open request, where the dialect has one; its signature stays valid.
     ///
     /// # Panics
     ///
@@ -141,7 +158,8 @@ pub struct RequestHead {
     pub source: Address,
     /// Who is asked.
     pub destination: Address,
-    /// Whether a relay forwarded it; then no relay forwards it again.
+    /// Whether a relay forwarded it; then no relay forwards it again. A request of dmsg does not say: it was
+    /// forwarded when the session it came over is not its source's.
     pub forwarded: bool,
     /// When it was made, nanoseconds since 1970.
     pub timestamp_ns: u64,
