@@ -191,18 +191,27 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if self.is_linking(slot) {
             return self.link_computed(result.session, result.outcome);
         }
+        let outcome = match result.outcome {
+            Ok(Progress::AddressAnswered { stream, response }) => {
+                return self.address_answered(stream, response.as_deref());
+            }
+            Ok(Progress::AnnouncementChecked { stream, response }) => {
+                return self.announcement_checked(stream, response.as_deref());
+            }
+            outcome => outcome,
+        };
         if let Ok(Progress::RequestChecked {
             stream,
             request,
             is_valid,
-        }) = result.outcome
+        }) = outcome
         {
             return self.request_checked(stream, &request, is_valid);
         }
         let Some(handshake) = self.handshake_mut(slot) else {
             return;
         };
-        match result.outcome {
+        match outcome {
             Err(error) => self.fail_handshake(slot, error.reason()),
             Ok(Progress::Reply { responder, message }) => {
                 handshake.stage = Stage::Message3(responder);
@@ -221,7 +230,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Ok(Progress::Established(established)) => self.establish(slot, *established),
             // Not steps of a handshake that a peer began.
             Ok(
-                Progress::LinkHello { .. }
+                Progress::AddressAnswered { .. }
+                | Progress::AnnouncementChecked { .. }
+                | Progress::LinkHello { .. }
                 | Progress::LinkAnswer { .. }
                 | Progress::RequestChecked { .. },
             ) => {}
@@ -270,6 +281,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             session: self.sessions[slot.0 as usize].key(slot),
         };
         let is_own = self.config.is_own(&key);
+        let role = match key.dialect() {
+            Dialect::Native => role,
+            _ if self.is_known_relay(&key) => Role::Relay,
+            _ => Role::Peer,
+        };
         let mut reason = self.admit(slot, &key, role);
         if reason == Reason::Accepted && role == Role::Peer && !is_own {
             reason = self.register(slot, key, place, &extensions);
