@@ -36,6 +36,8 @@ pub(crate) struct Relay {
     pub(crate) capacity: Capacity,
     /// Where it really listens.
     pub(crate) listen: std::net::SocketAddr,
+    /// Its key and address in the dmsg dialect, if it speaks that one too.
+    pub(crate) dmsg: Option<(PublicKey, std::net::SocketAddr)>,
     /// How connections are shared out among its shards.
     pub(crate) placement: Placement,
     /// When it started, for people.
@@ -66,6 +68,7 @@ impl Relay {
                 memory_bytes_max: 3 << 30,
             },
             listen: LISTEN_DEFAULT,
+            dmsg: None,
             placement: Placement::default(),
             started: SystemTime::UNIX_EPOCH,
             started_at: Instant::now(),

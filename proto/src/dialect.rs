@@ -5,12 +5,15 @@
 //!
 //! Source: docs/protocol.md, first table.
 
+pub mod handshake;
+
 use alloc::vec::Vec;
 
 use crate::dmsg::open::{StreamRequest, StreamResponse};
 use crate::key::Address;
 use crate::open::{OpenError, OpenRequest, OpenResponse};
 use crate::reason::Reason;
+use crate::sealed::{self, DMSG_PING, DmsgHead, SealedError};
 
 /// A family of keys, handshake and open objects that travels over the same frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +27,28 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Every dialect.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Dmsg];
+
+    /// Returns the position in [`Dialect::ALL`], for arrays of counters.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Native => 0,
+            Self::Dmsg => 1,
+        }
+    }
+
+    /// Returns the value of the metric label `dialect`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Dmsg => "dmsg",
+        }
+    }
+
     /// Returns the length of a public key in bytes.
     #[inline]
     #[must_use]
@@ -117,9 +142,8 @@ impl Dialect {
         }
     }
 
-    /// Returns the plain open response with which a relay refuses a request.
-    ///
-    /// None where a relay has no such word, because openers believe destinations only: it resets the stream.
+    /// Returns the plain open response with which a relay refuses a request; `None` where a relay cannot say
+    /// no but by a reset, since only the destination may sign a response.
     #[must_use]
     pub fn encode_refusal(self, request: &RequestHash, reason: Reason) -> Option<Vec<u8>> {
         match self {
@@ -137,6 +161,55 @@ impl Dialect {
         match self {
             Self::Native => OpenRequest::mark_forwarded(plain),
             Self::Dmsg => {}
+        }
+    }
+
+    /// Returns the length of the sealed object that starts with `prefix`, its length prefix included, once
+    /// the prefix is there.
+    ///
+    /// # Errors
+    ///
+    /// [`SealedError::PeerTooShort`] and [`SealedError::PeerTooLong`], before a byte is buffered for it.
+    pub fn object_len(self, prefix: &[u8]) -> Result<Option<usize>, SealedError> {
+        match self {
+            Self::Native => sealed::object_len(prefix),
+            Self::Dmsg => Ok(sealed::dmsg_head(prefix)?.map(|head| match head {
+                DmsgHead::Object(len) => len,
+                DmsgHead::Ping => DMSG_PING.len(),
+            })),
+        }
+    }
+
+    /// Returns whether these bytes, where an object was due, ask for the same bytes back.
+    #[inline]
+    #[must_use]
+    pub fn is_ping(self, object: &[u8]) -> bool {
+        match self {
+            Self::Native => false,
+            Self::Dmsg => object == DMSG_PING,
+        }
+    }
+
+    /// Returns whether a relay acknowledges a stream as soon as it is opened. Where not, it passes the
+    /// destination's word on, with the window that comes with it.
+    #[inline]
+    #[must_use]
+    pub const fn acknowledges_at_once(self) -> bool {
+        match self {
+            Self::Native => false,
+            // A Go client gives its session up when one stream is not acknowledged for 20 s.
+            Self::Dmsg => true,
+        }
+    }
+
+    /// Returns whether a relay verifies the signature of every request, not only of forwarded ones.
+    #[inline]
+    #[must_use]
+    pub const fn checks_every_request(self) -> bool {
+        match self {
+            Self::Native => false,
+            // A Go client of 2024 gives its session up for one request that does not verify.
+            Self::Dmsg => true,
         }
     }
 

@@ -27,6 +27,7 @@ mod collect;
 mod config;
 mod dial;
 mod dispatch;
+mod dmsg;
 mod egress;
 mod ending;
 mod event;
@@ -59,13 +60,13 @@ pub use self::config::{
 };
 pub use self::dial::{ConnectFault, DialError, DialKey, Dialed};
 pub use self::event::{
-    Action, Directory, Holder, Job, JobResult, LookedUp, Lookup, Message, OpenMessage, Outdated,
-    Place, RecvEnd, Registration, SessionKey, ShardId, Slot, StreamKey,
+    Action, Arrival, Directory, Holder, Job, JobResult, LookedUp, Lookup, Message, OpenMessage,
+    Outdated, Place, RecvEnd, Registration, SessionKey, ShardId, Slot, StreamKey,
 };
 pub use self::recorder::Recorder;
 pub(crate) use self::sizes::CoreSizes;
 pub use self::source::Source;
-pub use self::stats::{Audit, ByReason, CoreStats, Law};
+pub use self::stats::{Audit, ByReason, CoreStats, DialectStats, Law};
 
 use self::dial::Dial;
 use self::egress::Egress;

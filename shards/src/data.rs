@@ -24,11 +24,13 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
+use ringway_proto::dialect::Dialect;
 use ringway_proto::limits::TURN_QUANTUM;
 use ringway_proto::time::Now;
 use rustix::io::Errno;
 
 use crate::core::Action;
+use crate::core::Arrival;
 use crate::core::ConnectFault;
 use crate::core::DialKey;
 use crate::core::LookedUp;
@@ -76,6 +78,8 @@ pub(crate) struct Parts {
     pub(crate) rings: Vec<RingHandle>,
     pub(crate) service: ServicePort,
     pub(crate) placing: Placing,
+    /// What each listener of the ring speaks, by its number.
+    pub(crate) dialects: Vec<Dialect>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) epoch: Instant,
     pub(crate) spin: Duration,
@@ -211,6 +215,7 @@ impl DataThread {
             ring,
             core,
             placing,
+            dialects,
             ..
         } = &mut self.parts;
         match completion {
@@ -218,9 +223,18 @@ impl DataThread {
             | Completion::HandedIn { .. }
             | Completion::HandedOver { .. }
             | Completion::HandOverFailed { .. } => self.place(&completion),
-            Completion::Accepted { slot, address } => {
-                let source = address.map_or(Source::UNKNOWN, Source::of);
-                core.accepted(Slot(slot.0), source, now);
+            Completion::Accepted {
+                slot,
+                address,
+                listener,
+            } => {
+                let dialect = dialects.get(usize::from(listener)).copied();
+                let arrival = Arrival {
+                    dialect: dialect.unwrap_or_default(),
+                    source: address.map_or(Source::UNKNOWN, Source::of),
+                    address,
+                };
+                core.accepted(Slot(slot.0), arrival, now);
                 ring.receive(slot);
             }
             Completion::AcceptFailed { errno } => {

@@ -19,6 +19,8 @@ use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
 use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::Identities;
+use ringway_proto::dmsg::handshake::Identity;
 use ringway_proto::handshake::Offer;
 use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::key::PublicKey;
@@ -108,8 +110,8 @@ pub struct ShardSetConfig {
     pub timeouts: Timeouts,
     /// The relay's key.
     pub identity: Arc<RelayIdentity>,
-    /// What keys, handshakes and open objects look like.
-    pub dialect: Dialect,
+    /// What the relay needs to speak the dmsg dialect as well.
+    pub dmsg: Option<DmsgConfig>,
     /// What the relay tells each peer in the handshake.
     pub offer: Offer,
     /// Local ports that the shards may dial from, shared out among them.
@@ -144,7 +146,7 @@ impl ShardSetConfig {
             queue: QueueLimits::default(),
             timeouts,
             identity,
-            dialect: Dialect::Native,
+            dmsg: None,
             offer: Offer {
                 capabilities: 0,
                 streams_max: STREAMS_MAX,
@@ -167,6 +169,15 @@ impl ShardSetConfig {
         self.ring.sockets_max = sockets_max + 1;
         self
     }
+}
+
+/// The dmsg dialect of a relay.
+#[derive(Debug, Clone)]
+pub struct DmsgConfig {
+    /// Address that its clients connect to; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The relay's key in that dialect.
+    pub identity: Arc<Identity>,
 }
 
 /// Connections that may wait to be accepted, unless configured: a reconnect storm of this many clients a
@@ -246,6 +257,7 @@ pub struct ShardSet {
     shards: Vec<Shard>,
     handles: Vec<ShardHandle>,
     address: SocketAddr,
+    dmsg_address: Option<SocketAddr>,
     placement: Placement,
     directory: SessionDirectory,
 }
@@ -265,10 +277,13 @@ impl ShardSet {
     pub fn launch(config: &ShardSetConfig) -> Result<Self, LaunchError> {
         check(config)?;
         let count = usize::from(config.shards_count);
-        let listeners = listen(config)?;
-        let placement = placement_in_force(config, &listeners);
+        let listeners = listen(config, config.listen)?;
         let address = listeners.first().map_or(config.listen, Listener::address);
-        let ports = ports(config, address)?;
+        let dmsg = config.dmsg.as_ref().map(|dmsg| listen(config, dmsg.listen));
+        let dmsg = dmsg.transpose()?.unwrap_or_default();
+        let dmsg_address = dmsg.first().map(Listener::address);
+        let placement = placement_in_force(config, [&listeners, &dmsg]);
+        let ports = ports(config, [Some(address), dmsg_address])?;
         let cores = placement::cores(&config.cores, count);
         let directory = match config.resolver {
             Some(_) => SessionDirectory::for_registry(),
@@ -278,15 +293,18 @@ impl ShardSet {
         let epoch = now();
         let mut starting = Vec::with_capacity(count);
         let ends = mailboxes(count);
+        let mut dmsg = dmsg.into_iter();
         for ((shard, listener), (mailboxes, core)) in
             (0..).zip(listeners).zip(ends.into_iter().zip(&cores))
         {
+            let native = (listener, Dialect::Native);
+            let dmsg = dmsg.next().map(|listener| (listener, Dialect::Dmsg));
             let seed = Seed {
                 shard: ShardId(shard),
                 config: config.clone(),
                 ports: ports.of_shard(shard, config.shards_count),
                 hash_seed: getrandom::u64().map_err(LaunchError::Random)?,
-                listener,
+                listeners: [Some(native), dmsg].into_iter().flatten().collect(),
                 mailboxes,
                 core: *core,
                 directory: directory.clone(),
@@ -300,17 +318,20 @@ impl ShardSet {
             ready.push(starting.ready()?);
         }
         let rings: Vec<_> = ready.iter().map(|ready| ready.ring.clone()).collect();
+        let identity = config.dmsg.as_ref().map(|dmsg| Arc::clone(&dmsg.identity));
+        let identities = Arc::new(Identities::new((*config.identity).clone(), identity));
         let mut services = Vec::with_capacity(count);
         for (ready, core) in ready.iter().zip(&cores) {
             let shard = ready.handle.shard().0;
-            let identity = Arc::clone(&config.identity);
-            let started = Service::start(shard, *core, identity, ready.doorbell.clone());
+            let identities = Arc::clone(&identities);
+            let started = Service::start(shard, *core, identities, ready.doorbell.clone());
             services.push(started.map_err(|source| LaunchError::Service { shard, source })?);
         }
         let mut set = Self {
             shards: Vec::new(),
             handles: Vec::new(),
             address,
+            dmsg_address,
             placement,
             directory,
         };
@@ -329,6 +350,12 @@ impl ShardSet {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the address of the dmsg dialect, with the port the kernel chose.
+    #[must_use]
+    pub const fn dmsg_address(&self) -> Option<SocketAddr> {
+        self.dmsg_address
     }
 
     /// Returns how connections are shared out, which may be less than what was asked for.
@@ -420,7 +447,7 @@ struct Seed {
     config: ShardSetConfig,
     ports: ShardPorts,
     hash_seed: u64,
-    listener: Listener,
+    listeners: Vec<(Listener, Dialect)>,
     mailboxes: Mailboxes<Message<RingLease>>,
     core: Option<usize>,
     directory: SessionDirectory,
@@ -554,12 +581,16 @@ impl Seed {
         drop(ready.send(Ok((ring.handle(), ring.waker()))));
         // Closed when another shard could not start.
         let go = start.recv().ok()?;
-        ring.listen_with_choice(self.listener);
+        let mut dialects = Vec::with_capacity(self.listeners.len());
+        for (listener, dialect) in self.listeners {
+            ring.listen_with_choice(listener);
+            dialects.push(dialect);
+        }
         let core = CoreConfig {
             shard: self.shard,
             shards_count: self.config.shards_count,
             own_key: self.config.identity.public(),
-            dialect: self.config.dialect,
+            dmsg_key: self.config.dmsg.as_ref().map(|dmsg| dmsg.identity.public()),
             offer: self.config.offer,
             admission: admission(&self.config),
             queue: self.config.queue,
@@ -580,6 +611,7 @@ impl Seed {
             rings: go.rings,
             service: go.service,
             placing: self.placing,
+            dialects,
             inbox: go.handle.inbox(),
             epoch: self.epoch,
             spin: self.config.spin,
@@ -607,11 +639,16 @@ fn check(config: &ShardSetConfig) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// Returns the local ports without the one that the relay listens on, after checking that every shard
+/// Returns the local ports without those that the relay listens on, after checking that every shard
 /// gets some and that each source address is one of this host.
-fn ports(config: &ShardSetConfig, listen: SocketAddr) -> Result<PortsConfig, LaunchError> {
+fn ports(
+    config: &ShardSetConfig,
+    listen: [Option<SocketAddr>; 2],
+) -> Result<PortsConfig, LaunchError> {
     let mut ports = config.ports.clone();
-    ports.range.remove(listen.port());
+    for address in listen.into_iter().flatten() {
+        ports.range.remove(address.port());
+    }
     let (have, shards) = (ports.range.len(), config.shards_count);
     if have < u32::from(shards) {
         return Err(LaunchError::Ports { have, shards });
@@ -634,7 +671,7 @@ fn admission(config: &ShardSetConfig) -> AdmissionLimits {
 
 /// Arranges how connections are shared out; returns how they really are. Beside a process that it joins,
 /// that one's listeners come first in the group, and `hash` leaves everything to them until they close.
-fn placement_in_force(config: &ShardSetConfig, listeners: &[Listener]) -> Placement {
+fn placement_in_force(config: &ShardSetConfig, groups: [&[Listener]; 2]) -> Placement {
     if config.shards_count == 1 {
         return config.placement;
     }
@@ -643,8 +680,9 @@ fn placement_in_force(config: &ShardSetConfig, listeners: &[Listener]) -> Placem
             let lacks = "the kernel hands no connection from ring to ring".to_owned();
             (!probe::can_hand_over()).then_some(lacks)
         }
-        Placement::Hash => steer_by_source(listeners)
-            .err()
+        Placement::Hash => groups
+            .into_iter()
+            .find_map(|listeners| steer_by_source(listeners).err())
             .map(|error| format!("the kernel takes no program for its listeners: {error}")),
         Placement::Reuseport => None,
     };
@@ -656,12 +694,12 @@ fn placement_in_force(config: &ShardSetConfig, listeners: &[Listener]) -> Placem
 }
 
 /// Opens one listener a shard, all on the same address.
-fn listen(config: &ShardSetConfig) -> Result<Vec<Listener>, ListenError> {
+fn listen(config: &ShardSetConfig, address: SocketAddr) -> Result<Vec<Listener>, ListenError> {
     if !config.joins_address {
-        Listener::check_unused(config.listen)?;
+        Listener::check_unused(address)?;
     }
     let mut options = ListenOptions {
-        address: config.listen,
+        address,
         backlog: config.backlog,
         congestion: config.congestion.clone(),
         closes_with_fin: false,

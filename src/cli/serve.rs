@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use clap::Args as ClapArgs;
+use ringway_proto::dmsg;
 use tokio::sync::oneshot;
 
 use super::args::{DeployArgs, KeyArgs, path_text};
@@ -21,7 +22,7 @@ use crate::control::pages::{self, Pages};
 use crate::control::plane::{self, Plane};
 use crate::control::{Relay, Shards, admin};
 use crate::failure::Failure;
-use crate::key_file;
+use crate::key_file::{self, HeldKey};
 use crate::lan::announce::Announcement;
 use crate::output::say;
 use crate::preflight::preflight;
@@ -117,7 +118,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(path) => path.clone(),
         None => key_file::state_directory(args.key.state_dir.as_deref())?.join("relay.key"),
     };
-    let held = key_file::hold(&key_path, BESIDE)?;
+    let held: HeldKey = key_file::hold(&key_path, BESIDE)?;
+    let dmsg_key = match resolved.config.dmsg.listen {
+        Some(_) => Some(hold_dmsg(&resolved.config, &key_path)?),
+        None => None,
+    };
     let key = held.secret.public();
     resolved.leave_out(key);
     let place = args.lan.place(&mut resolved, key, &key_path)?;
@@ -132,13 +137,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     )?;
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
     let fleet = Fleet::new();
-    let plane = Arc::new(Plane::launch(&config, &capacity, &held.secret, &fleet)?);
+    let dmsg = dmsg_key.as_ref().map(|held| &held.secret);
+    let plane = Plane::launch(&config, &capacity, &held.secret, dmsg, &fleet)?;
+    let plane = Arc::new(plane);
     let registry = fleet.start(&of_registry, &held.secret, plane.shards(), &key_path)?;
     let (registry, view) = registry.unzip();
     let announced = place.map(|place| place.announce(key, plane.address()));
     let relay = Arc::new(Relay {
         key,
         listen: plane.address(),
+        dmsg: dmsg.map(|secret| secret.public()).zip(plane.dmsg_address()),
         placement: plane.placement(),
         config,
         capacity,
@@ -175,6 +183,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         plane.end();
     }
     outcome
+}
+
+/// Holds the key of the dmsg dialect, made at the first start as the other one is.
+fn hold_dmsg(config: &Config, key_path: &Path) -> Result<HeldKey<dmsg::key::SecretKey>, Failure> {
+    let path = match &config.dmsg.key_file {
+        Some(path) => path.clone(),
+        None => key_path.with_file_name("dmsg.key"),
+    };
+    Ok(key_file::hold(&path, "--set dmsg.key_file=FILE")?)
 }
 
 /// Runs the control plane from the four lines to the end of the drain.
@@ -248,7 +265,8 @@ impl Told {
     }
 }
 
-/// Prints where the relay is, its key, what to run next, and what it can hold: four lines and no more.
+/// Prints where the relay is, its key, what to run next, and what it can hold: four lines, and one more for
+/// the dmsg dialect.
 fn greet(
     relay: &Relay,
     plane: &Plane,
@@ -258,6 +276,7 @@ fn greet(
     let Relay {
         key,
         listen,
+        dmsg,
         capacity,
         ..
     } = relay;
@@ -266,11 +285,15 @@ fn greet(
         count => format!("{count} shards"),
     };
     let admin = admin.map_or_else(|| "off".to_owned(), |admin| format!("http://{admin}"));
+    let dmsg = dmsg.map(|(key, address)| format!("{key}@{}", reachable(address)));
     let reachable = reachable(*listen);
     say(format_args!(
         "listening  {listen} ({shards}), admin {admin}"
     ))?;
     say(format_args!("relay      {key}@{reachable}"))?;
+    if let Some(dmsg) = dmsg {
+        say(format_args!("dmsg       {dmsg}"))?;
+    }
     let how = match is_on_lan {
         true => "--lan".to_owned(),
         false => format!("--relay {key}@{reachable}"),

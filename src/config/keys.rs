@@ -513,6 +513,27 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
+        path: "dmsg.listen",
+        accepts: "\"off\" or an IP address and a port, such as \"0.0.0.0:8081\"",
+        default: "\"off\"",
+        apply: |config, value| {
+            config.dmsg.listen = match text(value)? {
+                "off" => None,
+                address => Some(parse_address(address)?),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.key_file",
+        accepts: "a path",
+        default: "",
+        apply: |config, value| {
+            config.dmsg.key_file = Some(PathBuf::from(filled(value)?));
+            Ok(())
+        },
+    },
+    Key {
         path: "poll.spin",
         accepts: "a duration from \"0us\" (off) to \"10ms\"",
         default: "\"20us\"",

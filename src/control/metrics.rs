@@ -3,7 +3,7 @@
 //! Here: the laws between metrics, times, the writer. Not here: the one table of metrics (`table`), HTTP,
 //! counting.
 //!
-//! Labels are `shard`, `reason`, and `le` of a bucket, and nothing else, so the number of series is bounded
+//! Labels are `shard`, `reason`, `dialect`, and `le` of a bucket, and nothing else, so the number of series is bounded
 //! by shards times reasons or buckets. A law stands in the HELP of the metric on its left side; `/health`
 //! checks it.
 //! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
@@ -11,8 +11,9 @@
 mod table;
 
 use hdrhistogram::{Counter, Histogram};
+use ringway_proto::dialect::Dialect;
 use ringway_proto::reason::Reason;
-use ringway_shards::core::{ByReason, CoreStats, Recorder};
+use ringway_shards::core::{ByReason, CoreStats, DialectStats, Recorder};
 
 use self::table::METRICS;
 use super::ShardView;
@@ -33,10 +34,14 @@ struct Metric {
 enum Read {
     /// Only grows.
     Counter(fn(&CoreStats) -> u64),
+    /// Only grows, one series for each dialect.
+    CounterByDialect(fn(&DialectStats) -> u64),
     /// Only grows, one series for each reason.
     CounterByReason(fn(&CoreStats) -> &ByReason),
     /// Grows and shrinks.
     Gauge(fn(&CoreStats) -> u64),
+    /// Grows and shrinks, one series for each dialect.
+    GaugeByDialect(fn(&DialectStats) -> u64),
     /// Only grows; of the ring or the data thread.
     ShardCounter(fn(&ShardView) -> u64),
     /// Grows and shrinks; of the ring or the data thread.
@@ -193,8 +198,11 @@ impl Metric {
     fn write(&self, out: &mut String, shards: &[ShardView]) {
         let Self { name, help, read } = self;
         let kind = match read {
-            Read::Counter(_) | Read::CounterByReason(_) | Read::ShardCounter(_) => "counter",
-            Read::Gauge(_) | Read::ShardGauge(_) => "gauge",
+            Read::Counter(_)
+            | Read::CounterByDialect(_)
+            | Read::CounterByReason(_)
+            | Read::ShardCounter(_) => "counter",
+            Read::Gauge(_) | Read::GaugeByDialect(_) | Read::ShardGauge(_) => "gauge",
         };
         heading(out, name, help, kind);
         for view in shards {
@@ -211,6 +219,16 @@ impl Metric {
                         out,
                         format_args!("{name}{{shard=\"{shard}\"}} {}", read(stats)),
                     );
+                }
+                Read::CounterByDialect(read) | Read::GaugeByDialect(read) => {
+                    for dialect in Dialect::ALL {
+                        let label = dialect.label();
+                        let value = read(&stats.dialects[dialect.index()]);
+                        line(
+                            out,
+                            format_args!("{name}{{shard=\"{shard}\",dialect=\"{label}\"}} {value}"),
+                        );
+                    }
                 }
                 Read::CounterByReason(read) => {
                     for (reason, count) in by_reason(read(stats)) {

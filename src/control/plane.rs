@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use ringway_proto::dialect::Dialect;
+use ringway_proto::dmsg;
+use ringway_proto::dmsg::handshake::Identity;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::SecretKey;
 use ringway_proto::limits;
 use ringway_shards::ring::{ListenError, RingConfig};
 use ringway_shards::set::{
-    AdmissionLimits, LaunchError, MeshConfig, Placement, QueueLimits, RelayAddress, ShardSet,
-    ShardSetConfig, ShardSnapshot,
+    AdmissionLimits, DmsgConfig, LaunchError, MeshConfig, Placement, QueueLimits, RelayAddress,
+    ShardSet, ShardSetConfig, ShardSnapshot,
 };
 
 use super::fleet::Fleet;
@@ -44,6 +45,7 @@ impl Plane {
         config: &Config,
         capacity: &Capacity,
         secret: &SecretKey,
+        dmsg: Option<&dmsg::key::SecretKey>,
         fleet: &Fleet,
     ) -> Result<Self, Failure> {
         let entry = fleet.entry(config, secret);
@@ -54,6 +56,7 @@ impl Plane {
         let config = ShardSetConfig {
             mesh,
             resolver: fleet.resolver(config),
+            dmsg: dmsg_config(config, dmsg),
             ..set_config(config, capacity, secret)
         };
         let shards = ShardSet::launch(&config).map_err(failure)?;
@@ -63,6 +66,11 @@ impl Plane {
     /// Returns where peers connect, with the port the kernel chose.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.shards.address()
+    }
+
+    /// Returns where clients of the dmsg dialect connect, with the port the kernel chose.
+    pub(crate) const fn dmsg_address(&self) -> Option<SocketAddr> {
+        self.shards.dmsg_address()
     }
 
     /// Returns the shards themselves.
@@ -158,7 +166,7 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
         },
         timeouts: config.timeouts,
         identity: Arc::new(RelayIdentity::new(secret)),
-        dialect: Dialect::Native,
+        dmsg: None,
         offer: Offer {
             capabilities: 0,
             streams_max: config.streams_max,
@@ -177,6 +185,15 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
             ..ring
         },
     }
+}
+
+/// Returns what the shards need to speak the dmsg dialect, if they are to.
+fn dmsg_config(config: &Config, secret: Option<&dmsg::key::SecretKey>) -> Option<DmsgConfig> {
+    let (listen, secret) = config.dmsg.listen.zip(secret)?;
+    Some(DmsgConfig {
+        listen,
+        identity: Arc::new(Identity::new(secret.clone())),
+    })
 }
 
 /// Returns the other relays, with their addresses.

@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::frame::{Flags, Header};
 use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::reason::Reason;
@@ -115,9 +116,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         match stream.state {
             // Nothing was said yet, so there is nothing to finish: the open is given up.
             StreamState::Collecting | StreamState::Asked => {
-                let other = stream.other;
+                let (other, slot, id) = (stream.other, stream.session.slot, stream.id);
+                let dialect = self.dialect_of(key);
                 self.cancel_open(other);
                 self.remove_stream(key);
+                if dialect == Some(Dialect::Dmsg) {
+                    self.end_unanswered(slot, id);
+                }
             }
             StreamState::Answering => self.abort_open(key, Reason::RefusedByDestination),
             StreamState::Announcing | StreamState::Flushing | StreamState::Hearing => {

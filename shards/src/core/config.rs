@@ -10,7 +10,6 @@ use ::core::net::SocketAddr;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ringway_proto::dialect::Dialect;
 use ringway_proto::entry::RelayEntry;
 use ringway_proto::handshake::Offer;
 use ringway_proto::key::PublicKey;
@@ -28,8 +27,8 @@ pub struct CoreConfig {
     pub shards_count: u16,
     /// The relay's own key.
     pub own_key: PublicKey,
-    /// What keys, handshakes and open objects look like.
-    pub dialect: Dialect,
+    /// Its key in the dmsg dialect, if it speaks that one too.
+    pub dmsg_key: Option<PublicKey>,
     /// What the relay tells each peer in the handshake.
     pub offer: Offer,
     /// Who gets in.
@@ -44,6 +43,14 @@ pub struct CoreConfig {
     pub mesh: MeshConfig,
     /// Random value of the stream id tables, unknown to peers, so that chosen ids do not collide.
     pub hash_seed: u64,
+}
+
+impl CoreConfig {
+    /// Returns whether a key is the relay's own, in whichever dialect.
+    #[must_use]
+    pub fn is_own(&self, key: &PublicKey) -> bool {
+        *key == self.own_key || Some(*key) == self.dmsg_key
+    }
 }
 
 /// Bounds of what peers may bring into being. The order in which those up to a session act stands in

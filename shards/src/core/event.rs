@@ -3,19 +3,17 @@
 //! Here: the identifiers, the actions a driver carries out, the messages between shards, the compute
 //! jobs. Not here: what the core does with them.
 
-use ::core::net::SocketAddr;
+use ::core::net::{IpAddr, SocketAddr};
 
-use ringway_proto::dialect::RequestHash;
+use ringway_proto::dialect::handshake::{Established, FoldedResponder, Identities, Responder};
+use ringway_proto::dialect::{Dialect, RequestHash};
 use ringway_proto::entry::PeerEntry;
-use ringway_proto::handshake::{
-    Established, Extension, FoldedResponder, HandshakeError, Initiator, InitiatorEstablished,
-    Offer, RelayIdentity, Responder,
-};
+use ringway_proto::handshake::{Extension, HandshakeError, Initiator, InitiatorEstablished, Offer};
 use ringway_proto::key::PublicKey;
-use ringway_proto::open::OpenRequest;
 use ringway_proto::time::Now;
 
 use super::dial::{DialError, DialKey, Dialed};
+use super::source::Source;
 use crate::batch::Batch;
 
 /// Number of a shard, dense from 0.
@@ -52,6 +50,28 @@ pub struct Place {
     pub shard: ShardId,
     /// The session there.
     pub session: SessionKey,
+}
+
+/// A connection as the driver reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// What its listener speaks.
+    pub dialect: Dialect,
+    /// Who answers for it, as limits see it.
+    pub source: Source,
+    /// Its address, to be told to the peer where the dialect lets it ask.
+    pub address: Option<IpAddr>,
+}
+
+impl From<Source> for Arrival {
+    /// A native connection of this source.
+    fn from(source: Source) -> Self {
+        Self {
+            dialect: Dialect::Native,
+            source,
+            address: None,
+        }
+    }
 }
 
 /// What the directory holds of a session.
@@ -333,6 +353,7 @@ pub struct Job {
 #[derive(Debug)]
 pub(super) enum Step {
     Message1 {
+        dialect: Dialect,
         offer: Offer,
         message: Vec<u8>,
     },
@@ -344,8 +365,9 @@ pub(super) enum Step {
         responder: Box<FoldedResponder>,
         message: Vec<u8>,
     },
-    /// Verify the signature of a request that another relay has forwarded.
+    /// Verify the signature of a request.
     CheckRequest {
+        dialect: Dialect,
         stream: StreamKey,
         request: Vec<u8>,
     },
@@ -378,6 +400,7 @@ impl Job {
                 generation: 0,
             },
             step: Step::Message1 {
+                dialect: Dialect::Native,
                 offer,
                 message: Vec::new(),
             },
@@ -418,28 +441,36 @@ pub(super) enum Progress {
 impl Job {
     /// Does the work. `random` is the ephemeral key of the handshake; it must be fresh for each job.
     #[must_use]
-    pub fn run(self, identity: &RelayIdentity, random: [u8; 32]) -> JobResult {
+    pub fn run(self, identities: &Identities, random: [u8; 32]) -> JobResult {
         let Self { session, step } = self;
         let established = |established| Progress::Established(Box::new(established));
         let outcome = match step {
-            Step::Message1 { offer, message } => {
-                let mut responder = Box::new(Responder::new(identity, offer, random));
-                responder
-                    .message_1(&message)
-                    .map(|message| Progress::Reply { responder, message })
-            }
+            Step::Message1 {
+                dialect,
+                offer,
+                message,
+            } => Responder::begin(dialect, identities, offer, random, &message).map(
+                |(responder, message)| Progress::Reply {
+                    responder: Box::new(responder),
+                    message,
+                },
+            ),
             Step::Message3 { responder, message } => responder.message_3(&message).map(established),
             Step::Message3Folded { responder, message } => responder
-                .unfold(identity)
+                .unfold(identities)
                 .and_then(|responder| responder.message_3(&message))
                 .map(established),
-            Step::CheckRequest { stream, request } => Ok(Progress::RequestChecked {
-                is_valid: OpenRequest::verify(&request).is_ok(),
+            Step::CheckRequest {
+                dialect,
+                stream,
+                request,
+            } => Ok(Progress::RequestChecked {
+                is_valid: dialect.verify_request(&request).is_ok(),
                 stream,
                 request,
             }),
             Step::LinkHello { relay, extensions } => {
-                Initiator::of_relay(identity, &relay, &extensions, random).map(
+                Initiator::of_relay(identities.native(), &relay, &extensions, random).map(
                     |(initiator, message)| Progress::LinkHello {
                         initiator: Box::new(initiator),
                         message,

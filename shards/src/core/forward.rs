@@ -115,13 +115,15 @@ impl Checks {
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// A request has come over a link, signed by somebody else than the relay it came from: believes it only
-    /// when the signature says so. The executor looks, since that takes as long as a handshake's step.
+    /// A request is believed only when its signature says so: it has come over a link, signed by somebody else
+    /// than the relay it came from, or its destination would end its session for a wrong one. The executor
+    /// looks, since that takes as long as a handshake's step.
     pub(super) fn check_request(&mut self, slot: Slot, stream: StreamKey, request: &[u8]) {
-        self.common.stats.forwards_received += 1;
         let Some(session) = self.sessions.get(slot.0 as usize) else {
             return;
         };
+        let is_link = session.live().is_some_and(|live| live.link.is_some());
+        self.common.stats.forwards_received += u64::from(is_link);
         if self.checks.waiting.len() >= REQUESTS_WAITING_MAX {
             return self.refuse(stream, Reason::RelayCapacity);
         }
@@ -136,12 +138,20 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         while self.checks.under_way < REQUEST_CHECKS_MAX
             && let Some((session, stream, request)) = self.checks.waiting.pop_front()
         {
+            let live = self.live_mut(session.slot);
+            let Some(dialect) = live.map(|live| live.dialect()) else {
+                continue;
+            };
             // Whose stream has gone meanwhile costs the executor nothing.
             if self.streams.get(stream).is_none() {
                 continue;
             }
             self.checks.under_way += 1;
-            let step = Step::CheckRequest { stream, request };
+            let step = Step::CheckRequest {
+                dialect,
+                stream,
+                request,
+            };
             let job = Job { session, step };
             self.common.actions.push_back(Action::Compute(job));
         }
@@ -153,23 +163,29 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.start_checks();
     }
 
-    /// The executor has looked at the signature of a forwarded request.
+    /// The executor has looked at the signature of a request.
     pub(super) fn request_checked(&mut self, key: StreamKey, request: &[u8], is_valid: bool) {
-        let is_waiting = self
+        let Some(stream) = self
             .streams
             .get(key)
-            .is_some_and(|stream| stream.state == StreamState::Asked);
-        if !is_waiting {
+            .filter(|stream| stream.state == StreamState::Asked)
+        else {
             return;
-        }
+        };
+        let slot = stream.session.slot;
+        let Some(live) = self.live_mut(slot) else {
+            return;
+        };
+        let (dialect, is_link) = (live.dialect(), live.link.is_some());
         if !is_valid {
             return self.refuse(key, Reason::BadSignature);
         }
-        if self.link_streams_count() >= u64::from(self.config.mesh.forwarded_streams_max) {
+        if is_link && self.link_streams_count() >= u64::from(self.config.mesh.forwarded_streams_max)
+        {
             return self.refuse(key, Reason::RelayCapacity);
         }
-        match self.config.dialect.decode_request(request) {
-            Ok(head) => self.route(key, request, &head.destination.key, false),
+        match dialect.decode_request(request) {
+            Ok(head) => self.route(key, request, &head.destination.key, !is_link),
             Err(error) => self.refuse(key, error.reason()),
         }
     }

@@ -25,6 +25,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::entry::RelayEntry;
 use ringway_proto::handshake::{Extension, ExtensionKind, HandshakeError, InitiatorEstablished};
 use ringway_proto::key::PublicKey;
@@ -298,8 +299,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let taken = match &linking.stage {
             // It is our turn to speak.
             LinkStage::Computing => Err(Reason::ProtocolError),
-            LinkStage::Message2(_) => take(&mut linking.collected, lease.bytes(), message_length),
-            LinkStage::Verdict(_) => take(&mut linking.collected, lease.bytes(), object_length),
+            LinkStage::Message2(_) => {
+                let length = |prefix: &[u8]| message_length(Dialect::Native, prefix);
+                take(&mut linking.collected, lease.bytes(), length)
+            }
+            LinkStage::Verdict(_) => {
+                let length = |prefix: &[u8]| object_length(Dialect::Native, prefix);
+                take(&mut linking.collected, lease.bytes(), length)
+            }
         };
         let Taken { bytes, is_complete } = match taken {
             Ok(taken) => taken,

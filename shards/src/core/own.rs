@@ -51,7 +51,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.common.stats.handshakes_failed.count(Reason::Draining);
             return self.close(slot);
         }
-        self.begin_handshake(slot, Source::UNKNOWN);
+        self.begin_handshake(slot, Source::UNKNOWN.into());
     }
 
     /// Returns whether a key and a socket belong together: the relay's key to an attached one, all other keys
@@ -59,7 +59,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     pub(super) fn may_have(&self, slot: Slot, key: &PublicKey) -> bool {
         let session = self.sessions.get(slot.0 as usize);
         let is_attached = session.is_some_and(|session| session.is_attached);
-        is_attached == (*key == self.config.own_key)
+        is_attached == self.config.is_own(key)
     }
 
     /// The relay's own session stands; it takes the place of the one before.

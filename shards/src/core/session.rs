@@ -16,8 +16,12 @@
 //! Memory: an idle live session holds this struct, the boxed [`Live`], an [`IdTable`] and its timer; its
 //! egress is freed when it drains.
 
+use std::net::IpAddr;
+
+use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::{FoldedResponder, Responder};
 use ringway_proto::frame::HEADER_LEN;
-use ringway_proto::handshake::{FoldedResponder, Initiator, InitiatorEstablished, Responder};
+use ringway_proto::handshake::{Initiator, InitiatorEstablished};
 use ringway_proto::key::PublicKey;
 use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::time::Now;
@@ -25,8 +29,7 @@ use ringway_proto::time::Now;
 use super::announce::LinkState;
 use super::config::CoreConfig;
 use super::egress::Egress;
-use super::event::{SessionKey, Slot, StreamKey};
-use super::source::Source;
+use super::event::{Arrival, SessionKey, Slot, StreamKey};
 use super::table::IdTable;
 use super::timers::TimerKey;
 use crate::ports::PortPermit;
@@ -69,7 +72,7 @@ pub(super) enum Phase<L> {
 #[derive(Debug)]
 pub(super) struct Handshake<L> {
     pub(super) accepted_at: Now,
-    pub(super) source: Source,
+    pub(super) arrival: Arrival,
     pub(super) stage: Stage,
     /// Its place among those that wait for their peer; `None` while the executor has it.
     pub(super) waiting: Option<Links>,
@@ -164,6 +167,8 @@ pub(super) struct Live {
     pub(super) key: PublicKey,
     /// What only a link has; sessions of peers are none.
     pub(super) link: Option<Box<LinkState>>,
+    /// Where the peer comes from, where its dialect lets it ask.
+    pub(super) address: Option<Box<IpAddr>>,
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
     pub(super) parser: Parser,
@@ -272,6 +277,7 @@ impl Live {
         Self {
             key,
             link: link.map(|side| Box::new(LinkState::new(side))),
+            address: None,
             sealer,
             opener,
             parser: Parser::default(),
@@ -284,6 +290,11 @@ impl Live {
             is_draining: false,
             is_emptied: false,
         }
+    }
+
+    /// Returns what the peer speaks.
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.key.dialect()
     }
 
     /// Returns which side of a link it is, if it is one.

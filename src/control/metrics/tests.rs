@@ -86,8 +86,11 @@ fn names_follow_the_pattern() {
     for Metric { name, read, .. } in METRICS {
         assert!(name.starts_with("ringway_"));
         let suffix = match read {
-            Read::Counter(_) | Read::CounterByReason(_) | Read::ShardCounter(_) => "_total",
-            Read::Gauge(_) | Read::ShardGauge(_) => "_current",
+            Read::Counter(_)
+            | Read::CounterByDialect(_)
+            | Read::CounterByReason(_)
+            | Read::ShardCounter(_) => "_total",
+            Read::Gauge(_) | Read::GaugeByDialect(_) | Read::ShardGauge(_) => "_current",
         };
         assert!(name.ends_with(suffix), "{name}");
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::Identities;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::{Address, PublicKey, SecretKey};
 use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
@@ -125,7 +125,7 @@ pub(super) struct Harness {
     /// Whether each shard wants connections.
     pub(super) is_accepting: Vec<bool>,
     relay: SecretKey,
-    identity: RelayIdentity,
+    identity: Identities,
     mailboxes: VecDeque<(usize, usize, Message<HeapLease>)>,
     next_slot: Vec<u32>,
     seed: u8,
@@ -166,7 +166,7 @@ impl Harness {
                     shard: ShardId(shard),
                     shards_count: shards,
                     own_key: relay.public(),
-                    dialect: Dialect::Native,
+                    dmsg_key: None,
                     offer: Offer {
                         capabilities: 0,
                         streams_max: STREAMS_MAX,
@@ -204,7 +204,7 @@ impl Harness {
             piece_max: usize::MAX,
             handed_in: 0,
             is_accepting: vec![true; usize::from(shards)],
-            identity: RelayIdentity::new(&relay),
+            identity: RelayIdentity::new(&relay).into(),
             relay,
             mailboxes: VecDeque::new(),
             next_slot: vec![0; usize::from(shards)],
