@@ -73,6 +73,13 @@ impl Dialect {
                     destination: request.destination,
                     forwarded: false,
                     timestamp_ns: request.timestamp_ns.unsigned_abs(),
+                    wants: if request.wants_ip {
+                        Wants::Address {
+                            place: request.wants_geo,
+                        }
+                    } else {
+                        Wants::Stream
+                    },
                 })
             }
             Self::Native => {
@@ -88,6 +95,7 @@ impl Dialect {
                     destination,
                     forwarded,
                     timestamp_ns,
+                    wants: Wants::Stream,
                 })
             }
         }
@@ -236,6 +244,20 @@ pub struct RequestHead {
     pub forwarded: bool,
     /// When it was made, nanoseconds since 1970.
     pub timestamp_ns: u64,
+    /// What it asks for.
+    pub wants: Wants,
+}
+
+/// What an open request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// A stream to the destination.
+    Stream,
+    /// The address that the relay sees the source at, and with `place` where on earth that is.
+    Address {
+        /// Whether that is asked for.
+        place: bool,
+    },
 }
 
 /// What a relay reads of an open response.
