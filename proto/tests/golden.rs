@@ -10,7 +10,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use ringway_proto::dialect::{Dialect, RequestHash};
+use ringway_proto::dialect::RequestHash;
 use ringway_proto::entry::{PeerEntry, RelayEntry};
 use ringway_proto::frame::{Flags, GoAwayCode, Header};
 use ringway_proto::handshake::{
