@@ -9,6 +9,7 @@ pub mod handshake;
 
 use alloc::vec::Vec;
 
+use crate::dmsg::open::{StreamRequest, StreamResponse};
 use crate::key::Address;
 use crate::open::{OpenError, OpenRequest, OpenResponse};
 use crate::reason::Reason;
@@ -65,7 +66,22 @@ impl Dialect {
     /// [`OpenError`]; the stream is refused with its reason.
     pub fn decode_request(self, plain: &[u8]) -> Result<RequestHead, OpenError> {
         match self {
-            Self::Dmsg => Err(OpenError::LocalDialect),
+            Self::Dmsg => {
+                let request = StreamRequest::decode(plain)?;
+                Ok(RequestHead {
+                    source: request.source,
+                    destination: request.destination,
+                    forwarded: false,
+                    timestamp_ns: request.timestamp_ns.unsigned_abs(),
+                    wants: if request.wants_ip {
+                        Wants::Address {
+                            place: request.wants_geo,
+                        }
+                    } else {
+                        Wants::Stream
+                    },
+                })
+            }
             Self::Native => {
                 let OpenRequest {
                     forwarded,
@@ -79,6 +95,7 @@ impl Dialect {
                     destination,
                     forwarded,
                     timestamp_ns,
+                    wants: Wants::Stream,
                 })
             }
         }
@@ -92,7 +109,7 @@ impl Dialect {
     pub fn verify_request(self, plain: &[u8]) -> Result<(), OpenError> {
         match self {
             Self::Native => OpenRequest::verify(plain),
-            Self::Dmsg => Err(OpenError::LocalDialect),
+            Self::Dmsg => Ok(StreamRequest::verify(plain)?),
         }
     }
 
@@ -101,7 +118,7 @@ impl Dialect {
     pub fn request_hash(self, plain: &[u8]) -> RequestHash {
         match self {
             Self::Native => OpenRequest::hash(plain),
-            Self::Dmsg => RequestHash([0; 32]),
+            Self::Dmsg => StreamRequest::hash(plain),
         }
     }
 
@@ -112,7 +129,13 @@ impl Dialect {
     /// [`OpenError`]; the stream is reset.
     pub fn decode_response(self, plain: &[u8]) -> Result<ResponseHead, OpenError> {
         match self {
-            Self::Dmsg => Err(OpenError::LocalDialect),
+            Self::Dmsg => {
+                let response = StreamResponse::decode(plain)?;
+                Ok(ResponseHead {
+                    reason_code: response.reason().code(),
+                    request_hash: response.request_hash,
+                })
+            }
             Self::Native => {
                 let OpenResponse {
                     reason_code,
@@ -137,7 +160,7 @@ impl Dialect {
         }
     }
 
-    /// Sets the forwarded mark of a plain open request; its signature stays valid.
+    /// Sets the forwarded mark of a plain open request, where the dialect has one; its signature stays valid.
     ///
     /// # Panics
     ///
@@ -216,10 +239,25 @@ pub struct RequestHead {
     pub source: Address,
     /// Who is asked.
     pub destination: Address,
-    /// Whether a relay forwarded it; then no relay forwards it again.
+    /// Whether a relay forwarded it; then no relay forwards it again. A request of dmsg does not say: it was
+    /// forwarded when the session it came over is not its source's.
     pub forwarded: bool,
     /// When it was made, nanoseconds since 1970.
     pub timestamp_ns: u64,
+    /// What it asks for.
+    pub wants: Wants,
+}
+
+/// What an open request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// A stream to the destination.
+    Stream,
+    /// The address that the relay sees the source at, and with `place` where on earth that is.
+    Address {
+        /// Whether that is asked for.
+        place: bool,
+    },
 }
 
 /// What a relay reads of an open response.

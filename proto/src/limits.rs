@@ -197,6 +197,16 @@ pub const OPEN_REQUEST_MAX: usize = OPEN_REQUEST_FIXED + OPEN_NOISE_MAX;
 /// Longest open response.
 pub const OPEN_RESPONSE_MAX: usize = OPEN_RESPONSE_FIXED + OPEN_NOISE_MAX;
 
+/// Longest Noise KK message in an open object of the dmsg dialect.
+///
+/// Both messages are 49 bytes without payload; clients of 2026 add a post-quantum key of 1,184 bytes and its
+/// tag to the first one.
+/// Source: docs/dmsg.md "Open objects".
+pub const DMSG_OPEN_NOISE_MAX: usize = 2_048;
+
+/// Longest name of a country or region in an open response of the dmsg dialect; codes have two or three letters.
+pub const DMSG_GEO_TEXT_MAX: usize = 64;
+
 /// Bytes of a verdict.
 pub const VERDICT_LEN: usize = 8;
 

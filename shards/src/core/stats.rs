@@ -366,6 +366,7 @@ mod tests {
         assert_eq!(broken.broken_laws(), Vec::<String>::new());
         broken.sockets_opened = 3;
         broken.sessions_opened = 1;
+        broken.dialects[Dialect::Dmsg.index()].sessions_current = 1;
         broken.own_sessions_opened = 1;
         broken.streams_opened = 1;
         broken.opens_received = 1;
