@@ -48,7 +48,7 @@ fn opens_refused(harness: &Harness, reason: Reason) -> u64 {
 fn stream_crosses_one_shard_and_two_with_windows_and_half_close() {
     for (shards, second) in [(1, 0), (2, 1)] {
         let mut harness = harness(shards);
-        let (mut a, mut b) = bridged(&mut harness, 0, second);
+        let (a, b) = bridged(&mut harness, 0, second);
         let bytes: Vec<u8> = (0..=255).cycle().take(70_000).collect();
         a.data(&mut harness, 1, &bytes);
         assert_eq!(b.payload(&mut harness, 2), bytes);
@@ -94,7 +94,7 @@ fn stream_is_acknowledged_before_its_request_and_refused_by_a_reset() {
 fn frames_right_behind_message_3_are_taken() {
     let mut harness = harness(1);
     let syn = Header::window_update(1, Flags::SYN, 0).encode();
-    let mut a = Client::join_with(&mut harness, 1, 0, &syn);
+    let a = Client::join_with(&mut harness, 1, 0, &syn);
     assert_eq!(
         a.headers(&mut harness),
         [Header::window_update(1, Flags::ACK, 0)]
@@ -105,9 +105,9 @@ fn frames_right_behind_message_3_are_taken() {
 #[test]
 fn newest_session_of_a_key_wins() {
     let mut harness = harness(2);
-    let mut older = Client::join(&mut harness, 1, 0);
+    let older = Client::join(&mut harness, 1, 0);
     harness.pass(Duration::from_millis(500));
-    let mut newer = Client::join(&mut harness, 1, 1);
+    let newer = Client::join(&mut harness, 1, 1);
     let away = older.headers(&mut harness);
     assert_eq!(away[0].kind, FrameKind::GoAway);
     let mut b = Client::join(&mut harness, 2, 0);
@@ -125,7 +125,7 @@ fn newest_session_of_a_key_wins() {
 fn wrong_requests_end_in_their_reasons_and_reach_nobody() {
     let mut harness = harness(1);
     let mut a = Client::join(&mut harness, 1, 0);
-    let mut b = Client::join(&mut harness, 2, 0);
+    let b = Client::join(&mut harness, 2, 0);
     let reset = |id| Header::window_update(id, Flags::RST, 0);
     // Signed by another key than it names.
     let mut forged = a.signed(public(2), 80);
@@ -163,7 +163,7 @@ fn replayed_object_ends_the_session() {
 #[test]
 fn ping_of_a_stream_comes_back_and_ends_it() {
     let mut harness = harness(1);
-    let mut a = Client::join(&mut harness, 1, 0);
+    let a = Client::join(&mut harness, 1, 0);
     a.send(&mut harness, Header::window_update(1, Flags::SYN, 0), &[]);
     a.headers(&mut harness);
     a.data(&mut harness, 1, &[0, 0]);
@@ -204,7 +204,8 @@ fn both_sides_of_an_open_that_fails_are_let_go() {
         let mut a = Client::join(&mut harness, 1, 0);
         let mut b = Client::join(&mut harness, 2, 0);
         let request = a.open(&mut harness, 1, public(2), 80);
-        (a.headers(&mut harness), b.headers(&mut harness));
+        a.headers(&mut harness);
+        b.headers(&mut harness);
         let (fin, reset) = (Flags::FIN, Flags::RST);
         match end {
             0 => a.send(&mut harness, Header::window_update(1, fin, 0), &[]),
@@ -281,7 +282,7 @@ fn sessions_and_opens_are_counted_by_dialect() {
 #[test]
 fn silent_client_is_asked_and_then_let_go() {
     let mut harness = harness(1);
-    let mut a = Client::join(&mut harness, 1, 0);
+    let a = Client::join(&mut harness, 1, 0);
     harness.pass(Duration::from_secs(31));
     let ping = a.headers(&mut harness)[0];
     assert_eq!((ping.kind, ping.flags), (FrameKind::Ping, Flags::SYN));

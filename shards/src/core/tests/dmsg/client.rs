@@ -64,18 +64,18 @@ impl Client {
         }
     }
 
-    pub(super) fn send(&mut self, harness: &mut Harness, header: Header, payload: &[u8]) {
+    pub(super) fn send(&self, harness: &mut Harness, header: Header, payload: &[u8]) {
         harness.inject(self.wire, &[&header.encode()[..], payload].concat());
         harness.run();
     }
 
-    pub(super) fn data(&mut self, harness: &mut Harness, id: u32, payload: &[u8]) {
+    pub(super) fn data(&self, harness: &mut Harness, id: u32, payload: &[u8]) {
         let length = u32::try_from(payload.len()).unwrap();
         self.send(harness, Header::data(id, Flags::NONE, length), payload);
     }
 
     /// Returns what has come since the last look.
-    pub(super) fn frames(&mut self, harness: &mut Harness) -> Vec<Frame> {
+    pub(super) fn frames(&self, harness: &mut Harness) -> Vec<Frame> {
         let raw = std::mem::take(&mut harness.wires[self.wire].raw);
         let mut rest = raw.as_slice();
         let mut frames = Vec::new();
@@ -93,13 +93,13 @@ impl Client {
         frames
     }
 
-    pub(super) fn headers(&mut self, harness: &mut Harness) -> Vec<Header> {
+    pub(super) fn headers(&self, harness: &mut Harness) -> Vec<Header> {
         let frames = self.frames(harness).into_iter();
         frames.map(|frame| frame.header).collect()
     }
 
     /// Returns the payload that has come on a stream.
-    pub(super) fn payload(&mut self, harness: &mut Harness, id: u32) -> Vec<u8> {
+    pub(super) fn payload(&self, harness: &mut Harness, id: u32) -> Vec<u8> {
         let frames = self.frames(harness).into_iter();
         frames
             .filter(|frame| frame.header.stream_id == id)
@@ -171,7 +171,7 @@ impl Client {
         self.start_sealed(harness, id, &object);
     }
 
-    pub(super) fn start_sealed(&mut self, harness: &mut Harness, id: u32, object: &[u8]) {
+    pub(super) fn start_sealed(&self, harness: &mut Harness, id: u32, object: &[u8]) {
         self.send(harness, Header::window_update(id, Flags::SYN, 0), &[]);
         self.data(harness, id, object);
     }

@@ -59,7 +59,7 @@ impl Server {
         }
     }
 
-    fn frames(&mut self, harness: &mut Harness) -> Vec<Frame> {
+    fn frames(&self, harness: &mut Harness) -> Vec<Frame> {
         let out = std::mem::take(&mut harness.far.get_mut(&self.place).unwrap().out);
         let mut rest = out.as_slice();
         let mut frames = Vec::new();
@@ -76,7 +76,7 @@ impl Server {
         frames
     }
 
-    fn send(&mut self, harness: &mut Harness, header: Header, payload: &[u8]) {
+    fn send(&self, harness: &mut Harness, header: Header, payload: &[u8]) {
         let frame = [&header.encode()[..], payload].concat();
         harness.inject_far(self.place, &frame);
         harness.run();
@@ -147,7 +147,7 @@ fn open_for_a_client_of_a_server_is_forwarded_as_it_was_signed() {
 #[test]
 fn server_without_the_client_is_not_asked_again_at_once() {
     let mut harness = linked(1, None);
-    let mut server = Server::answer(&mut harness);
+    let server = Server::answer(&mut harness);
     let mut a = Client::join(&mut harness, 1, 0);
     a.open(&mut harness, 1, public(77), 80);
     let id = server.frames(&mut harness)[0].header.stream_id;
@@ -208,7 +208,7 @@ fn dead_link_is_noticed_and_made_anew() {
     harness.cores[shard].receive_ended(slot, crate::core::RecvEnd::Error(104), now);
     harness.run();
     assert_eq!(count(&harness, |s| s.links_current), 0);
-    let mut server = Server::answer(&mut harness);
+    let server = Server::answer(&mut harness);
     let mut a = Client::join(&mut harness, 1, 0);
     a.open(&mut harness, 1, public(77), 80);
     assert_eq!(server.frames(&mut harness).len(), 2);
@@ -216,9 +216,10 @@ fn dead_link_is_noticed_and_made_anew() {
     harness.pass(Duration::from_secs(60));
     assert_eq!(count(&harness, |s| s.links_closed.of(Reason::Idle)), 1);
     // It dials again; nobody is there any more.
-    let dial = harness.connects.pop_front().unwrap().dial;
-    let now = harness.now;
-    harness.cores[0].connect_failed(dial, ConnectFault::Peer(111), now);
+    assert!(!harness.connects.is_empty());
+    for connect in std::mem::take(&mut harness.connects) {
+        harness.cores[0].connect_failed(connect.dial, ConnectFault::Peer(111), harness.now);
+    }
     harness.assert_clean();
 }
 
@@ -234,7 +235,7 @@ fn discovery_says_which_server_to_ask() {
     };
     let now = harness.now;
     harness.cores[0].want_relays(&[wanted], now);
-    let mut server = Server::answer(&mut harness);
+    let server = Server::answer(&mut harness);
     let mut a = Client::join(&mut harness, 1, 0);
     a.open(&mut harness, 1, public(77), 80);
     let (_, lookup) = harness.lookups.pop().unwrap();
@@ -273,7 +274,7 @@ fn server_that_announces_itself_is_given_requests_for_its_clients() {
     assert!(StreamResponse::decode(&response).unwrap().is_accepted);
     assert_eq!(count(&harness, |s| s.links_current), 1);
     // It speaks for others now.
-    let mut b = Client::join(&mut harness, 2, 1);
+    let b = Client::join(&mut harness, 2, 1);
     let stranger = Client::join(&mut harness, 3, 0);
     server.start(&mut harness, 3, &stranger.signed(public(2), 80));
     assert_eq!(b.headers(&mut harness).len(), 2);
