@@ -188,8 +188,8 @@ where
     let answered = vectors::one(RPC, &format!("{name}: answered"));
     for piece in answered.chunks(piece) {
         client.push(piece);
-        while let Some(heard) = client.next_reply().unwrap() {
-            let (expected, number) = replies.next().unwrap();
+        while let Some(heard) = client.next_reply().expect("what Go says is heard") {
+            let (expected, number) = replies.next().expect("no reply too many");
             assert_eq!(heard.number, number);
             assert_eq!(heard.reply, expected.map_err(Failure::parse));
         }
@@ -207,12 +207,12 @@ where
     let asked = vectors::one(RPC, &format!("{name}: asked"));
     for piece in asked.chunks(piece) {
         server.push(piece);
-        while let Some(Asked { id, call }) = server.next_call().unwrap() {
-            let (expected, reply) = talk.next().unwrap();
+        while let Some(Asked { id, call }) = server.next_call().expect("what Go says is heard") {
+            let (expected, reply) = talk.next().expect("no call too many");
             assert_eq!(call, Ok(expected));
             server
                 .reply(&id, reply.as_ref().map_err(|text| *text), &mut out)
-                .unwrap();
+                .expect("it is written");
         }
     }
     assert!(talk.next().is_none() && server.is_empty());
@@ -683,22 +683,27 @@ where
     let (mut client, mut server) = (Client::<S>::new(), Server::<S>::new());
     let (mut asked, mut answered) = (Vec::new(), Vec::new());
     for (call, _) in talk {
-        client.call(call, &mut asked).unwrap();
+        client.call(call, &mut asked).expect("it is written");
     }
     let mut calls = talk.iter();
     for piece in asked.chunks(piece) {
         server.push(piece);
-        while let Some(asked) = server.next_call().unwrap() {
-            let (call, reply) = calls.next().unwrap();
+        while let Some(asked) = server.next_call().expect("what the client says is heard") {
+            let (call, reply) = calls.next().expect("no call too many");
             assert_eq!(asked.call.as_ref(), Ok(call));
-            server.reply(&asked.id, Ok(reply), &mut answered).unwrap();
+            server
+                .reply(&asked.id, Ok(reply), &mut answered)
+                .expect("it is written");
         }
     }
     let mut replies = talk.iter();
     for piece in answered.chunks(piece) {
         client.push(piece);
-        while let Some(heard) = client.next_reply().unwrap() {
-            assert_eq!(heard.reply.as_ref(), Ok(&replies.next().unwrap().1));
+        while let Some(heard) = client.next_reply().expect("what the server says is heard") {
+            assert_eq!(
+                heard.reply.as_ref(),
+                Ok(&replies.next().expect("no reply too many").1)
+            );
         }
     }
     assert_eq!((calls.len(), replies.len(), client.waiting()), (0, 0, 0));
@@ -719,7 +724,7 @@ fn hear<S: Service>(bytes: &[u8], piece: usize) {
                 let mut out = Vec::new();
                 server
                     .reply(&asked.id, Err(&refused.text), &mut out)
-                    .unwrap();
+                    .expect("it is written");
             }
         }
         while let Ok(Some(_)) = client.next_reply() {
