@@ -291,9 +291,6 @@ fn greet(
         "listening  {listen} ({shards}), admin {admin}"
     ))?;
     say(format_args!("relay      {key}@{reachable}"))?;
-    if let Some(dmsg) = dmsg {
-        say(format_args!("dmsg       {dmsg}"))?;
-    }
     let how = match is_on_lan {
         true => "--lan".to_owned(),
         false => format!("--relay {key}@{reachable}"),
@@ -301,7 +298,11 @@ fn greet(
     say(format_args!(
         "next       ringway expose {how} --port 80 --to 127.0.0.1:8080"
     ))?;
-    say(format_args!("capacity   {capacity}"))
+    say(format_args!("capacity   {capacity}"))?;
+    match dmsg {
+        Some(dmsg) => say(format_args!("dmsg       {dmsg}")),
+        None => Ok(()),
+    }
 }
 
 /// Returns the address that a peer on this host can use; one for every address is none to dial.
