@@ -65,6 +65,8 @@ fn limit_values_of_peers() -> Vec<(&'static str, String)> {
         HANDSHAKES_UNFOLDED_MAX
         ACCEPTS_PER_S_MAX
         HANDSHAKE_MESSAGE_MAX
+        DMSG_HANDSHAKE_MESSAGE_MIN
+        DMSG_HANDSHAKE_MESSAGE_MAX
         PIPELINED_MAX
         PIPELINED_SHARD_MAX
         OPEN_TIMEOUT
@@ -81,7 +83,12 @@ fn limit_values_of_peers() -> Vec<(&'static str, String)> {
         PEER_SET_FIXED
         PEER_SET_KEYS_MAX
         SEALED_OBJECT_MAX
+        DMSG_OBJECT_MAX
+        DMSG_PLAIN_MAX
         NONCE_WINDOW_BITS
+        DMSG_FRAME_MAX
+        DMSG_FRAME_OVERHEAD
+        DMSG_PAYLOAD_MAX
         RECORD_MAX
         RECORD_PREFIX
         RECORD_TAG

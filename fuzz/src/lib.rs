@@ -14,6 +14,8 @@ pub mod canary;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod corpus;
+pub mod dmsg_handshake;
+pub mod dmsg_sealed;
 pub mod frame;
 pub mod handshake;
 pub mod open_objects;
@@ -44,6 +46,8 @@ pub const TARGETS: &[Target] = &[
     target("handshake", handshake::run),
     target("record", record::run),
     target("sealed", sealed::run),
+    target("dmsg_handshake", dmsg_handshake::run),
+    target("dmsg_sealed", dmsg_sealed::run),
     target("route", route::run),
     #[cfg(feature = "config")]
     target("config", config::run),

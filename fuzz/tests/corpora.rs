@@ -28,6 +28,16 @@ fn committed_handshakes_hold() {
 }
 
 #[test]
+fn committed_handshakes_of_the_dmsg_dialect_hold() {
+    holds("dmsg_handshake");
+}
+
+#[test]
+fn committed_objects_and_records_of_the_dmsg_dialect_hold() {
+    holds("dmsg_sealed");
+}
+
+#[test]
 fn committed_records_hold() {
     holds("record");
 }

@@ -7,12 +7,13 @@
 
 pub mod handshake;
 pub mod peer;
+pub mod place;
 pub mod record;
 
 use alloc::vec::Vec;
 
-use crate::dmsg::open::{StreamRequest, StreamResponse};
-use crate::key::Address;
+use crate::dmsg::open::{PeerAnnounce, StreamRequest, StreamResponse};
+use crate::key::{Address, PublicKey};
 use crate::open::{OpenError, OpenRequest, OpenResponse};
 use crate::reason::Reason;
 use crate::sealed::{self, DMSG_PING, DmsgHead, SealedError};
@@ -103,6 +104,16 @@ impl Dialect {
         }
     }
 
+    /// Returns the relay that says of itself, where a request was due, that it is one; `None` for anything else
+    /// and in dialects whose handshake says so. The signature is not verified.
+    #[must_use]
+    pub fn decode_announcement(self, plain: &[u8]) -> Option<PublicKey> {
+        match self {
+            Self::Native => None,
+            Self::Dmsg => Some(PeerAnnounce::decode(plain).ok()?.source),
+        }
+    }
+
     /// Verifies the source's signature on a plain open request.
     ///
     /// # Errors
@@ -187,6 +198,17 @@ impl Dialect {
                 DmsgHead::Object(len) => len,
                 DmsgHead::Ping => DMSG_PING.len(),
             })),
+        }
+    }
+
+    /// Returns whether a request that has come over a link may be somebody else's than the relay's.
+    #[inline]
+    #[must_use]
+    pub const fn is_forwarded(self, head: &RequestHead) -> bool {
+        match self {
+            Self::Native => head.forwarded,
+            // The wire has no mark.
+            Self::Dmsg => true,
         }
     }
 

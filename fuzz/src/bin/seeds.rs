@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 const BARE: &[&str] = &["frame", "open_objects"];
 const OPERATIONS: &[&str] = &[
+    "dmsg_handshake",
+    "dmsg_sealed",
     "handshake",
     "peer_session",
     "record",

@@ -76,8 +76,7 @@ impl Identity {
                 (Kk::Native(kk), request.encode(secret)?)
             }
             Self::Dmsg(identity) => {
-                let (kk, noise) =
-                    dmsg::kk::KkInitiator::new(identity, &destination.key, random)?;
+                let (kk, noise) = dmsg::kk::KkInitiator::new(identity, &destination.key, random)?;
                 let request = StreamRequest {
                     // Until the year 2262.
                     timestamp_ns: i64::try_from(timestamp_ns).unwrap_or(i64::MAX),

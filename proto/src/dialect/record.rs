@@ -143,10 +143,15 @@ mod tests {
 
     #[test]
     fn records_of_one_dialect_are_none_of_the_other() {
-        for (ours, theirs) in [(Dialect::Native, Dialect::Dmsg), (Dialect::Dmsg, Dialect::Native)] {
+        for (ours, theirs) in [
+            (Dialect::Native, Dialect::Dmsg),
+            (Dialect::Dmsg, Dialect::Native),
+        ] {
             let mut wire = Vec::new();
             let mut sealer = RecordSealer::new(ours, SoftAead::new(&[4; 32]));
-            sealer.seal(b"forty bytes of which not one is a nonce.", &mut wire).unwrap();
+            sealer
+                .seal(b"forty bytes of which not one is a nonce.", &mut wire)
+                .unwrap();
             let mut opener = RecordOpener::new(theirs, SoftAead::new(&[4; 32]));
             assert!(opener.open(&mut wire[RECORD_PREFIX..]).is_err());
         }

@@ -4,4 +4,5 @@
 //! is changed. Not here: keys, handshakes, records.
 
 mod gob;
+mod open;
 mod vectors;

@@ -11,6 +11,7 @@ use ringway_proto::dialect::Dialect;
 use ringway_proto::frame::{Flags, FrameKind, HEADER_LEN, Header};
 use ringway_proto::handshake::{self, Established, Offer, RelayIdentity, Responder};
 use ringway_proto::key::{PublicKey, SecretKey};
+use ringway_proto::open::OpenResponse;
 use ringway_proto::reason::Reason;
 use ringway_proto::sealed::{self, Opener, Sealer};
 use ringway_proto::verdict::Verdict;
@@ -289,7 +290,7 @@ impl Mirror {
             .position(|l| l.key == Some(head.destination.key));
         let Some(other) = destination else {
             let hash = Dialect::Native.request_hash(plain);
-            let refusal = Dialect::Native.encode_refusal(&hash, Reason::UnknownDestination);
+            let refusal = OpenResponse::encode_refusal(hash, Reason::UnknownDestination);
             let object = self.seal(leg, &refusal);
             let flags = Flags::ACK | Flags::FIN;
             self.push(leg, Header::data(id, flags, len_of(&object)), &object);

@@ -202,6 +202,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let head = match head {
             Ok(head) => head,
             Err(error) => {
+                if let Some(server) = dialect.decode_announcement(request) {
+                    self.take_announcement(key, server, request);
+                    return Ok(());
+                }
                 self.refuse(key, error.reason());
                 return Ok(());
             }
@@ -210,7 +214,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Some(Reason::Draining)
         } else if is_full {
             Some(Reason::TooManyStreams)
-        } else if head.source.key != peer && !(is_link && head.forwarded) {
+        } else if head.source.key != peer && !(is_link && dialect.is_forwarded(&head)) {
             Some(Reason::NotAllowed)
         } else if head.forwarded && !is_link {
             Some(Reason::ForwardedTwice)
@@ -350,7 +354,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Opens the leg towards the destination and sends it the request.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         target: SessionKey,
         request: &[u8],
@@ -521,6 +525,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return Ok(());
         };
         let (other, id) = (stream.other, stream.id);
+        if other == Other::None && dialect == Dialect::Dmsg {
+            // The answer to this relay's own announcement.
+            self.remove_stream(key);
+            self.end_unanswered(slot, id);
+            return Ok(());
+        }
         let is_accepted = head.is_accepted();
         if is_accepted {
             stream.state = StreamState::Bridged;
@@ -632,7 +642,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Sends the response on the opener's leg; the open is no longer pending.
-    fn finish_open(&mut self, key: StreamKey, response: &[u8], flags: Flags) {
+    pub(super) fn finish_open(&mut self, key: StreamKey, response: &[u8], flags: Flags) {
         self.answer_noted(key);
         let Some(stream) = self.streams.get(key) else {
             return;
@@ -709,11 +719,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 }
 
 /// What the destination's leg has to know of the opener's.
-struct Ask {
-    origin: Other,
-    origin_id: u32,
-    hash: RequestHash,
-    window_extra: u32,
+pub(super) struct Ask {
+    pub(super) origin: Other,
+    pub(super) origin_id: u32,
+    pub(super) hash: RequestHash,
+    pub(super) window_extra: u32,
 }
 
 pub(super) fn object_length(dialect: Dialect, prefix: &[u8]) -> Result<Option<usize>, Reason> {
