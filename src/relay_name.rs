@@ -6,7 +6,8 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-use ringway_proto::key::PublicKey;
+use ringway_proto::dmsg;
+use ringway_proto::key::{KeyError, PublicKey};
 
 use crate::failure::Failure;
 
@@ -52,11 +53,29 @@ impl FromStr for RelayName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse_by(text, |key| key.parse())
+    }
+}
+
+impl RelayName {
+    /// Reads the name of a server of the dmsg dialect.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(crate) fn parse_dmsg(text: &str) -> Result<Self, String> {
+        Self::parse_by(text, dmsg::key::parse)
+    }
+
+    fn parse_by(
+        text: &str,
+        parse: impl FnOnce(&str) -> Result<PublicKey, KeyError>,
+    ) -> Result<Self, String> {
         let form = "expected KEY@HOST:PORT as `ringway serve` prints it";
         let (key, host) = text
             .split_once('@')
             .ok_or_else(|| format!("there is no '@'; {form}"))?;
-        let key = key.parse().map_err(|error| format!("{error}; {form}"))?;
+        let key = parse(key).map_err(|error| format!("{error}; {form}"))?;
         let port = host
             .rsplit_once(':')
             .and_then(|(_, port)| port.parse::<u16>().ok());

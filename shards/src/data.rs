@@ -87,6 +87,8 @@ pub(crate) struct Parts {
     pub(crate) congestion: Option<String>,
     /// Whom to ask about peers that no link has told of.
     pub(crate) resolver: Option<Arc<dyn Resolver>>,
+    /// The same for clients of the dmsg dialect.
+    pub(crate) discovery: Option<Arc<dyn Resolver>>,
 }
 
 /// The state of the loop.
@@ -329,7 +331,7 @@ impl DataThread {
             let is_there = self.parts.core.hang_up(dialed, now);
             tracing::trace!(is_there, "nobody has taken a dialed connection");
         }
-        if self.parts.resolver.is_some() {
+        if self.parts.resolver.is_some() || self.parts.discovery.is_some() {
             for _ in 0..TURN_QUANTUM {
                 let Some((lookup, answer)) = inbox.answers.pop() else {
                     break;
@@ -352,8 +354,8 @@ impl DataThread {
                     answer.try_send(self.parts.core.kick(&key, now)).is_ok()
                 }
                 Some(Command::Snapshot(answer)) => answer.try_send(self.snapshot()).is_ok(),
-                Some(Command::Want(relays)) => {
-                    self.parts.core.want_relays(&relays, now);
+                Some(Command::Want(dialect, relays)) => {
+                    self.parts.core.want_relays(dialect, &relays, now);
                     true
                 }
             };
@@ -383,6 +385,7 @@ impl DataThread {
             service,
             congestion,
             resolver,
+            discovery,
             shard,
             ..
         } = &mut self.parts;
@@ -417,7 +420,11 @@ impl DataThread {
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
                 Action::Compute(job) => service.submit(job, now),
                 Action::LookUp(lookup) => {
-                    let is_asked = resolver
+                    let whom = match lookup.key.dialect() {
+                        Dialect::Native => &resolver,
+                        _ => &discovery,
+                    };
+                    let is_asked = whom
                         .as_ref()
                         .is_some_and(|resolver| resolver.look_up(*shard, lookup));
                     if !is_asked {

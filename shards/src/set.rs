@@ -20,6 +20,7 @@ use std::time::Instant;
 use crossbeam::utils::CachePadded;
 use ringway_proto::dialect::Dialect;
 use ringway_proto::dialect::handshake::Identities;
+use ringway_proto::dialect::place::Locator;
 use ringway_proto::dmsg::handshake::Identity;
 use ringway_proto::handshake::Offer;
 use ringway_proto::handshake::RelayIdentity;
@@ -178,6 +179,11 @@ pub struct DmsgConfig {
     pub listen: SocketAddr,
     /// The relay's key in that dialect.
     pub identity: Arc<Identity>,
+    /// Answers questions about clients of other servers; without one those that links stand with are asked in
+    /// turn.
+    pub discovery: Option<Arc<dyn Resolver>>,
+    /// Knows where addresses are on earth, for clients that ask.
+    pub locator: Option<Arc<dyn Locator>>,
 }
 
 /// Connections that may wait to be accepted, unless configured: a reconnect storm of this many clients a
@@ -319,7 +325,9 @@ impl ShardSet {
         }
         let rings: Vec<_> = ready.iter().map(|ready| ready.ring.clone()).collect();
         let identity = config.dmsg.as_ref().map(|dmsg| Arc::clone(&dmsg.identity));
-        let identities = Arc::new(Identities::new((*config.identity).clone(), identity));
+        let locator = config.dmsg.as_ref().and_then(|dmsg| dmsg.locator.clone());
+        let identities = Identities::new((*config.identity).clone(), identity);
+        let identities = Arc::new(identities.with_locator(locator));
         let mut services = Vec::with_capacity(count);
         for (ready, core) in ready.iter().zip(&cores) {
             let shard = ready.handle.shard().0;
@@ -586,11 +594,12 @@ impl Seed {
             ring.listen_with_choice(listener);
             dialects.push(dialect);
         }
+        let dmsg = self.config.dmsg.as_ref();
         let core = CoreConfig {
             shard: self.shard,
             shards_count: self.config.shards_count,
             own_key: self.config.identity.public(),
-            dmsg_key: self.config.dmsg.as_ref().map(|dmsg| dmsg.identity.public()),
+            dmsg_key: dmsg.map(|dmsg| dmsg.identity.public()),
             offer: self.config.offer,
             admission: admission(&self.config),
             queue: self.config.queue,
@@ -598,6 +607,7 @@ impl Seed {
             ports: self.ports,
             mesh: MeshConfig {
                 has_registry: self.config.resolver.is_some(),
+                has_discovery: dmsg.is_some_and(|dmsg| dmsg.discovery.is_some()),
                 ..self.config.mesh
             },
             hash_seed: self.hash_seed,
@@ -617,6 +627,7 @@ impl Seed {
             spin: self.config.spin,
             congestion: self.config.congestion,
             resolver: self.config.resolver,
+            discovery: self.config.dmsg.and_then(|dmsg| dmsg.discovery),
         };
         Some(DataThread::new(parts).run())
     }

@@ -5,4 +5,5 @@
 
 mod gob;
 mod open;
+mod rpc;
 mod vectors;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
+use ringway_proto::dialect::Dialect;
 use ringway_proto::key::PublicKey;
 
 use crate::core::DialError;
@@ -70,7 +71,7 @@ pub(super) enum Command {
     HangUp(SessionKey, mpsc::SyncSender<bool>),
     Kick(PublicKey, mpsc::SyncSender<bool>),
     Snapshot(mpsc::SyncSender<ShardSnapshot>),
-    Want(Vec<RelayAddress>),
+    Want(Dialect, Vec<RelayAddress>),
 }
 
 /// Where the outcome of a dial goes.
@@ -249,8 +250,12 @@ impl ShardHandle {
     ///
     /// # Errors
     /// As for [`ShardHandle::kick`].
-    pub fn want_relays(&self, relays: Vec<RelayAddress>) -> Result<(), CommandError> {
-        self.command(Command::Want(relays))
+    pub fn want_relays(
+        &self,
+        dialect: Dialect,
+        relays: Vec<RelayAddress>,
+    ) -> Result<(), CommandError> {
+        self.command(Command::Want(dialect, relays))
     }
 
     /// Makes the shard take one end of a socket pair for a connection of the relay with itself: whoever has

@@ -10,6 +10,7 @@ use core::net::{Ipv4Addr, SocketAddr};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::time::Now;
 use ringway_shards::batch::Batch;
 use ringway_shards::core::{
@@ -303,7 +304,7 @@ impl Mesh {
                 core.sent(slot, op.batch, result, now);
             }
             Input::Shutdown => core.shutdown(now),
-            Input::Want(relays) => core.want_relays(&relays, now),
+            Input::Want(relays) => core.want_relays(Dialect::Native, &relays, now),
         }
     }
 
