@@ -11,15 +11,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::handshake::Initiator;
 use super::{Dialect, RequestHash};
 use crate::dmsg;
 use crate::dmsg::open::{StreamRequest, StreamResponse};
-use crate::handshake::{self, Extension, HandshakeError, Offer, Role};
+use crate::handshake::{self, Extension, HandshakeError, Role};
 use crate::key::{Address, PublicKey, SecretKey};
 use crate::kk::{self, RecordKeys};
 use crate::open::{OpenError, OpenRequest, OpenResponse};
 use crate::reason::Reason;
-use crate::sealed::{Opener, Sealer};
 
 /// The keys of a peer, in the dialect that it speaks. Clones share them.
 #[derive(Clone)]
@@ -208,73 +208,35 @@ impl From<dmsg::open::OpenError> for KeyFault {
     }
 }
 
-/// The peer's side of a session handshake, waiting for message 2.
-#[derive(Debug)]
-pub(crate) enum Initiator {
-    Native(handshake::Initiator),
-    Dmsg(dmsg::handshake::Initiator),
-}
-
-impl Initiator {
-    /// Begins a handshake with `relay` and returns message 1; `random` is the ephemeral secret. The dmsg
-    /// dialect has no place for a role, extensions and a passphrase.
-    ///
-    /// # Errors
-    ///
-    /// As for [`handshake::Initiator::new`].
-    pub(crate) fn begin(
-        identity: &Identity,
-        relay: &PublicKey,
-        introduction: &Introduction<'_>,
-        random: [u8; 32],
-    ) -> Result<(Self, Vec<u8>), HandshakeError> {
-        match identity {
-            Identity::Native(secret) => {
-                let Introduction {
-                    role,
-                    extensions,
-                    passphrase,
-                } = *introduction;
-                let (mut initiator, message) =
-                    handshake::Initiator::new(secret, relay, role, extensions, random)?;
-                if let Some(passphrase) = passphrase {
-                    initiator = initiator.with_passphrase(passphrase);
-                }
-                Ok((Self::Native(initiator), message))
+/// Begins a handshake with `relay` and returns it with message 1; `random` is the ephemeral secret. The dmsg
+/// dialect has no place for an introduction.
+///
+/// # Errors
+///
+/// As for [`handshake::Initiator::new`].
+pub(crate) fn begin_handshake(
+    identity: &Identity,
+    relay: &PublicKey,
+    introduction: &Introduction<'_>,
+    random: [u8; 32],
+) -> Result<(Initiator, Vec<u8>), HandshakeError> {
+    match identity {
+        Identity::Native(secret) => {
+            let Introduction {
+                role,
+                extensions,
+                passphrase,
+            } = *introduction;
+            let (mut initiator, message) =
+                handshake::Initiator::new(secret, relay, role, extensions, random)?;
+            if let Some(passphrase) = passphrase {
+                initiator = initiator.with_passphrase(passphrase);
             }
-            Identity::Dmsg(identity) => {
-                let (initiator, message) =
-                    dmsg::handshake::Initiator::new(identity, relay, random)?;
-                Ok((Self::Dmsg(initiator), message))
-            }
+            Ok((Initiator::Native(initiator), message))
         }
-    }
-
-    /// Takes message 2 and returns message 3 and what the handshake comes to.
-    ///
-    /// # Errors
-    ///
-    /// The `Peer*` variants of [`HandshakeError`]: this is not the relay; close the connection.
-    pub(crate) fn message_2(self, message: &[u8]) -> Result<(Vec<u8>, Greeted), HandshakeError> {
-        match self {
-            Self::Native(initiator) => {
-                let (message_3, established) = initiator.message_2(message)?;
-                let greeted = Greeted {
-                    offer: Some(established.offer),
-                    sealer: established.sealer,
-                    opener: established.opener,
-                };
-                Ok((message_3, greeted))
-            }
-            Self::Dmsg(initiator) => {
-                let (message_3, established) = initiator.message_2(message)?;
-                let greeted = Greeted {
-                    offer: None,
-                    sealer: established.sealer,
-                    opener: established.opener,
-                };
-                Ok((message_3, greeted))
-            }
+        Identity::Dmsg(identity) => {
+            let (initiator, message) = dmsg::handshake::Initiator::new(identity, relay, random)?;
+            Ok((Initiator::Dmsg(initiator), message))
         }
     }
 }
@@ -285,15 +247,6 @@ pub(crate) struct Introduction<'a> {
     pub(crate) role: Role,
     pub(crate) extensions: &'a [Extension],
     pub(crate) passphrase: Option<&'a [u8]>,
-}
-
-/// What a peer knows after a handshake.
-#[derive(Debug)]
-pub(crate) struct Greeted {
-    /// What the relay offers, in the dialect that says so.
-    pub(crate) offer: Option<Offer>,
-    pub(crate) sealer: Sealer,
-    pub(crate) opener: Opener,
 }
 
 /// What the response to an open request is checked against.

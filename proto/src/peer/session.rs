@@ -47,7 +47,7 @@ use super::event::PeerEvent;
 use super::mux::{Mux, Side};
 use super::stream::{State, StreamId};
 use crate::dialect::Dialect;
-use crate::dialect::peer::{Identity, Initiator, Introduction};
+use crate::dialect::peer::{Identity, Introduction, begin_handshake};
 use crate::entry::PeerEntry;
 use crate::frame::GoAwayCode;
 use crate::handshake::{HandshakeError, Offer, Role};
@@ -134,7 +134,7 @@ impl PeerSession {
             extensions: &extensions,
             passphrase: config.passphrase.as_ref().map(|it| it.as_slice()),
         };
-        let (initiator, output) = Initiator::begin(&identity, &relay, &introduction, random)?;
+        let (initiator, output) = begin_handshake(&identity, &relay, &introduction, random)?;
         config.mux.dialect = identity.dialect();
         Ok(Self {
             public: identity.public(),

@@ -10,7 +10,7 @@ use core::mem;
 use super::super::config::EVENTS_MAX;
 use super::super::error::MuxError;
 use super::{PeerEvent, PeerSession, SessionError};
-use crate::dialect::peer::Initiator;
+use crate::dialect::handshake::Initiator;
 use crate::handshake::Offer;
 use crate::limits::{KEEPALIVE_INTERVAL, WINDOW_INITIAL};
 use crate::reason::Reason;
