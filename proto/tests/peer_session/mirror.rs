@@ -284,16 +284,20 @@ impl Mirror {
             self.bridge(leg, id, &plain);
             return;
         }
+        self.answer(leg, header, &plain, &rest);
+    }
+
+    /// Passes a response on, and what followed it in the same frame.
+    fn answer(&mut self, leg: usize, header: Header, plain: &[u8], rest: &[u8]) {
+        let id = header.stream_id;
         let (other, other_id) = (
             self.legs[leg].routes[&id].leg,
             self.legs[leg].routes[&id].id,
         );
-        let object = self.seal(other, &plain);
-        let is_accepted = |plain: &[u8]| {
-            let head = self.dialect.decode_response(plain);
-            head.map_or(true, |head| head.is_accepted())
-        };
-        if self.dialect.ends_apart() && !is_accepted(&plain) {
+        let object = self.seal(other, plain);
+        let head = self.dialect.decode_response(plain);
+        let is_refusal = head.is_ok_and(|head| !head.is_accepted());
+        if self.dialect.ends_apart() && is_refusal {
             // The destination resets, which a bridge would carry on ahead of the answer.
             self.legs[leg].routes.remove(&id);
             let answer = Header::data(other_id, Flags::NONE, len_of(&object));
@@ -314,8 +318,8 @@ impl Mirror {
         if !rest.is_empty() {
             self.push(
                 other,
-                Header::data(other_id, header.flags, len_of(&rest)),
-                &rest,
+                Header::data(other_id, header.flags, len_of(rest)),
+                rest,
             );
         }
     }
