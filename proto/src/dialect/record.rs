@@ -56,16 +56,17 @@ impl<A: RecordAead> RecordSealer<A> {
         }
     }
 
-    /// Seals `plain` as one record and appends it to `out`.
+    /// Seals `plain`, of at most [`RECORD_PAYLOAD_MAX`] bytes, in as few records as it takes and appends them to
+    /// `out`: one in the native dialect, one for each 4,070 bytes in that of dmsg.
     ///
     /// # Errors
     ///
-    /// [`RecordError::LocalTooLong`] and [`RecordError::LocalNoncesExhausted`]; `out` is unchanged.
+    /// [`RecordError::LocalTooLong`] and [`RecordError::LocalNoncesExhausted`].
     #[inline]
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), RecordError> {
         match self {
             Self::Native(sealer) => sealer.seal(plain, out),
-            Self::Dmsg(sealer) => sealer.seal(plain, out),
+            Self::Dmsg(sealer) => sealer.seal_all(plain, out),
         }
     }
 }
@@ -135,10 +136,31 @@ mod tests {
                 let at = opener.plain_at();
                 assert_eq!(record[at..at + plain.len()], plain);
             }
-            let too_long = vec![0; dialect.record_payload_max() + 1];
-            let refused = sealer.seal(&too_long, &mut Vec::new());
-            assert!(matches!(refused, Err(RecordError::LocalTooLong { .. })));
         }
+    }
+
+    #[test]
+    fn what_is_longer_than_a_record_is_cut_or_refused() {
+        for (dialect, records) in [(Dialect::Native, 1), (Dialect::Dmsg, 17)] {
+            let mut sealer = RecordSealer::new(dialect, SoftAead::new(&[4; 32]));
+            let plain: Vec<u8> = (0..=255).cycle().take(RECORD_PAYLOAD_MAX).collect();
+            let mut wire = Vec::new();
+            sealer.seal(&plain, &mut wire).unwrap();
+            let mut opener = RecordOpener::new(dialect, SoftAead::new(&[4; 32]));
+            let (mut rest, mut opened, mut count) = (wire.as_mut_slice(), Vec::new(), 0);
+            while let Some(len) = dialect.record_len(rest).unwrap() {
+                let (record, behind) = rest.split_at_mut(len);
+                opened.extend_from_slice(opener.open(&mut record[RECORD_PREFIX..]).unwrap());
+                rest = behind;
+                count += 1;
+            }
+            assert!(opened == plain, "{dialect:?}");
+            assert_eq!(count, records);
+        }
+        let mut native = RecordSealer::new(Dialect::Native, SoftAead::new(&[4; 32]));
+        let too_long = vec![0; RECORD_PAYLOAD_MAX + 1];
+        let refused = native.seal(&too_long, &mut Vec::new());
+        assert!(matches!(refused, Err(RecordError::LocalTooLong { .. })));
     }
 
     #[test]
