@@ -227,7 +227,9 @@ pub enum DialError {
     #[error("client was closed")]
     LocalClosed,
     /// The destination's key is of another dialect than this party's: no relay joins the two.
-    #[error("key of the destination is of another dialect (64 digits: native, 66: dmsg) than this party's")]
+    #[error(
+        "key of the destination is of another dialect (64 digits: native, 66: dmsg) than this party's"
+    )]
     LocalDialect,
     /// The destination's key cannot be used.
     #[error("key of the destination cannot be used")]
