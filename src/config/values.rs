@@ -64,7 +64,9 @@ pub(super) fn key_set(value: &Value) -> Result<KeySet, String> {
     if value.as_str() == Some("all") {
         return Ok(KeySet::All);
     }
-    let key = |text: &str| text.parse().map_err(|error| format!("{text:?}: {error}"));
+    let key = |text: &str| {
+        PublicKey::parse_any(text).map_err(|error| format!("{text:?}: {error}"))
+    };
     let keys = texts(value)?
         .into_iter()
         .map(key)
