@@ -261,18 +261,18 @@ impl DataThread {
             } => {
                 core.sent(Slot(slot.0), batch, result, now);
             }
-            Completion::Connected { slot, token } if token == ATTACH_TOKEN => {
-                core.attached(Slot(slot.0), now);
+            Completion::Connected { slot, token } => {
+                if let Some(dialect) = attached_dialect(token) {
+                    core.attached(Slot(slot.0), dialect, now);
+                } else {
+                    placing.connected(slot);
+                    core.connected(DialKey::from_token(token), Slot(slot.0), now);
+                }
                 ring.receive(slot);
             }
-            Completion::ConnectFailed { token, errno } if token == ATTACH_TOKEN => {
+            Completion::ConnectFailed { token, errno } if attached_dialect(token).is_some() => {
                 let shard = self.parts.shard.0;
                 tracing::warn!(errno, shard, "no room for the relay's own session");
-            }
-            Completion::Connected { slot, token } => {
-                placing.connected(slot);
-                core.connected(DialKey::from_token(token), Slot(slot.0), now);
-                ring.receive(slot);
             }
             Completion::ConnectFailed { token, errno } => {
                 core.connect_failed(DialKey::from_token(token), connect_fault(errno), now);
@@ -342,8 +342,8 @@ impl DataThread {
         for _ in 0..COMMANDS_MAX {
             let is_heard = match inbox.commands.pop() {
                 None => return,
-                Some(Command::Attach(socket)) => {
-                    self.parts.ring.adopt(socket, ATTACH_TOKEN);
+                Some(Command::Attach(dialect, socket)) => {
+                    self.parts.ring.adopt(socket, attach_token(dialect));
                     true
                 }
                 Some(Command::Dial(target, answer)) => self.dial(target, answer, now),
@@ -658,8 +658,18 @@ fn ring_failed(shard: ShardId, error: &ring::RingError) -> ! {
     )
 }
 
-/// Of sockets that are attached; no dial has it (`core::DialKey::token`), of which there are fewer.
-const ATTACH_TOKEN: u64 = u64::MAX;
+/// Returns the token of sockets that are attached; no dial has it (`core::DialKey::token`), of which there are
+/// fewer.
+fn attach_token(dialect: Dialect) -> u64 {
+    u64::MAX - dialect.index() as u64
+}
+
+/// Returns the dialect of an attached socket, when the token is that of one.
+fn attached_dialect(token: u64) -> Option<Dialect> {
+    Dialect::ALL
+        .into_iter()
+        .find(|dialect| attach_token(*dialect) == token)
+}
 
 /// How often a full mailbox is tried again.
 const OUTBOX_RETRY: Duration = Duration::from_micros(200);

@@ -103,7 +103,7 @@ pub struct ShardSetConfig {
     /// processor time an event on a quiet relay, and saves 50 us a round trip.
     pub spin: Duration,
     /// Who gets in, of each shard. `sockets_max` is clipped to one less than the ring's file table, of
-    /// which one slot stays free, and one more where there are services.
+    /// which one slot stays free, and one more for each dialect where there are services.
     pub admission: AdmissionLimits,
     /// What may wait, of each shard.
     pub queue: QueueLimits,
@@ -122,7 +122,7 @@ pub struct ShardSetConfig {
     /// Answers questions about peers that no link has told of; `mesh.has_registry` follows from it.
     pub resolver: Option<Arc<dyn Resolver>>,
     /// Whether services of the relay will be attached to each shard ([`ShardHandle::attach`]): a slot of its
-    /// ring's file table is kept for them.
+    /// ring's file table is kept for them, in each dialect that the relay speaks.
     pub has_services: bool,
     /// Each shard's ring.
     pub ring: RingConfig,
@@ -670,12 +670,17 @@ fn ports(
     Ok(ports)
 }
 
-/// Returns who gets in: one slot of the file table stays free, and the services have another.
+/// Returns who gets in: one slot of the file table stays free, and the services have another for each dialect.
 fn admission(config: &ShardSetConfig) -> AdmissionLimits {
     let mut admission = config.admission;
+    let kept = if config.has_services {
+        2 + u32::from(config.dmsg.is_some())
+    } else {
+        1
+    };
     admission.sockets_max = admission
         .sockets_max
-        .min(config.ring.sockets_max - 1 - u32::from(config.has_services))
+        .min(config.ring.sockets_max.saturating_sub(kept))
         .max(1);
     admission
 }

@@ -27,7 +27,7 @@ use crate::lan::announce::Announcement;
 use crate::output::say;
 use crate::preflight::preflight;
 use crate::registry::start::Running;
-use crate::services::{Services, Shared};
+use crate::services::{Keys, Services, Shared};
 
 /// Run a relay
 #[derive(Debug, ClapArgs)]
@@ -160,7 +160,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         shards: Arc::<Plane>::clone(&plane),
         services: Arc::new(Shared::new(&relay.config)),
     };
-    let services = Services::start(&pages, &held.secret, plane.shards().handles())?;
+    let keys = Keys {
+        native: held.secret.clone().into(),
+        dmsg: dmsg.cloned().map(Into::into),
+    };
+    let services = Services::start(&pages, &keys, plane.shards().handles())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -64,7 +64,7 @@ pub(super) fn key_set(value: &Value) -> Result<KeySet, String> {
     if value.as_str() == Some("all") {
         return Ok(KeySet::All);
     }
-    let key = |text: &str| text.parse().map_err(|error| format!("{text:?}: {error}"));
+    let key = |text: &str| PublicKey::parse_any(text).map_err(|error| format!("{text:?}: {error}"));
     let keys = texts(value)?
         .into_iter()
         .map(key)
@@ -197,7 +197,7 @@ fn texts(value: &Value) -> Result<Vec<&str>, String> {
 
 /// Reads the relays of `mesh.relays`, and of a deployment.
 pub(super) fn relays(value: &Value) -> Result<Vec<RelayName>, String> {
-    relays_by(value, |text| text.parse())
+    relays_by(value, RelayName::parse_native)
 }
 
 /// Reads the servers of `dmsg.peers`.

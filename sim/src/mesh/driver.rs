@@ -261,7 +261,7 @@ impl Mesh {
         } = &mut self.shards[shard];
         match input {
             Input::Accepted(slot, source) => core.accepted(slot, source, now),
-            Input::Attached(slot) => core.attached(slot, now),
+            Input::Attached(slot) => core.attached(slot, Dialect::Native, now),
             Input::Closed(slot, source) => {
                 core.closed(slot);
                 let relay = *relay;
