@@ -14,7 +14,9 @@ pub mod canary;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod corpus;
+pub mod dmsg_gob;
 pub mod dmsg_handshake;
+pub mod dmsg_open;
 pub mod dmsg_sealed;
 pub mod frame;
 pub mod handshake;
@@ -46,6 +48,8 @@ pub const TARGETS: &[Target] = &[
     target("handshake", handshake::run),
     target("record", record::run),
     target("sealed", sealed::run),
+    target("dmsg_gob", dmsg_gob::run),
+    target("dmsg_open", dmsg_open::run),
     target("dmsg_handshake", dmsg_handshake::run),
     target("dmsg_sealed", dmsg_sealed::run),
     target("route", route::run),

@@ -28,6 +28,16 @@ fn committed_handshakes_hold() {
 }
 
 #[test]
+fn committed_gobs_hold() {
+    holds("dmsg_gob");
+}
+
+#[test]
+fn committed_open_objects_of_the_dmsg_dialect_hold() {
+    holds("dmsg_open");
+}
+
+#[test]
 fn committed_handshakes_of_the_dmsg_dialect_hold() {
     holds("dmsg_handshake");
 }
