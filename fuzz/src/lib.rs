@@ -14,6 +14,7 @@ pub mod canary;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod corpus;
+pub mod dmsg_entry;
 pub mod frame;
 pub mod handshake;
 pub mod open_objects;
@@ -42,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     target("frame", frame::run),
     target("open_objects", open_objects::run),
     target("handshake", handshake::run),
+    target("dmsg_entry", dmsg_entry::run),
     target("record", record::run),
     target("sealed", sealed::run),
     target("route", route::run),
