@@ -12,6 +12,8 @@ mod configuration;
 mod deploy;
 #[cfg(test)]
 mod dmsg;
+#[cfg(test)]
+mod dmsg_discovery;
 mod help;
 mod keys;
 #[cfg(test)]
