@@ -77,6 +77,8 @@ fn limit_values_of_peers() -> Vec<(&'static str, String)> {
         OPEN_RESPONSE_FIXED
         OPEN_REQUEST_MAX
         OPEN_RESPONSE_MAX
+        DMSG_OPEN_NOISE_MAX
+        DMSG_GEO_TEXT_MAX
         VERDICT_LEN
         SEALED_OVERHEAD
         SEALED_PLAIN_MAX
