@@ -77,6 +77,8 @@ fn limit_values_of_peers() -> Vec<(&'static str, String)> {
         OPEN_RESPONSE_FIXED
         OPEN_REQUEST_MAX
         OPEN_RESPONSE_MAX
+        DMSG_OPEN_NOISE_MAX
+        DMSG_GEO_TEXT_MAX
         VERDICT_LEN
         SEALED_OVERHEAD
         SEALED_PLAIN_MAX
@@ -179,7 +181,11 @@ fn limit_sums() -> Vec<(&'static str, String)> {
 
 #[test]
 fn hex_examples_are_the_golden_vectors() {
-    for (document, least) in [("docs/protocol.md", 5), ("docs/routes.md", 5)] {
+    for (document, least) in [
+        ("docs/protocol.md", 5),
+        ("docs/routes.md", 5),
+        ("docs/dmsg.md", 4),
+    ] {
         let path = root().join(document);
         let (text, problems, count) = with_hex_examples(&read(&path));
         assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
