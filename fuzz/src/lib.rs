@@ -18,6 +18,7 @@ pub mod dmsg_gob;
 pub mod dmsg_handshake;
 pub mod dmsg_open;
 pub mod dmsg_sealed;
+pub mod dmsg_entry;
 pub mod frame;
 pub mod handshake;
 pub mod open_objects;
@@ -46,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     target("frame", frame::run),
     target("open_objects", open_objects::run),
     target("handshake", handshake::run),
+    target("dmsg_entry", dmsg_entry::run),
     target("record", record::run),
     target("sealed", sealed::run),
     target("dmsg_gob", dmsg_gob::run),

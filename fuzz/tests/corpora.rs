@@ -28,6 +28,11 @@ fn committed_handshakes_hold() {
 }
 
 #[test]
+fn committed_entries_of_dmsg_hold() {
+    holds("dmsg_entry");
+}
+
+#[test]
 fn committed_gobs_hold() {
     holds("dmsg_gob");
 }

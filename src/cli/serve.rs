@@ -27,7 +27,7 @@ use crate::lan::announce::Announcement;
 use crate::output::say;
 use crate::preflight::preflight;
 use crate::registry::start::Running;
-use crate::services::{Services, Shared};
+use crate::services::{Keys, Services, Shared};
 
 /// Run a relay
 #[derive(Debug, ClapArgs)]
@@ -160,7 +160,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         shards: Arc::<Plane>::clone(&plane),
         services: Arc::new(Shared::new(&relay.config)),
     };
-    let services = Services::start(&pages, &held.secret, plane.shards().handles())?;
+    let keys = Keys {
+        native: held.secret.clone().into(),
+        dmsg: dmsg.cloned().map(Into::into),
+    };
+    let services = Services::start(&pages, &keys, plane.shards().handles())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -291,9 +295,6 @@ fn greet(
         "listening  {listen} ({shards}), admin {admin}"
     ))?;
     say(format_args!("relay      {key}@{reachable}"))?;
-    if let Some(dmsg) = dmsg {
-        say(format_args!("dmsg       {dmsg}"))?;
-    }
     let how = match is_on_lan {
         true => "--lan".to_owned(),
         false => format!("--relay {key}@{reachable}"),
@@ -301,7 +302,11 @@ fn greet(
     say(format_args!(
         "next       ringway expose {how} --port 80 --to 127.0.0.1:8080"
     ))?;
-    say(format_args!("capacity   {capacity}"))
+    say(format_args!("capacity   {capacity}"))?;
+    match dmsg {
+        Some(dmsg) => say(format_args!("dmsg       {dmsg}")),
+        None => Ok(()),
+    }
 }
 
 /// Returns the address that a peer on this host can use; one for every address is none to dial.

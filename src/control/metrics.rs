@@ -168,7 +168,7 @@ pub(crate) fn page(
 }
 
 /// Writes numbers that are not of one shard.
-fn write_shown<N>(out: &mut String, all: &[Shown<N>], numbers: &N) {
+pub(crate) fn write_shown<N>(out: &mut String, all: &[Shown<N>], numbers: &N) {
     for shown in all {
         heading(out, shown.name, shown.help, shown.kind);
         let value = (shown.read)(numbers);
@@ -296,12 +296,14 @@ fn seconds<C: Counter>(histogram: &Histogram<C>) -> f64 {
     histogram.mean() * count / 1e6
 }
 
-fn heading(out: &mut String, name: &str, help: &str, kind: &str) {
+/// Writes what stands above the rows of a metric.
+pub(crate) fn heading(out: &mut String, name: &str, help: &str, kind: &str) {
     line(out, format_args!("# HELP {name} {help}"));
     line(out, format_args!("# TYPE {name} {kind}"));
 }
 
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+/// Writes one row.
+pub(crate) fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.push_str(&text.to_string());
     out.push('\n');
 }

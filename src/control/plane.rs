@@ -7,10 +7,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::dmsg;
 use ringway_proto::dmsg::handshake::Identity;
+use ringway_proto::dmsg::open::PeerAnnounce;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::SecretKey;
 use ringway_proto::limits;
@@ -51,7 +53,7 @@ impl Plane {
         let entry = fleet.entry(config, secret);
         let mesh = MeshConfig {
             entry: entry.ok(),
-            ..mesh(config, secret)?
+            ..mesh(config, secret, dmsg)?
         };
         let config = ShardSetConfig {
             mesh,
@@ -193,16 +195,31 @@ fn dmsg_config(config: &Config, secret: Option<&dmsg::key::SecretKey>) -> Option
     Some(DmsgConfig {
         listen,
         identity: Arc::new(Identity::new(secret.clone())),
+        discovery: None,
+        locator: None,
     })
 }
 
 /// Returns the other relays, with their addresses.
-fn mesh(config: &Config, secret: &SecretKey) -> Result<MeshConfig, Failure> {
+fn mesh(
+    config: &Config,
+    secret: &SecretKey,
+    dmsg: Option<&dmsg::key::SecretKey>,
+) -> Result<MeshConfig, Failure> {
     let own = secret.public();
+    let own_dmsg = dmsg.map(|secret| secret.public());
+    let announcement = |secret: &dmsg::key::SecretKey| {
+        let is_wanted = config.dmsg.announces_itself;
+        is_wanted.then(|| own_announcement(secret)).flatten()
+    };
     let address = |relay: &RelayName| {
-        if relay.key == own {
-            let why = "mesh.relays names this relay itself: take its own key out of the list";
-            return Err(Failure::Check(why.to_owned()));
+        if relay.key == own || Some(relay.key) == own_dmsg {
+            let list = match relay.key.dialect() {
+                Dialect::Native => "mesh.relays",
+                _ => "dmsg.peers",
+            };
+            let why = format!("{list} names this relay itself: take its own key out of the list");
+            return Err(Failure::Check(why));
         }
         Ok(RelayAddress {
             key: relay.key,
@@ -213,13 +230,26 @@ fn mesh(config: &Config, secret: &SecretKey) -> Result<MeshConfig, Failure> {
         relays: config
             .relays
             .iter()
+            .chain(&config.dmsg.peers)
             .map(address)
             .collect::<Result<_, _>>()?,
         allowed: config.allowed_relays.clone(),
         links_max: config.links_max,
         announces_peers: config.announces_peers,
+        announcing: config.dmsg.allowed.clone(),
+        announcement: dmsg.and_then(announcement),
         ..MeshConfig::default()
     })
+}
+
+/// Returns the word of this relay that it is a server of the dmsg dialect.
+fn own_announcement(secret: &dmsg::key::SecretKey) -> Option<Vec<u8>> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let announcement = PeerAnnounce {
+        timestamp_ns: i64::try_from(since.ok()?.as_nanos()).ok()?,
+        source: secret.public(),
+    };
+    announcement.encode(secret).ok()
 }
 
 /// Returns the receive blocks that fit in `bytes`, those at rest at least.

@@ -523,8 +523,8 @@ impl Job {
                 )
             }
             Step::LinkAnswer { initiator, message } => {
-                initiator.message_2(&message).map(|(message, keys)| {
-                    let keys = Box::new(keys);
+                initiator.message_2(&message).map(|(message, greeted)| {
+                    let keys = Box::new((greeted.sealer, greeted.opener));
                     Progress::LinkAnswer { keys, message }
                 })
             }

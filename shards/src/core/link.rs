@@ -159,14 +159,14 @@ impl Wanted {
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// Sets the relays that the registry names, besides those of the configuration. Those that it does not
-    /// name any more are no longer dialed; their links stand.
-    pub fn want_relays(&mut self, relays: &[RelayAddress], now: Now) {
+    /// Sets the relays of a dialect that its registry names, besides those of the configuration. Those that it
+    /// does not name any more are no longer dialed; their links stand.
+    pub fn want_relays(&mut self, dialect: Dialect, relays: &[RelayAddress], now: Now) {
         self.now = now;
-        let own = self.config.own_key;
         let mut named: BTreeMap<_, _> = relays.iter().map(|r| (r.key, r.address)).collect();
-        named.retain(|key, _| *key != own && !self.config.is_own(key));
-        for wanted in &mut self.links.wanted {
+        named.retain(|key, _| key.dialect() == dialect && !self.config.is_own(key));
+        let of_dialect = |wanted: &&mut Wanted| wanted.relay.key.dialect() == dialect;
+        for wanted in self.links.wanted.iter_mut().filter(of_dialect) {
             let RelayAddress { key, address } = wanted.relay;
             match wanted.by {
                 WantedBy::Nobody => {}

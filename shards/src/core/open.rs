@@ -219,7 +219,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         } else if head.forwarded && !is_link {
             Some(Reason::ForwardedTwice)
         } else if self.config.is_own(&peer) {
-            self.take_own_port(key, head.source.port).err()
+            self.take_own_port(key, dialect, head.source.port).err()
         } else {
             None
         };
@@ -244,7 +244,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         may_forward: bool,
     ) {
         if self.config.is_own(destination) {
-            return self.ask_own(key, request);
+            return self.ask_own(key, destination.dialect(), request);
         }
         match self.directory.lookup(destination) {
             None if self.speaks_otherwise(destination) => self.refuse(key, Reason::OtherDialect),

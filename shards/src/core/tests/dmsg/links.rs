@@ -234,7 +234,7 @@ fn discovery_says_which_server_to_ask() {
         address: SocketAddr::from(([192, 0, 2, 9], 8081)),
     };
     let now = harness.now;
-    harness.cores[0].want_relays(&[wanted], now);
+    harness.cores[0].want_relays(Dialect::Dmsg, &[wanted], now);
     let server = Server::answer(&mut harness);
     let mut a = Client::join(&mut harness, 1, 0);
     a.open(&mut harness, 1, public(77), 80);
