@@ -181,7 +181,11 @@ fn limit_sums() -> Vec<(&'static str, String)> {
 
 #[test]
 fn hex_examples_are_the_golden_vectors() {
-    for (document, least) in [("docs/protocol.md", 5), ("docs/routes.md", 5)] {
+    for (document, least) in [
+        ("docs/protocol.md", 5),
+        ("docs/routes.md", 5),
+        ("docs/dmsg.md", 4),
+    ] {
         let path = root().join(document);
         let (text, problems, count) = with_hex_examples(&read(&path));
         assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));

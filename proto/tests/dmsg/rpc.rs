@@ -232,6 +232,9 @@ fn both_sides_of_a_hop_are_those_of_go() {
     for piece in [1, 7, usize::MAX] {
         asks_as_go_does::<RouterGateway>(router_talk(), "router", piece);
         answers_as_go_does::<RouterGateway>(router_talk(), "router", piece);
+        let first = || router_talk().into_iter().take(1).collect();
+        asks_as_go_does::<RouterGateway>(first(), "three ids", piece);
+        answers_as_go_does::<RouterGateway>(first(), "three ids", piece);
     }
 }
 
