@@ -420,11 +420,13 @@ fn whole_api_is_served_from_redis_and_two_discoveries_are_one() {
     assert_eq!(stored, first.get(&format!("entry/{one}")).1);
     let left =
         |connection: &mut redis::Connection, key: &str| -> i64 { connection.ttl(key).unwrap() };
-    assert_eq!(
-        left(&mut connection, &secret(5).public().to_string()) / 60,
-        1
+    let of_server = left(&mut connection, &secret(5).public().to_string());
+    assert!((1..=120).contains(&of_server), "{of_server} s");
+    let of_brief = left(&mut connection, &two);
+    assert!(
+        (121..=180).contains(&of_brief),
+        "{of_brief} s, ?timeout=true"
     );
-    assert_eq!(left(&mut connection, &two) / 60, 2, "?timeout=true");
     let clients: Vec<String> = connection.smembers("clients").unwrap();
     assert_eq!(clients.len(), 2);
     let visors: Vec<String> = connection.smembers("visorClients").unwrap();

@@ -16,6 +16,7 @@
 pub mod answer;
 
 mod host;
+mod object;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -77,13 +78,21 @@ pub struct Entry {
     #[serde(default = "null_key", rename = "static", deserialize_with = "read_key")]
     pub key: PublicKey,
     /// What it is as a client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "object::read_optional"
+    )]
     pub client: Option<Client>,
     /// What kind of client; empty when it does not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub client_type: String,
     /// What it is as a server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "object::read_optional"
+    )]
     pub server: Option<Server>,
     /// 130 hex digits; empty before it was signed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -184,7 +193,8 @@ impl Entry {
         if json.len() > ENTRY_LEN_MAX {
             return Err(EntryError::PeerLength { have: json.len() });
         }
-        let entry: Self = serde_json::from_slice(json).map_err(|_| EntryError::PeerJson)?;
+        let read = serde_json::from_slice(json).map_err(|_| EntryError::PeerJson);
+        let object::Object(entry): object::Object<Self> = read?;
         entry.check_bounds()?;
         Ok(entry)
     }

@@ -281,6 +281,25 @@ fn bounds_are_refused_by_name() {
 }
 
 #[test]
+fn fields_have_names() {
+    // Where a structure is expected, serde would take a list of its fields as well.
+    for json in [
+        "[]",
+        "[\"0.0.1\",1]",
+        "null",
+        "{\"client\":[]}",
+        "{\"client\":[null]}",
+        "{\"server\":[\"192.0.2.1:1\"]}",
+        "{\"server\":1}",
+    ] {
+        let read = Entry::decode(json.as_bytes());
+        assert_eq!(read, Err(EntryError::PeerJson), "{json}");
+    }
+    let none = Entry::decode(b"{\"client\":null,\"server\":null}").unwrap();
+    assert_eq!((none.client, none.server), (None, None));
+}
+
+#[test]
 fn keys_are_read_in_either_case_and_written_in_one() {
     let key = secret(1).public();
     let upper = key.to_string().to_uppercase();

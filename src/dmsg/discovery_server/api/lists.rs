@@ -5,7 +5,7 @@
 //!
 //! Here: making and keeping the texts. Not here: where entries are (`store`).
 //!
-//! Bound: one text of each list; the long ones are not made anew more than once in [`LONG_TIME`].
+//! Bound: one text of each list; one of more than [`LONG_BYTES`] is not made anew more than once in [`LONG_TIME`].
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -72,7 +72,7 @@ impl Lists {
         let mut place = place.lock().await;
         let generation = store.generation();
         if let Some(kept) = &*place
-            && kept.is_fresh(list, generation, store.is_shared())
+            && kept.is_fresh(generation, store.is_shared())
         {
             return Ok(kept.text.clone());
         }
@@ -93,15 +93,14 @@ impl Lists {
 
 impl Kept {
     /// Returns whether the list is still what it would be if it were made now, or made so lately that it may not be.
-    fn is_fresh(&self, list: List, generation: u64, is_shared: bool) -> bool {
+    fn is_fresh(&self, generation: u64, is_shared: bool) -> bool {
         let age = self.made_at.elapsed();
-        match list {
-            List::Clients | List::Visors if age < LONG_TIME => true,
-            _ => {
-                self.generation == generation
-                    && age < if is_shared { SHARED_TIME } else { OWN_TIME }
-            }
-        }
+        let is_long = self
+            .text
+            .as_ref()
+            .is_some_and(|text| text.len() > LONG_BYTES);
+        let time = if is_shared { SHARED_TIME } else { OWN_TIME };
+        (is_long && age < LONG_TIME) || (self.generation == generation && age < time)
     }
 }
 
@@ -152,7 +151,10 @@ fn array<'a>(texts: impl Iterator<Item = &'a [u8]>, len: usize) -> Bytes {
 /// Most servers that a client is told at once.
 const AVAILABLE_MAX: usize = 512;
 
-/// How long a list of clients is kept even if some have come and gone: it is long, and nobody dials by it.
+/// Bytes of a list that takes milliseconds to make: 4,000 clients, 800 servers.
+const LONG_BYTES: usize = 256 << 10;
+
+/// How long a long list is kept even if some have come and gone.
 const LONG_TIME: Duration = Duration::from_secs(1);
 
 /// How long a list of a shared store is kept.
