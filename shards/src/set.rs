@@ -324,10 +324,7 @@ impl ShardSet {
             ready.push(starting.ready()?);
         }
         let rings: Vec<_> = ready.iter().map(|ready| ready.ring.clone()).collect();
-        let identity = config.dmsg.as_ref().map(|dmsg| Arc::clone(&dmsg.identity));
-        let locator = config.dmsg.as_ref().and_then(|dmsg| dmsg.locator.clone());
-        let identities = Identities::new((*config.identity).clone(), identity);
-        let identities = Arc::new(identities.with_locator(locator));
+        let identities = Arc::new(identities(config));
         let mut services = Vec::with_capacity(count);
         for (ready, core) in ready.iter().zip(&cores) {
             let shard = ready.handle.shard().0;
@@ -683,6 +680,14 @@ fn admission(config: &ShardSetConfig) -> AdmissionLimits {
         .min(config.ring.sockets_max.saturating_sub(kept))
         .max(1);
     admission
+}
+
+/// Returns the relay's keys, and what its executors know of addresses.
+fn identities(config: &ShardSetConfig) -> Identities {
+    let dmsg = config.dmsg.as_ref();
+    let identity = dmsg.map(|dmsg| Arc::clone(&dmsg.identity));
+    let locator = dmsg.and_then(|dmsg| dmsg.locator.clone());
+    Identities::new((*config.identity).clone(), identity).with_locator(locator)
 }
 
 /// Arranges how connections are shared out; returns how they really are. Beside a process that it joins,
