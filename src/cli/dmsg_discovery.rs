@@ -85,7 +85,7 @@ pub(super) struct Args {
     entry_timeout: Duration,
 
     /// Key of a server that is official; may be given several times. The word in
-    /// RINGWAY_DISCOVERY_AUTH makes one official too; with neither of them all are
+    /// `RINGWAY_DISCOVERY_AUTH` makes one official too; with neither of them all are
     #[arg(long = "official", value_name = "KEY", value_parser = parse_name, help_heading = "Trust")]
     official: Vec<PublicKey>,
 

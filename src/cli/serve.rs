@@ -119,10 +119,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         None => key_file::state_directory(args.key.state_dir.as_deref())?.join("relay.key"),
     };
     let held: HeldKey = key_file::hold(&key_path, BESIDE)?;
-    let dmsg_key = match resolved.config.dmsg.listen {
-        Some(_) => Some(hold_dmsg(&resolved.config, &key_path)?),
-        None => None,
-    };
+    let dmsg_key = hold_dmsg(&resolved.config, &key_path)?;
     let key = held.secret.public();
     resolved.leave_out(key);
     let place = args.lan.place(&mut resolved, key, &key_path)?;
@@ -161,14 +158,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         services: Arc::new(Shared::new(&relay.config)),
     };
     let keys = Keys {
-        native: held.secret.clone().into(),
+        native: held.secret.into(),
         dmsg: dmsg.cloned().map(Into::into),
     };
     let services = Services::start(&pages, &keys, plane.shards().handles())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::host("cannot start the control thread", error))?;
+    let runtime = control_runtime()?;
     let stdin_closed = args.until_stdin_closes.then(watch_stdin);
     let outcome = runtime.block_on(operate(
         pages,
@@ -189,13 +183,27 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     outcome
 }
 
-/// Holds the key of the dmsg dialect, made at the first start as the other one is.
-fn hold_dmsg(config: &Config, key_path: &Path) -> Result<HeldKey<dmsg::key::SecretKey>, Failure> {
+/// Holds the key of the dmsg dialect if the relay is to speak it, made at the first start as the other one is.
+fn hold_dmsg(
+    config: &Config,
+    key_path: &Path,
+) -> Result<Option<HeldKey<dmsg::key::SecretKey>>, Failure> {
+    if config.dmsg.listen.is_none() {
+        return Ok(None);
+    }
     let path = match &config.dmsg.key_file {
         Some(path) => path.clone(),
         None => key_path.with_file_name("dmsg.key"),
     };
-    Ok(key_file::hold(&path, "--set dmsg.key_file=FILE")?)
+    Ok(Some(key_file::hold(&path, "--set dmsg.key_file=FILE")?))
+}
+
+/// Returns the runtime of the control plane, on the thread that asks.
+fn control_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::host("cannot start the control thread", error))
 }
 
 /// Runs the control plane from the four lines to the end of the drain.
