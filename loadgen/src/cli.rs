@@ -153,7 +153,7 @@ Examples:
   ringway-loadgen steady --relay KEY66@127.0.0.1:8081 --mode ping-pong --message-size 64 --ping-after 100ms
 
 A key of 66 digits is that of a server of Skywire's dmsg, or of a relay that speaks its dialect as well
-(the line 'dmsg' of 'ringway serve'); a dmsg server of Go until 2026 needs --ping-after.
+(the line 'dmsg' of 'ringway serve'); a dmsg server of Go until September 2026 needs --ping-after.
 
 On a terminal a run has a live view, in which q or ctrl-C end it early; --no-live shows one line
 instead. In pipes there is a line on standard error every ten seconds.

@@ -112,6 +112,16 @@ impl Plan {
         matches!(self.dialect(), Some(DialectName::Dmsg))
     }
 
+    /// Returns what a result is called: the name of the subcommand, and the dialect if it is not Ringway's own.
+    #[must_use]
+    pub fn title(&self) -> String {
+        if self.is_dmsg() {
+            format!("{} (dmsg)", self.name())
+        } else {
+            self.name().to_owned()
+        }
+    }
+
     pub(super) fn check_dialect(&self) -> Option<String> {
         let Some(dialect) = self.dialect() else {
             return self.dialect_named.map(|named| {

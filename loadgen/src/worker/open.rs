@@ -5,8 +5,7 @@
 //! With opaque payload the streams of a pair share one signed request and one signed answer, renewed
 //! every [`REQUEST_AGE_MAX_S`] seconds, and a random text stands where the Noise messages would be: the
 //! relay sees well-formed, fresh objects of the true size, and the generator saves four point
-//! multiplications and two signatures a stream, in the dmsg dialect eight and four. With sealed payload
-//! everything is done as peers do it.
+//! multiplications and two signatures a stream. With sealed payload everything is done as peers do it.
 //!
 //! In the dmsg dialect each stream is acknowledged at once, as Go's clients demand, and a refusal is a reset or
 //! the end of the stream.
