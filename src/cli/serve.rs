@@ -16,6 +16,7 @@ use super::lan::LanServeArgs;
 use super::runtime::Signals;
 use crate::capacity::{Capacity, Room};
 use crate::config::{Config, LogFormat, Settings, resolve};
+use crate::control::discoveries::Discoveries;
 use crate::control::drain::{self, End};
 use crate::control::fleet::Fleet;
 use crate::control::pages::{self, Pages};
@@ -135,8 +136,19 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
     let fleet = Fleet::new();
     let dmsg = dmsg_key.as_ref().map(|held| &held.secret);
-    let plane = Plane::launch(&config, &capacity, &held.secret, dmsg, &fleet)?;
+    let discoveries = Discoveries::wanted(&config);
+    let plane = Plane::launch(
+        &config,
+        &capacity,
+        &held.secret,
+        dmsg,
+        &fleet,
+        discoveries.as_ref(),
+    )?;
     let plane = Arc::new(plane);
+    if let Some((discoveries, secret)) = discoveries.as_ref().zip(dmsg) {
+        discoveries.start(&config, &capacity, secret, plane.shards())?;
+    }
     let registry = fleet.start(&of_registry, &held.secret, plane.shards(), &key_path)?;
     let (registry, view) = registry.unzip();
     let announced = place.map(|place| place.announce(key, plane.address()));
@@ -149,6 +161,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         capacity,
         started: SystemTime::now(),
         started_at: Instant::now(),
+        discoveries,
         registry: view,
         is_draining: AtomicBool::new(false),
     });
@@ -230,6 +243,9 @@ async fn operate(
             }
         });
     }
+    if let Some(discoveries) = relay.discoveries.clone() {
+        tokio::spawn(discoveries.keep_in_step());
+    }
     greet(&relay, plane, admin_address, told.lan.is_some())?;
     let closed = async {
         match stdin_closed {
@@ -245,6 +261,9 @@ async fn operate(
     tracing::info!(timeout = ?relay.config.drain_timeout, "draining");
     relay.is_draining.store(true, Ordering::Relaxed);
     // Before its sessions end, nobody is sent here any more.
+    if let Some(discoveries) = &relay.discoveries {
+        discoveries.leave();
+    }
     told.withdraw();
     plane.drain();
     let view = async || pages::view(Arc::clone(&shards)).await;

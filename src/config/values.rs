@@ -15,6 +15,7 @@ use toml::Value;
 use super::units::{parse_address, parse_duration, parse_size, within};
 use super::{Congestion, RegistryChoice};
 use crate::access::KeySet;
+use crate::dmsg::discovery::url::DiscoveryUrl;
 use crate::registry::redis::Redis;
 use crate::relay_name::RelayName;
 
@@ -259,18 +260,14 @@ pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a list of addresses of HTTP services.
-pub(super) fn urls(value: &Value) -> Result<Vec<String>, String> {
-    let url = |text: &str| match text.strip_prefix("http://") {
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
-        _ if text.starts_with("https://") => Err(format!(
-            "{text:?}: https is not spoken; put a proxy in front of it that ends TLS, or use its http:// address"
-        )),
-        _ => Err(format!("{text:?} does not begin with http://")),
-    };
-    texts(value)?.into_iter().map(url).collect()
+/// Reads the discoveries of `dmsg.discovery`.
+pub(super) fn discoveries(value: &Value) -> Result<Vec<DiscoveryUrl>, String> {
+    let urls = texts(value)?;
+    if urls.len() > DISCOVERIES_MAX {
+        let have = urls.len();
+        return Err(format!("{have} are too many; at most {DISCOVERIES_MAX}"));
+    }
+    urls.into_iter().map(str::parse).collect()
 }
 
 /// Reads a word that others are told.
@@ -286,7 +283,10 @@ pub(super) fn word(text: &str) -> Result<String, String> {
 const HOST_LEN_MAX: usize = 259;
 
 /// Longest word that others are told.
-const WORD_LEN_MAX: usize = 32;
+const WORD_LEN_MAX: usize = 64;
+
+/// Discoveries of one relay.
+const DISCOVERIES_MAX: usize = 8;
 
 /// Reads the registry of `mesh.registry`, and of a deployment.
 pub(super) fn registry(value: &Value) -> Result<RegistryChoice, String> {

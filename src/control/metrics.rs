@@ -17,6 +17,7 @@ use ringway_shards::core::{ByReason, CoreStats, DialectStats, Recorder};
 
 use self::table::METRICS;
 use super::ShardView;
+use crate::dmsg::discovery::numbers::{self as discovery, DiscoveryNumbers};
 use crate::numbers::Shown;
 use crate::registry::numbers::{self, Numbers};
 use crate::services::Shared;
@@ -122,7 +123,7 @@ pub(crate) const SHARD_LAWS: &[ShardLaw] = &[
 /// Returns the whole page. A reason's series exists from its first event on.
 pub(crate) fn page(
     shards: &[ShardView],
-    (registry, services): (Option<&Numbers>, &Shared),
+    (registry, discoveries, services): (Option<&Numbers>, Option<&DiscoveryNumbers>, &Shared),
     uptime_s: u64,
     is_draining: bool,
 ) -> String {
@@ -159,6 +160,9 @@ pub(crate) fn page(
     }
     if let Some(numbers) = registry {
         write_shown(&mut out, numbers::SHOWN, numbers);
+    }
+    if let Some(numbers) = discoveries {
+        write_shown(&mut out, discovery::SHOWN, numbers);
     }
     write_setups(&mut out, &services.setups);
     if let Some(numbers) = services.paths.numbers() {

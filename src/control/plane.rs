@@ -22,6 +22,7 @@ use ringway_shards::set::{
     ShardSet, ShardSetConfig, ShardSnapshot,
 };
 
+use super::discoveries::Discoveries;
 use super::fleet::Fleet;
 use super::{ShardView, Shards};
 use crate::capacity::{Capacity, SPARE_SLOTS};
@@ -49,6 +50,7 @@ impl Plane {
         secret: &SecretKey,
         dmsg: Option<&dmsg::key::SecretKey>,
         fleet: &Fleet,
+        discoveries: Option<&Arc<Discoveries>>,
     ) -> Result<Self, Failure> {
         let entry = fleet.entry(config, secret);
         let mesh = MeshConfig {
@@ -58,7 +60,7 @@ impl Plane {
         let config = ShardSetConfig {
             mesh,
             resolver: fleet.resolver(config),
-            dmsg: dmsg_config(config, dmsg),
+            dmsg: dmsg_config(config, dmsg, discoveries),
             ..set_config(config, capacity, secret)
         };
         let shards = ShardSet::launch(&config).map_err(failure)?;
@@ -190,12 +192,16 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
 }
 
 /// Returns what the shards need to speak the dmsg dialect, if they are to.
-fn dmsg_config(config: &Config, secret: Option<&dmsg::key::SecretKey>) -> Option<DmsgConfig> {
+fn dmsg_config(
+    config: &Config,
+    secret: Option<&dmsg::key::SecretKey>,
+    discoveries: Option<&Arc<Discoveries>>,
+) -> Option<DmsgConfig> {
     let (listen, secret) = config.dmsg.listen.zip(secret)?;
     Some(DmsgConfig {
         listen,
         identity: Arc::new(Identity::new(secret.clone())),
-        discovery: None,
+        discovery: discoveries.map(|discoveries| Arc::<Discoveries>::clone(discoveries) as _),
         locator: None,
     })
 }

@@ -56,7 +56,7 @@ pub(super) fn state(relay: &Relay) -> Option<DmsgState> {
         started_at: humantime::format_rfc3339_seconds(relay.started).to_string(),
         public_key: key.to_string(),
         dmsg_address: format!("{key}:{HTTP_PORT}"),
-        dmsg_discovery: discovery.cloned().unwrap_or_default(),
+        dmsg_discovery: discovery.map(ToString::to_string).unwrap_or_default(),
         peer_servers: choice.peers.iter().map(|it| it.key.to_string()).collect(),
     })
 }
@@ -79,7 +79,7 @@ mod tests {
         let key = "02f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9";
         let key = PublicKey::parse_any(key).unwrap();
         relay.dmsg = Some((key, ([127, 0, 0, 1], 8_080).into()));
-        relay.config.dmsg.discoveries = vec!["http://127.0.0.1:9090".to_owned()];
+        relay.config.dmsg.discoveries = vec!["http://127.0.0.1:9090".parse().unwrap()];
         let before = health(&relay, &[], 1, &[]);
         let text = serde_json::to_value(&before).unwrap();
         for (field, expected) in [
