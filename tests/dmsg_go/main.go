@@ -24,9 +24,15 @@ func must(is bool, what string) {
 	}
 }
 
-// usage: dmsg SERVERKEY ADDRESS
+// usage: dmsg SERVERKEY ADDRESS [SERVERKEY ADDRESS DISCOVERY]
+//
+// With two servers the clients have one each, and tell the discovery which.
 func main() {
 	server, address := parseKey(os.Args[1]), os.Args[2]
+	if len(os.Args) == 6 {
+		acrossServers(server, address, parseKey(os.Args[3]), os.Args[4], os.Args[5])
+		return
+	}
 	join := func(key Key) *Client {
 		client, err := connect(key, server, address)
 		check(err, "session")
@@ -57,6 +63,31 @@ func main() {
 	newest(a, b, join)
 	fmt.Println("ok newest")
 	soon(func() bool { return a.mux.NumStreams() == 0 }, "no stream is left")
+	fmt.Println("ok nothing left")
+}
+
+// acrossServers has clients of two servers dial each other, in both directions.
+func acrossServers(first PubKey, firstAt string, second PubKey, secondAt string, discovery string) {
+	a, err := connect(newKey(), first, firstAt)
+	check(err, "session")
+	b, err := connect(newKey(), second, secondAt)
+	check(err, "session")
+	go a.serve(80)
+	go b.serve(80)
+	check(a.register(discovery), "register")
+	check(b.register(discovery), "register")
+	for _, way := range [][2]*Client{{a, b}, {b, a}} {
+		// The servers have a link a moment after both are in the discovery.
+		var stream *Stream
+		soon(func() bool {
+			stream, err = way[0].dial(way[1].key.pub, 49200, 80)
+			return err == nil
+		}, "a stream across servers")
+		echo(stream, bytes.Repeat([]byte("across"), 100_000))
+	}
+	refusals(a, b)
+	fmt.Println("ok across")
+	soon(func() bool { return a.mux.NumStreams() == 0 && b.mux.NumStreams() == 0 }, "no stream is left")
 	fmt.Println("ok nothing left")
 }
 

@@ -236,11 +236,34 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if let Err(reason) = self.become_link(session) {
             return self.refuse(key, reason);
         }
+        // It takes requests for its clients.
+        let shard = self.config.shard;
+        if let Some(server) = self.live_mut(session.slot).map(|live| live.key) {
+            self.directory
+                .claim_announcer(server, Place { shard, session });
+        }
         let stats = &mut self.common.stats;
         stats.opens_accepted += 1;
         stats.of_dialect_mut(Dialect::Dmsg).opens_accepted += 1;
         self.finish_open(key, response, Flags::FIN);
         self.remove_stream(key);
+    }
+
+    /// Returns whether a session is a link. One of a server that this relay has come to know of meanwhile becomes
+    /// one when it is first used as such.
+    pub(super) fn is_link_now(&mut self, slot: Slot) -> bool {
+        let Some(session) = self.sessions.get(slot.0 as usize) else {
+            return false;
+        };
+        let key = session.key(slot);
+        let Some(live) = session.live() else {
+            return false;
+        };
+        let (peer, is_link) = (live.key, live.link.is_some());
+        is_link
+            || peer.dialect() == Dialect::Dmsg
+                && self.is_known_relay(&peer)
+                && self.become_link(key).is_ok()
     }
 
     /// Makes a link of a session whose peer is a server.
@@ -262,7 +285,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.directory.remove(&key, place);
             self.link_up(key, session);
         }
-        self.directory.claim_announcer(key, place);
         Ok(())
     }
 

@@ -214,7 +214,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Some(Reason::Draining)
         } else if is_full {
             Some(Reason::TooManyStreams)
-        } else if head.source.key != peer && !(is_link && dialect.is_forwarded(&head)) {
+        } else if head.source.key != peer
+            && !(self.is_link_now(slot) && dialect.is_forwarded(&head))
+        {
             Some(Reason::NotAllowed)
         } else if head.forwarded && !is_link {
             Some(Reason::ForwardedTwice)

@@ -317,3 +317,27 @@ fn relay_announces_itself_on_the_first_stream_of_a_link() {
     assert_eq!(count(&harness, |s| s.streams_current), 0);
     harness.assert_clean();
 }
+
+#[test]
+fn server_that_was_unknown_when_it_came_speaks_for_others_once_it_is_known() {
+    let mut harness = Harness::with(1, |config| config.dmsg_key = Some(relay()));
+    let mut server = Client::join(&mut harness, SERVER, 0);
+    let b = Client::join(&mut harness, 2, 0);
+    let stranger = Client::join(&mut harness, 3, 0);
+    let request = stranger.signed(public(2), 80);
+    server.start(&mut harness, 1, &request);
+    assert_eq!(
+        count(&harness, |s| s.opens_refused.of(Reason::NotAllowed)),
+        1
+    );
+    let wanted = RelayAddress {
+        key: public(SERVER),
+        address: SocketAddr::from(([192, 0, 2, 9], 8081)),
+    };
+    let now = harness.now;
+    harness.cores[0].want_relays(Dialect::Dmsg, &[wanted], now);
+    server.start(&mut harness, 3, &request);
+    assert_eq!(b.headers(&mut harness).len(), 2);
+    assert_eq!(count(&harness, |s| s.links_current), 1);
+    harness.assert_clean();
+}
