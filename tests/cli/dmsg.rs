@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::mesh::get;
-use crate::support::Relay;
+use crate::support::{Relay, Running, ringway};
 
 /// Where Debian keeps the sources of Go libraries.
 const GO_PATH: &str = "/usr/share/gocode";
@@ -47,7 +47,11 @@ fn built(directory: &Path) -> Option<Command> {
 
 /// Starts a relay with a listener of the dialect; returns it with the dialect's key and address.
 fn relay(shards: &str) -> (Relay, String, String) {
-    let dmsg = ["--set", "dmsg.listen=127.0.0.1:0"];
+    relay_with(shards, &[])
+}
+
+fn relay_with(shards: &str, further: &[&str]) -> (Relay, String, String) {
+    let dmsg = [&["--set", "dmsg.listen=127.0.0.1:0"], further].concat();
     let mut relay = Relay::start_at("127.0.0.1:0", shards, &dmsg);
     let line = relay.process.line();
     let name = line.strip_prefix("dmsg").expect("the fifth line").trim();
@@ -88,6 +92,42 @@ fn go_clients_are_served() {
         let ended = relay.end();
         assert_eq!(ended.code, Some(0), "{}", ended.err);
     }
+}
+
+#[test]
+fn clients_of_two_relays_find_each_other_by_a_discovery() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mut program) = built(directory.path()) else {
+        return;
+    };
+    let store = format!("embedded:{}", directory.path().join("entries").display());
+    let arguments = [
+        "dmsg-discovery",
+        "--listen",
+        "127.0.0.1:0",
+        "--allow-loopback",
+        "--store",
+        &store,
+    ];
+    let mut discovery = Running::start(&mut ringway(directory.path(), &arguments));
+    let line = discovery.line();
+    let url = line.split_whitespace().last().unwrap().to_owned();
+    let named = format!("dmsg.discovery={url}");
+    let further = ["--set", &named, "--set", "dmsg.allowed=all"];
+    let (first, first_key, first_at) = relay_with("1", &further);
+    let (second, second_key, second_at) = relay_with("2", &further);
+    let output = program
+        .args([&first_key, &first_at, &second_key, &second_at, &url])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said, "ok across\nok nothing left\n");
+    assert_eq!(first.end().code, Some(0));
+    assert_eq!(second.end().code, Some(0));
+    discovery.signal("TERM");
+    let ended = discovery.finish();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
 }
 
 #[test]

@@ -70,17 +70,36 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
-    /// Returns what it means when the peer of a leg ends it before its answer: a server has no other word for
-    /// a client that it does not have.
-    pub(super) fn refusal_of(&self, key: StreamKey) -> Reason {
+    /// Returns what it means when the peer of a leg ends it before its answer. Between relays a reset says
+    /// that there is no such client, an end that the client has refused. Servers of Go end in either case, so that
+    /// alone is no reason not to ask them again.
+    pub(super) fn refusal_of(&self, key: StreamKey, by: Flags) -> Reason {
+        match self.is_of_server(key) && by == Flags::RST {
+            true => Reason::UnknownDestination,
+            false => Reason::RefusedByDestination,
+        }
+    }
+
+    /// Refuses an open where only the destination may answer it.
+    pub(super) fn end_refused(&mut self, key: StreamKey, reason: Reason) {
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
+        let (slot, id) = (stream.session.slot, stream.id);
+        let is_unknown = matches!(reason, Reason::UnknownDestination | Reason::ForwardedTwice);
+        let flags = match self.is_of_server(key) && !is_unknown {
+            true => Flags::FIN,
+            false => Flags::RST,
+        };
+        self.push_control(slot, &Header::window_update(id, flags, 0).encode());
+    }
+
+    /// Returns whether a leg is a stream of a link with a server.
+    fn is_of_server(&self, key: StreamKey) -> bool {
         let stream = self.streams.get(key);
         let session = stream.and_then(|stream| self.sessions.get(stream.session.slot.0 as usize));
-        match session.and_then(|session| session.live()) {
-            Some(live) if live.dialect() == Dialect::Dmsg && live.link.is_some() => {
-                Reason::UnknownDestination
-            }
-            _ => Reason::RefusedByDestination,
-        }
+        let live = session.and_then(|session| session.live());
+        live.is_some_and(|live| live.dialect() == Dialect::Dmsg && live.link.is_some())
     }
 
     /// A peer asks where it comes from; the executor signs the answer.

@@ -613,14 +613,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(opening) = stream.opening.as_ref() else {
             return;
         };
-        let (slot, id, hash) = (stream.session.slot, stream.id, opening.hash);
+        let hash = opening.hash;
         let dialect = self.dialect_of(key).unwrap_or_default();
         self.common.stats.opens_refused.count(reason);
         match dialect.encode_refusal(&hash, reason) {
             Some(response) => self.finish_open(key, &response, Flags::FIN),
             None => {
                 self.answer_noted(key);
-                self.push_control(slot, &Header::window_update(id, Flags::RST, 0).encode());
+                self.end_refused(key, reason);
             }
         }
         self.remove_stream(key);

@@ -151,7 +151,7 @@ fn server_without_the_client_is_not_asked_again_at_once() {
     let mut a = Client::join(&mut harness, 1, 0);
     a.open(&mut harness, 1, public(77), 80);
     let id = server.frames(&mut harness)[0].header.stream_id;
-    server.send(&mut harness, Header::window_update(id, Flags::FIN, 0), &[]);
+    server.send(&mut harness, Header::window_update(id, Flags::RST, 0), &[]);
     let reset = Header::window_update(1, Flags::RST, 0);
     assert_eq!(a.headers(&mut harness)[1], reset);
     server.frames(&mut harness);
@@ -161,7 +161,12 @@ fn server_without_the_client_is_not_asked_again_at_once() {
     harness.pass(Duration::from_secs(6));
     server.frames(&mut harness);
     a.open(&mut harness, 5, public(77), 80);
-    assert_eq!(server.frames(&mut harness).len(), 2);
+    let id = server.frames(&mut harness)[0].header.stream_id;
+    // The client itself has refused: it may listen on another port.
+    server.send(&mut harness, Header::window_update(id, Flags::FIN, 0), &[]);
+    a.open(&mut harness, 7, public(77), 81);
+    let is_open = |frame: &Frame| frame.header.flags == Flags::SYN;
+    assert!(server.frames(&mut harness).iter().any(is_open));
     harness.assert_clean();
 }
 
@@ -186,6 +191,15 @@ fn request_over_a_link_reaches_a_client_here_and_goes_no_further() {
     assert_eq!(
         count(&harness, |s| s.opens_refused.of(Reason::ForwardedTwice)),
         1
+    );
+    // The client refuses, which is another word.
+    b.send(&mut harness, Header::window_update(2, Flags::RST, 0), &[]);
+    let end = Header::window_update(2, Flags::FIN, 0);
+    assert!(
+        server
+            .frames(&mut harness)
+            .iter()
+            .any(|frame| frame.header == end)
     );
     // A forged one.
     let mut forged = request;
