@@ -49,13 +49,11 @@ pub(crate) struct DiscoveryConfig {
     pub(crate) published: Option<Published>,
     /// Whether it keeps the list of all servers, for the mesh.
     pub(crate) reads_servers: bool,
-    /// Longest time for a request: [`REQUEST_TIME`].
-    pub(crate) request_time: Duration,
 }
 
 /// Longest time for a request, connecting and looking a name up included: ten times what a discovery on another continent
 /// takes. A question about a client may wait so long.
-pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(5);
+const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 /// What a relay says of itself.
 #[derive(Clone)]
@@ -135,7 +133,7 @@ pub(crate) fn start(
         .enable_all()
         .build()
         .map_err(failure)?;
-    let (service, ends) = Service::new(config, Arc::clone(&numbers));
+    let (service, ends) = Service::new(config, Arc::clone(&numbers), REQUEST_TIME);
     let thread = thread::Builder::new()
         .name("discoveries".to_owned())
         .spawn(move || {

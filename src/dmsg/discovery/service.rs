@@ -71,14 +71,18 @@ struct Standing {
 }
 
 impl Service {
-    /// Returns a service that does not run yet.
-    pub(super) fn new(config: DiscoveryConfig, numbers: Arc<DiscoveryNumbers>) -> (Self, Ends) {
+    /// Returns a service that does not run yet, and gives each request so long.
+    pub(super) fn new(
+        config: DiscoveryConfig,
+        numbers: Arc<DiscoveryNumbers>,
+        request_time: Duration,
+    ) -> (Self, Ends) {
         let (of_changes, changed) = watch::channel(());
         let (of_questions, questions) = mpsc::channel(lookups::QUESTIONS_MAX);
         let (servers, of_servers) = watch::channel(Arc::from([]));
         let (of_stop, stop) = watch::channel(false);
         let discovery = |url| Discovery {
-            fetcher: Fetcher::new(url, config.request_time),
+            fetcher: Fetcher::new(url, request_time),
             standing: Mutex::default(),
         };
         let shared = Shared {

@@ -40,11 +40,11 @@ struct Host {
 }
 
 impl Host {
-    async fn start() -> Self {
-        Self::start_at(([127, 0, 0, 1], 0).into(), tempfile::tempdir().unwrap()).await
+    fn start() -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into(), tempfile::tempdir().unwrap())
     }
 
-    async fn start_at(address: SocketAddr, directory: TempDir) -> Self {
+    fn start_at(address: SocketAddr, directory: TempDir) -> Self {
         let bounds = Bounds {
             clients_max: 99,
             servers_max: 99,
@@ -141,11 +141,11 @@ impl Relay {
             secret: secret(number),
             published: Some(published),
             reads_servers: true,
-            // Long enough for a host that has other things to do, too.
-            request_time: Duration::from_secs(2),
         };
         let numbers = Arc::<DiscoveryNumbers>::default();
-        let (service, ends) = Service::new(config, Arc::clone(&numbers));
+        // Long enough for a host that has other things to do, too.
+        let request_time = Duration::from_secs(2);
+        let (service, ends) = Service::new(config, Arc::clone(&numbers), request_time);
         let handle = DiscoveryHandle {
             changed: ends.changed,
             questions: ends.questions,
@@ -233,7 +233,7 @@ async fn strange(answer: &'static str) -> (SocketAddr, Arc<AtomicU32>) {
 
 #[tokio::test]
 async fn relay_registers_tells_changes_and_leaves_nothing_behind() {
-    let host = Host::start().await;
+    let host = Host::start();
     let relay = Relay::start(vec![host.url()], 1);
     relay
         .wait(|n| n.registered.read() == 1 && n.up.read() == 1)
@@ -265,7 +265,7 @@ async fn relay_registers_tells_changes_and_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn sequence_follows_what_stands_and_a_second_relay_with_the_key_is_told_of() {
-    let host = Host::start().await;
+    let host = Host::start();
     let mut before = Entry::of_server(key(1), 50, 1, ringway_proto::dmsg::entry::Server::default());
     before.sign(&secret(1));
     host.put(before).await;
@@ -297,7 +297,7 @@ async fn sequence_follows_what_stands_and_a_second_relay_with_the_key_is_told_of
 
 #[tokio::test]
 async fn clients_and_servers_are_found_in_whichever_discovery_has_them() {
-    let (first, second) = (Host::start().await, Host::start().await);
+    let (first, second) = (Host::start(), Host::start());
     first.put(client(11, &[2, 3])).await;
     second.put(client(12, &[4])).await;
     second.put(client(13, &[])).await;
@@ -343,7 +343,7 @@ async fn clients_and_servers_are_found_in_whichever_discovery_has_them() {
 
 #[tokio::test]
 async fn discovery_that_goes_away_is_missed_by_nobody_and_found_again() {
-    let host = Host::start().await;
+    let host = Host::start();
     host.put(client(11, &[2])).await;
     let relay = Relay::start(vec![host.url()], 1);
     relay.wait(|n| n.registered.read() == 1).await;
@@ -357,7 +357,7 @@ async fn discovery_that_goes_away_is_missed_by_nobody_and_found_again() {
         .await;
     assert_eq!(relay.find(key(11)).await, at(&[2]), "from memory");
     assert_eq!(relay.find(key(12)).await, Found::Unavailable);
-    let host = Host::start_at(address, directory).await;
+    let host = Host::start_at(address, directory);
     relay
         .wait(|n| n.writes.read() == 2 && n.up.read() == 1)
         .await;
@@ -370,7 +370,7 @@ async fn discovery_that_goes_away_is_missed_by_nobody_and_found_again() {
 async fn answers_that_are_none_are_errors_and_hold_nobody_up() {
     const FAILS: &str = "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n";
     const LIES: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-    let host = Host::start().await;
+    let host = Host::start();
     host.put(client(11, &[2])).await;
     for answer in [
         FAILS,
@@ -393,7 +393,7 @@ async fn answers_that_are_none_are_errors_and_hold_nobody_up() {
 
 #[tokio::test]
 async fn discovery_that_hangs_holds_up_itself_alone_and_nothing_for_long() {
-    let host = Host::start().await;
+    let host = Host::start();
     host.put(client(11, &[2])).await;
     let (address, requests) = strange("").await;
     let relay = Relay::start(vec![url(address), host.url()], 1);
@@ -448,7 +448,6 @@ fn handle_runs_a_thread_of_its_own_and_ends_with_it() {
         secret: secret(1),
         published: None,
         reads_servers: false,
-        request_time: REQUEST_TIME,
     };
     let handle = start(config, Arc::default()).unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();

@@ -95,7 +95,7 @@ impl Moment {
     /// Returns the time now.
     pub(crate) fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self(since.map_or(0, |since| nanos(since)))
+        Self(since.map_or(0, nanos))
     }
 
     /// Returns the time so many nanoseconds after 1970 began.
