@@ -7,6 +7,7 @@
 //! Precedence: flag, then environment, then file, then deployment, then default.
 
 mod deployment;
+mod dmsg;
 mod effective;
 mod file;
 mod keys;
@@ -29,6 +30,7 @@ use crate::access::KeySet;
 use crate::relay_name::RelayName;
 
 pub(crate) use deployment::{Deployment, VARIABLE as DEPLOY_VARIABLE};
+pub(crate) use dmsg::DmsgChoice;
 pub(crate) use effective::{Effective, Resolved};
 pub(crate) use keys::KEYS;
 pub use problems::Problems;
@@ -108,6 +110,8 @@ pub(crate) struct Config {
     pub(crate) announce: Announce,
     /// What the relay offers on its own key.
     pub(crate) services: ServiceChoice,
+    /// What it offers to clients of the dmsg dialect.
+    pub(crate) dmsg: DmsgChoice,
     /// How long a data thread looks for work before it blocks.
     pub(crate) spin: Duration,
     /// How long a sleeping data thread polls the queues of network cards first.
@@ -276,6 +280,7 @@ impl Default for Config {
             lease: LEASE_DEFAULT,
             announce: Announce::Automatic,
             services: ServiceChoice::default(),
+            dmsg: DmsgChoice::default(),
             spin: ringway_shards::set::SPIN_DEFAULT,
             napi: None,
             zero_copy_min: None,

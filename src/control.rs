@@ -5,6 +5,7 @@
 //! snapshots and told commands, and its sockets are never touched.
 
 pub(crate) mod admin;
+pub(crate) mod discoveries;
 pub(crate) mod drain;
 pub(crate) mod fleet;
 pub(crate) mod health;
@@ -13,6 +14,7 @@ pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod plane;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
@@ -21,6 +23,7 @@ use ringway_shards::core::{CoreStats, Recorder};
 use ringway_shards::ring::RingNumbers;
 use ringway_shards::set::{DataNumbers, Placement, ShardAudit, StalledTurn};
 
+use self::discoveries::Discoveries;
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::registry::start::View;
@@ -36,12 +39,16 @@ pub(crate) struct Relay {
     pub(crate) capacity: Capacity,
     /// Where it really listens.
     pub(crate) listen: std::net::SocketAddr,
+    /// Its key and address in the dmsg dialect, if it speaks that one too.
+    pub(crate) dmsg: Option<(PublicKey, std::net::SocketAddr)>,
     /// How connections are shared out among its shards.
     pub(crate) placement: Placement,
     /// When it started, for people.
     pub(crate) started: SystemTime,
     /// When it started, for the uptime.
     pub(crate) started_at: Instant,
+    /// Its discoveries of the dmsg dialect, if it has some.
+    pub(crate) discoveries: Option<Arc<Discoveries>>,
     /// Its registry, if it has one.
     pub(crate) registry: Option<View>,
     /// Whether it is ending.
@@ -66,9 +73,11 @@ impl Relay {
                 memory_bytes_max: 3 << 30,
             },
             listen: LISTEN_DEFAULT,
+            dmsg: None,
             placement: Placement::default(),
             started: SystemTime::UNIX_EPOCH,
             started_at: Instant::now(),
+            discoveries: None,
             registry: None,
             is_draining: AtomicBool::new(false),
         }

@@ -4,8 +4,9 @@
 //! half a key or loses the old one, the lock that keeps two processes from being one party. Not here:
 //! what the key is for.
 //!
-//! A key file is text: lines starting with `#` are notes, the one other line is the ed25519 seed in
-//! 64 lower-case hex digits.
+//! A key file is text: lines starting with `#` are notes, the one other line is the secret in 64 lower-case
+//! hex digits: the ed25519 seed of a native key, the scalar of one of the dmsg dialect. Which of the two it
+//! is shows in the note of its public key, which is read as well: a file of one dialect is none of the other.
 //!
 //! Invariant: a key file written here has mode 0600 from its first byte on.
 
@@ -14,7 +15,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use ringway_proto::key::SecretKey;
+use ringway_client::Identity;
+use ringway_proto::dialect::Dialect;
+use ringway_proto::dmsg;
+use ringway_proto::key::{PublicKey, SecretKey};
 use rustix::fs::FlockOperation;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -99,13 +103,65 @@ pub enum KeyFileError {
     },
 }
 
+/// The secret key of some dialect, as files keep it.
+pub(crate) trait Secret: Sized {
+    /// Returns the key with these bytes.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them.
+    fn from_bytes(bytes: [u8; 32]) -> Result<Self, &'static str>;
+    /// Returns the bytes, to be stored.
+    fn bytes(&self) -> &[u8; 32];
+    /// Returns the address of the party.
+    fn public(&self) -> PublicKey;
+}
+
+impl Secret for SecretKey {
+    fn from_bytes(bytes: [u8; 32]) -> Result<Self, &'static str> {
+        Ok(Self::from_seed(bytes))
+    }
+
+    fn bytes(&self) -> &[u8; 32] {
+        self.seed()
+    }
+
+    fn public(&self) -> PublicKey {
+        self.public()
+    }
+}
+
+impl Secret for dmsg::key::SecretKey {
+    fn from_bytes(bytes: [u8; 32]) -> Result<Self, &'static str> {
+        Self::from_bytes(bytes).map_err(|_| "the number is no secret key of secp256k1")
+    }
+
+    fn bytes(&self) -> &[u8; 32] {
+        self.bytes()
+    }
+
+    fn public(&self) -> PublicKey {
+        self.public()
+    }
+}
+
 /// A key whose file is locked for this process as long as the value lives.
 #[derive(Debug)]
-pub(crate) struct HeldKey {
+pub(crate) struct HeldKey<S = SecretKey> {
     /// The key.
-    pub(crate) secret: SecretKey,
+    pub(crate) secret: S,
     /// Holds the lock; the kernel lets it go when the file is closed, at a crash too.
     _lock: File,
+}
+
+impl<S> HeldKey<S> {
+    /// Makes something else of the key; the lock stays with it.
+    pub(crate) fn map<T>(self, make: impl FnOnce(S) -> T) -> HeldKey<T> {
+        HeldKey {
+            secret: make(self.secret),
+            _lock: self._lock,
+        }
+    }
 }
 
 /// Reads the key at `path`, or makes one there first; holds it for this process.
@@ -113,11 +169,11 @@ pub(crate) struct HeldKey {
 /// # Errors
 ///
 /// [`KeyFileError`]; `fix` is what [`KeyFileError::Busy`] tells the user to change.
-pub(crate) fn hold(path: &Path, fix: &'static str) -> Result<HeldKey, KeyFileError> {
+pub(crate) fn hold<S: Secret>(path: &Path, fix: &'static str) -> Result<HeldKey<S>, KeyFileError> {
     let missing = |error: &KeyFileError| matches!(error, KeyFileError::Os { source, .. } if source.kind() == io::ErrorKind::NotFound);
     let (secret, lock) = match read(path) {
         Err(error) if missing(&error) => {
-            match store(path, &generate()?, Replace::Never) {
+            match store(path, &generate::<S>()?, Replace::Never) {
                 // Another process that started in the same moment made one: that is the key.
                 Ok(()) | Err(KeyFileError::Exists { .. }) => {}
                 Err(error) => return Err(error),
@@ -148,7 +204,7 @@ pub(crate) fn hold(path: &Path, fix: &'static str) -> Result<HeldKey, KeyFileErr
 /// # Errors
 ///
 /// [`KeyFileError`] of reading.
-pub(crate) fn load(path: &Path) -> Result<SecretKey, KeyFileError> {
+pub(crate) fn load<S: Secret>(path: &Path) -> Result<S, KeyFileError> {
     read(path).map(|(secret, _)| secret)
 }
 
@@ -157,9 +213,29 @@ pub(crate) fn load(path: &Path) -> Result<SecretKey, KeyFileError> {
 /// # Errors
 ///
 /// [`KeyFileError::Os`] when the kernel gives no random bytes.
-pub(crate) fn generate() -> Result<SecretKey, KeyFileError> {
-    let seed = Zeroizing::new(random()?);
-    Ok(SecretKey::from_seed(*seed))
+pub(crate) fn generate<S: Secret>() -> Result<S, KeyFileError> {
+    loop {
+        let bytes = Zeroizing::new(random()?);
+        // Not every number is a key of every dialect; of 2^128 that are drawn, one at most is none.
+        if let Ok(secret) = S::from_bytes(*bytes) {
+            return Ok(secret);
+        }
+    }
+}
+
+/// Returns who a party is: by the key at `path` if there is one, else by a fresh key.
+///
+/// # Errors
+///
+/// [`KeyFileError`] of reading, and [`KeyFileError::Os`] when the kernel gives no random bytes.
+pub(crate) fn identity(path: Option<&Path>, dialect: Dialect) -> Result<Identity, KeyFileError> {
+    fn of<S: Secret + Into<Identity>>(path: Option<&Path>) -> Result<Identity, KeyFileError> {
+        path.map_or_else(generate::<S>, load).map(Into::into)
+    }
+    match dialect {
+        Dialect::Dmsg => of::<dmsg::key::SecretKey>(path),
+        _ => of::<SecretKey>(path),
+    }
 }
 
 /// Whether a key that is already there may be replaced.
@@ -177,7 +253,11 @@ pub(crate) enum Replace {
 ///
 /// [`KeyFileError::Exists`] when there is one and it must stay; [`KeyFileError::Full`] and
 /// [`KeyFileError::Os`] leave what was there untouched.
-pub(crate) fn store(path: &Path, secret: &SecretKey, replace: Replace) -> Result<(), KeyFileError> {
+pub(crate) fn store<S: Secret>(
+    path: &Path,
+    secret: &S,
+    replace: Replace,
+) -> Result<(), KeyFileError> {
     let directory = parent(path);
     DirBuilder::new()
         .recursive(true)
@@ -246,7 +326,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], KeyFileError> {
     Ok(bytes)
 }
 
-fn read(path: &Path) -> Result<(SecretKey, File), KeyFileError> {
+fn read<S: Secret>(path: &Path) -> Result<(S, File), KeyFileError> {
     let file = File::open(path).map_err(|error| os("read the key", path, error))?;
     let metadata = file
         .metadata()
@@ -277,7 +357,7 @@ fn read(path: &Path) -> Result<(SecretKey, File), KeyFileError> {
     parse(&text).map(|secret| (secret, file)).map_err(content)
 }
 
-fn parse(text: &str) -> Result<SecretKey, &'static str> {
+fn parse<S: Secret>(text: &str) -> Result<S, &'static str> {
     let mut lines = text
         .lines()
         .map(str::trim)
@@ -286,6 +366,20 @@ fn parse(text: &str) -> Result<SecretKey, &'static str> {
     if lines.next().is_some() {
         return Err("it has more than one line besides notes");
     }
+    let secret = parse_hex::<S>(line)?;
+    let noted = text.lines().find_map(|line| line.strip_prefix(PUBLIC_NOTE));
+    if noted.is_some_and(|noted| noted.trim() != secret.public().to_string()) {
+        return Err("the public key that it notes is not that of its secret key in this dialect");
+    }
+    Ok(secret)
+}
+
+/// Reads a secret key in hex digits.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(crate) fn parse_hex<S: Secret>(line: &str) -> Result<S, &'static str> {
     if line.len() != 64 {
         return Err("the key is not 64 characters long");
     }
@@ -297,10 +391,13 @@ fn parse(text: &str) -> Result<SecretKey, &'static str> {
             .and_then(|pair| u8::try_from(pair).ok())
             .ok_or("the key has a character that is no lower-case hex digit")?;
     }
-    Ok(SecretKey::from_seed(*seed))
+    S::from_bytes(*seed)
 }
 
-fn write_synced(path: &Path, secret: &SecretKey) -> io::Result<()> {
+/// How the line begins that notes the public key.
+const PUBLIC_NOTE: &str = "# Public key: ";
+
+fn write_synced(path: &Path, secret: &impl Secret) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -310,15 +407,15 @@ fn write_synced(path: &Path, secret: &SecretKey) -> io::Result<()> {
         file,
         "# Secret key of a Ringway party: keep it private, keep a backup."
     )?;
-    writeln!(file, "# Public key: {}", secret.public())?;
+    writeln!(file, "{PUBLIC_NOTE}{}", secret.public())?;
     file.write_all(seed_line(secret).as_slice())?;
     file.sync_all()
 }
 
 /// Returns the line that holds the key; unlike what formatting makes, it is wiped.
-fn seed_line(secret: &SecretKey) -> Zeroizing<[u8; 65]> {
+fn seed_line(secret: &impl Secret) -> Zeroizing<[u8; 65]> {
     let mut line = Zeroizing::new([b'\n'; 65]);
-    for (digits, byte) in line.chunks_exact_mut(2).zip(secret.seed()) {
+    for (digits, byte) in line.chunks_exact_mut(2).zip(secret.bytes()) {
         digits[0] = HEX_DIGITS[usize::from(byte >> 4)];
         digits[1] = HEX_DIGITS[usize::from(byte & 15)];
     }
@@ -412,11 +509,11 @@ mod tests {
     fn stored_key_is_private_and_reads_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b/relay.key");
-        let secret = generate().unwrap();
+        let secret: SecretKey = generate().unwrap();
         store(&path, &secret, Replace::Never).unwrap();
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
-        assert_eq!(load(&path).unwrap().seed(), secret.seed());
+        assert_eq!(load::<SecretKey>(&path).unwrap().seed(), secret.seed());
         let names = fs::read_dir(path.parent().unwrap()).unwrap().count();
         assert_eq!(names, 1, "the temporary file is gone");
     }
@@ -425,13 +522,13 @@ mod tests {
     fn existing_key_is_replaced_only_when_allowed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("relay.key");
-        let (first, second) = (generate().unwrap(), generate().unwrap());
+        let (first, second): (SecretKey, SecretKey) = (generate().unwrap(), generate().unwrap());
         store(&path, &first, Replace::Never).unwrap();
         let error = store(&path, &second, Replace::Never).unwrap_err();
         assert!(matches!(error, KeyFileError::Exists { .. }));
-        assert_eq!(load(&path).unwrap().seed(), first.seed());
+        assert_eq!(load::<SecretKey>(&path).unwrap().seed(), first.seed());
         store(&path, &second, Replace::Allowed).unwrap();
-        assert_eq!(load(&path).unwrap().seed(), second.seed());
+        assert_eq!(load::<SecretKey>(&path).unwrap().seed(), second.seed());
         assert_eq!(mode(&path), 0o600);
     }
 
@@ -439,9 +536,9 @@ mod tests {
     fn open_modes_are_refused_with_the_fix() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("relay.key");
-        store(&path, &generate().unwrap(), Replace::Never).unwrap();
+        store(&path, &generate::<SecretKey>().unwrap(), Replace::Never).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let text = load(&path).unwrap_err().to_string();
+        let text = load::<SecretKey>(&path).unwrap_err().to_string();
         assert!(
             text.contains("mode 0640") && text.contains("chmod 600"),
             "{text}"
@@ -452,15 +549,17 @@ mod tests {
     fn second_holder_is_told_who_holds_the_key() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("relay.key");
-        let held = hold(&path, "--state-dir").unwrap();
-        let text = hold(&path, "--state-dir").unwrap_err().to_string();
+        let held = hold::<SecretKey>(&path, "--state-dir").unwrap();
+        let text = hold::<SecretKey>(&path, "--state-dir")
+            .unwrap_err()
+            .to_string();
         assert!(
             text.contains(&format!("process {}", std::process::id())),
             "{text}"
         );
         assert!(text.contains("--state-dir"), "{text}");
         drop(held);
-        hold(&path, "--state-dir").unwrap();
+        hold::<SecretKey>(&path, "--state-dir").unwrap();
     }
 
     #[test]
@@ -476,9 +575,12 @@ mod tests {
                 "more than one line",
             ),
         ] {
-            assert!(parse(text).unwrap_err().contains(part), "{text:?}");
+            assert!(
+                parse::<SecretKey>(text).unwrap_err().contains(part),
+                "{text:?}"
+            );
         }
-        assert!(parse(&format!("# note\n\n{}\r\n", "ab".repeat(32))).is_ok());
+        assert!(parse::<SecretKey>(&format!("# note\n\n{}\r\n", "ab".repeat(32))).is_ok());
     }
 
     #[test]

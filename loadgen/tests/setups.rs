@@ -47,7 +47,7 @@ fn relay(sets: &[&str]) -> Relay {
     let state = tempfile::tempdir().expect("a directory");
     let mut sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
     sets.push("limits.sessions_max=512".to_owned());
-    let server = Server::relay(&relay_program(), state.path(), &sets).expect("a relay");
+    let server = Server::relay(&relay_program(), state.path(), &sets, false).expect("a relay");
     Relay {
         server,
         _state: state,

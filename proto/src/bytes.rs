@@ -41,6 +41,11 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    /// Returns how many bytes were not read.
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns whether every byte was read.
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()

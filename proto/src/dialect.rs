@@ -5,11 +5,18 @@
 //!
 //! Source: docs/protocol.md, first table.
 
+pub mod handshake;
+pub mod peer;
+pub mod place;
+pub mod record;
+
 use alloc::vec::Vec;
 
-use crate::key::Address;
+use crate::dmsg::open::{PeerAnnounce, StreamRequest, StreamResponse};
+use crate::key::{Address, PublicKey};
 use crate::open::{OpenError, OpenRequest, OpenResponse};
 use crate::reason::Reason;
+use crate::sealed::{self, DMSG_PING, DmsgHead, SealedError};
 
 /// A family of keys, handshake and open objects that travels over the same frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +30,28 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Every dialect.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Dmsg];
+
+    /// Returns the position in [`Dialect::ALL`], for arrays of counters.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Native => 0,
+            Self::Dmsg => 1,
+        }
+    }
+
+    /// Returns the value of the metric label `dialect`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Dmsg => "dmsg",
+        }
+    }
+
     /// Returns the length of a public key in bytes.
     #[inline]
     #[must_use]
@@ -40,7 +69,22 @@ impl Dialect {
     /// [`OpenError`]; the stream is refused with its reason.
     pub fn decode_request(self, plain: &[u8]) -> Result<RequestHead, OpenError> {
         match self {
-            Self::Dmsg => Err(OpenError::LocalDialect),
+            Self::Dmsg => {
+                let request = StreamRequest::decode(plain)?;
+                Ok(RequestHead {
+                    source: request.source,
+                    destination: request.destination,
+                    forwarded: false,
+                    timestamp_ns: request.timestamp_ns.unsigned_abs(),
+                    wants: if request.wants_ip {
+                        Wants::Address {
+                            place: request.wants_geo,
+                        }
+                    } else {
+                        Wants::Stream
+                    },
+                })
+            }
             Self::Native => {
                 let OpenRequest {
                     forwarded,
@@ -54,8 +98,19 @@ impl Dialect {
                     destination,
                     forwarded,
                     timestamp_ns,
+                    wants: Wants::Stream,
                 })
             }
+        }
+    }
+
+    /// Returns the relay that says of itself, where a request was due, that it is one; `None` for anything else
+    /// and in dialects whose handshake says so. The signature is not verified.
+    #[must_use]
+    pub fn decode_announcement(self, plain: &[u8]) -> Option<PublicKey> {
+        match self {
+            Self::Native => None,
+            Self::Dmsg => Some(PeerAnnounce::decode(plain).ok()?.source),
         }
     }
 
@@ -67,7 +122,7 @@ impl Dialect {
     pub fn verify_request(self, plain: &[u8]) -> Result<(), OpenError> {
         match self {
             Self::Native => OpenRequest::verify(plain),
-            Self::Dmsg => Err(OpenError::LocalDialect),
+            Self::Dmsg => Ok(StreamRequest::verify(plain)?),
         }
     }
 
@@ -76,7 +131,7 @@ impl Dialect {
     pub fn request_hash(self, plain: &[u8]) -> RequestHash {
         match self {
             Self::Native => OpenRequest::hash(plain),
-            Self::Dmsg => RequestHash([0; 32]),
+            Self::Dmsg => StreamRequest::hash(plain),
         }
     }
 
@@ -87,7 +142,13 @@ impl Dialect {
     /// [`OpenError`]; the stream is reset.
     pub fn decode_response(self, plain: &[u8]) -> Result<ResponseHead, OpenError> {
         match self {
-            Self::Dmsg => Err(OpenError::LocalDialect),
+            Self::Dmsg => {
+                let response = StreamResponse::decode(plain)?;
+                Ok(ResponseHead {
+                    reason_code: response.reason().code(),
+                    request_hash: response.request_hash,
+                })
+            }
             Self::Native => {
                 let OpenResponse {
                     reason_code,
@@ -102,16 +163,17 @@ impl Dialect {
         }
     }
 
-    /// Returns the plain open response with which a relay refuses a request.
+    /// Returns the plain open response with which a relay refuses a request; `None` where a relay cannot say
+    /// no but by a reset, since only the destination may sign a response.
     #[must_use]
-    pub fn encode_refusal(self, request: &RequestHash, reason: Reason) -> Vec<u8> {
+    pub fn encode_refusal(self, request: &RequestHash, reason: Reason) -> Option<Vec<u8>> {
         match self {
-            Self::Native => OpenResponse::encode_refusal(*request, reason),
-            Self::Dmsg => Vec::new(),
+            Self::Native => Some(OpenResponse::encode_refusal(*request, reason)),
+            Self::Dmsg => None,
         }
     }
 
-    /// Sets the forwarded mark of a plain open request; its signature stays valid.
+    /// Sets the forwarded mark of a plain open request, where the dialect has one; its signature stays valid.
     ///
     /// # Panics
     ///
@@ -120,6 +182,89 @@ impl Dialect {
         match self {
             Self::Native => OpenRequest::mark_forwarded(plain),
             Self::Dmsg => {}
+        }
+    }
+
+    /// Returns the length of the sealed object that starts with `prefix`, its length prefix included, once
+    /// the prefix is there.
+    ///
+    /// # Errors
+    ///
+    /// [`SealedError::PeerTooShort`] and [`SealedError::PeerTooLong`], before a byte is buffered for it.
+    pub fn object_len(self, prefix: &[u8]) -> Result<Option<usize>, SealedError> {
+        match self {
+            Self::Native => sealed::object_len(prefix),
+            Self::Dmsg => Ok(sealed::dmsg_head(prefix)?.map(|head| match head {
+                DmsgHead::Object(len) => len,
+                DmsgHead::Ping => DMSG_PING.len(),
+            })),
+        }
+    }
+
+    /// Returns whether a request that has come over a link may be somebody else's than the relay's.
+    #[inline]
+    #[must_use]
+    pub const fn is_forwarded(self, head: &RequestHead) -> bool {
+        match self {
+            Self::Native => head.forwarded,
+            // The wire has no mark.
+            Self::Dmsg => true,
+        }
+    }
+
+    /// Returns whether these bytes, where an object was due, ask for the same bytes back.
+    #[inline]
+    #[must_use]
+    pub fn is_ping(self, object: &[u8]) -> bool {
+        match self {
+            Self::Native => false,
+            Self::Dmsg => object == DMSG_PING,
+        }
+    }
+
+    /// Returns whether a side acknowledges a stream as soon as the other one has opened it. Where not, a peer
+    /// does so with its answer, and a relay passes the destination's word on, with the window that comes with
+    /// it.
+    #[inline]
+    #[must_use]
+    pub const fn acknowledges_at_once(self) -> bool {
+        match self {
+            Self::Native => false,
+            // A Go client gives its session up when one stream is not acknowledged for 20 s.
+            Self::Dmsg => true,
+        }
+    }
+
+    /// Returns whether the end of a direction has a frame of its own, behind the last bytes.
+    #[inline]
+    #[must_use]
+    pub const fn ends_apart(self) -> bool {
+        match self {
+            Self::Native => false,
+            // Go's yamux tells its reader of an end before it keeps the bytes of the same frame.
+            Self::Dmsg => true,
+        }
+    }
+
+    /// Returns whether a relay verifies the signature of every request, not only of forwarded ones.
+    #[inline]
+    #[must_use]
+    pub const fn checks_every_request(self) -> bool {
+        match self {
+            Self::Native => false,
+            // A Go client of 2024 gives its session up for one request that does not verify.
+            Self::Dmsg => true,
+        }
+    }
+
+    /// Returns whether a peer refuses requests whose timestamp is far from its own clock.
+    #[inline]
+    #[must_use]
+    pub const fn checks_timestamps(self) -> bool {
+        match self {
+            Self::Native => true,
+            // Go's clients only ask that there is one: their clocks are not known to be right.
+            Self::Dmsg => false,
         }
     }
 
@@ -141,10 +286,25 @@ pub struct RequestHead {
     pub source: Address,
     /// Who is asked.
     pub destination: Address,
-    /// Whether a relay forwarded it; then no relay forwards it again.
+    /// Whether a relay forwarded it; then no relay forwards it again. A request of dmsg does not say: it was
+    /// forwarded when the session it came over is not its source's.
     pub forwarded: bool,
     /// When it was made, nanoseconds since 1970.
     pub timestamp_ns: u64,
+    /// What it asks for.
+    pub wants: Wants,
+}
+
+/// What an open request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// A stream to the destination.
+    Stream,
+    /// The address that the relay sees the source at, and with `place` where on earth that is.
+    Address {
+        /// Whether that is asked for.
+        place: bool,
+    },
 }
 
 /// What a relay reads of an open response.

@@ -342,13 +342,13 @@ pub enum HandshakeError {
     /// The ed25519 key does not map to the Noise key that was authenticated.
     #[error("public key is not the one the handshake authenticated")]
     PeerKeyMismatch,
-    /// A message is empty or longer than [`HANDSHAKE_MESSAGE_MAX`].
+    /// A message is shorter or longer than its dialect allows.
     #[error("handshake message of {have} bytes")]
     PeerLength {
         /// Its bytes, length prefix not counted.
         have: usize,
     },
-    /// A message is malformed, not authentic, or holds a key of small order.
+    /// A message is malformed, not authentic, or holds a key of small order or none of the curve.
     #[error("handshake message is not authentic")]
     PeerNoise,
     /// A payload does not have the fields it should.

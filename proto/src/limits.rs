@@ -9,7 +9,7 @@
 use core::time::Duration;
 
 use crate::frame::HEADER_LEN;
-use crate::key::{NATIVE_KEY_LEN, SIGNATURE_LEN};
+use crate::key::{KEY_LEN_MAX, NATIVE_KEY_LEN, SIGNATURE_LEN};
 
 // ---- Streams -------------------------------------------------------------------------------------
 
@@ -140,6 +140,16 @@ pub const ACCEPTS_PER_S_MAX: u32 = 10_000;
 /// Source: docs/protocol.md section 2.
 pub const HANDSHAKE_MESSAGE_MAX: usize = 1_024;
 
+/// Shortest Noise message of the dmsg dialect, without its length prefix: a key and a tag.
+pub const DMSG_HANDSHAKE_MESSAGE_MIN: usize = KEY_LEN_MAX + 16;
+
+/// Longest Noise message of the dmsg dialect, without its length prefix: a frame of 4,096 bytes.
+///
+/// Messages are 49 and 65 bytes long; clients of 2026 put a post-quantum key of 1,184 bytes into the first
+/// one. A pending handshake holds at most this much unread.
+/// Source: docs/dmsg.md "Handshake".
+pub const DMSG_HANDSHAKE_MESSAGE_MAX: usize = 4_094;
+
 /// Most bytes kept that a peer sent right behind its handshake, before the session is admitted.
 ///
 /// Enough for a few hundred opens in one flight; beyond it the socket is simply not read. Costs this
@@ -187,6 +197,16 @@ pub const OPEN_REQUEST_MAX: usize = OPEN_REQUEST_FIXED + OPEN_NOISE_MAX;
 /// Longest open response.
 pub const OPEN_RESPONSE_MAX: usize = OPEN_RESPONSE_FIXED + OPEN_NOISE_MAX;
 
+/// Longest Noise KK message in an open object of the dmsg dialect.
+///
+/// Both messages are 49 bytes without payload; clients of 2026 add a post-quantum key of 1,184 bytes and its
+/// tag to the first one.
+/// Source: docs/dmsg.md "Open objects".
+pub const DMSG_OPEN_NOISE_MAX: usize = 2_048;
+
+/// Longest name of a country or region in an open response of the dmsg dialect; codes have two or three letters.
+pub const DMSG_GEO_TEXT_MAX: usize = 64;
+
 /// Bytes of a verdict.
 pub const VERDICT_LEN: usize = 8;
 
@@ -215,6 +235,17 @@ pub const PEER_SET_KEYS_MAX: usize = (SEALED_PLAIN_MAX - PEER_SET_FIXED) / NATIV
 /// A stream that is being opened holds at most this much.
 pub const SEALED_OBJECT_MAX: usize = SEALED_OVERHEAD + SEALED_PLAIN_MAX;
 
+/// Longest sealed object of the dmsg dialect on the wire, its length prefix included.
+///
+/// Clients of 2024 send up to 383 bytes. Those of 2026 add a post-quantum key of 1,184 bytes or a
+/// ciphertext of 1,088 to the Noise message, and a few fields: some 1,700. 4,096 is what Go's frames of a
+/// stream hold, and twice that and more. A stream that is being opened holds at most this much.
+/// Source: docs/dmsg.md "Sealed objects".
+pub const DMSG_OBJECT_MAX: usize = 4_096;
+
+/// Longest plain object of the dmsg dialect.
+pub const DMSG_PLAIN_MAX: usize = DMSG_OBJECT_MAX - SEALED_OVERHEAD;
+
 /// Nonces the replay window remembers.
 ///
 /// Objects of one direction arrive in order over TCP, so any window would do for honest peers; 1,024
@@ -223,6 +254,17 @@ pub const SEALED_OBJECT_MAX: usize = SEALED_OVERHEAD + SEALED_PLAIN_MAX;
 pub const NONCE_WINDOW_BITS: u64 = 1_024;
 
 // ---- Records, peer to peer -----------------------------------------------------------------------
+
+/// Longest frame of a stream of the dmsg dialect, without its length prefix.
+///
+/// Source: docs/dmsg.md "Frames of a stream".
+pub const DMSG_FRAME_MAX: usize = 4_094;
+
+/// Bytes a frame of the dmsg dialect adds to its payload, without its length prefix: nonce and tag.
+pub const DMSG_FRAME_OVERHEAD: usize = 8 + 16;
+
+/// Longest payload of a frame of the dmsg dialect.
+pub const DMSG_PAYLOAD_MAX: usize = DMSG_FRAME_MAX - DMSG_FRAME_OVERHEAD;
 
 /// Longest ciphertext of a record, tag included, length prefix not: what its u16 can say.
 pub const RECORD_MAX: usize = 65_535;
@@ -547,6 +589,11 @@ const _: () = assert!(OPEN_RESPONSE_FIXED == 38 + SIGNATURE_LEN);
 const _: () = assert!(SEALED_OBJECT_MAX >= SEALED_OVERHEAD + OPEN_REQUEST_MAX);
 const _: () = assert!(SEALED_OBJECT_MAX >= SEALED_OVERHEAD + OPEN_RESPONSE_MAX);
 const _: () = assert!(SEALED_OBJECT_MAX - 2 <= u16::MAX as usize);
+// The same in the dmsg dialect.
+const _: () = assert!(DMSG_OBJECT_MAX - 2 <= u16::MAX as usize);
+const _: () = assert!(DMSG_OBJECT_MAX < WINDOW_INITIAL as usize);
+const _: () = assert!(2 * HEADER_LEN + DMSG_OBJECT_MAX <= PIPELINED_MAX);
+const _: () = assert!(DMSG_PAYLOAD_MAX == 4_070);
 // An open fits in the window both sides assume, in the bytes kept behind a handshake, and in a batch.
 const _: () = assert!(SEALED_OBJECT_MAX < WINDOW_INITIAL as usize);
 const _: () = assert!(OPEN_FLIGHT_MAX <= PIPELINED_MAX);

@@ -1,7 +1,8 @@
 //! snow, set up for both handshakes of the native dialect.
 //!
 //! Here: handed-in randomness, X25519 that refuses shared secrets anyone could know, reading and
-//! writing messages, the raw split. Not here: payloads, who the parties are.
+//! writing messages, the raw split. Not here: payloads, who the parties are, the curve of the other
+//! dialect (`dmsg::noise`).
 //!
 //! Invariant: a handshake draws exactly 32 random bytes, the ones handed in; a second draw fails.
 //! Source: Noise specification; RFC 7748 section 6.1 for the all-zero check, which snow leaves out.
@@ -19,6 +20,7 @@ use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
 
 use crate::agreement::Secret;
+use crate::key::KEY_LEN_MAX;
 
 /// What both handshakes mix in first, so that nothing of another protocol fits here.
 pub(crate) const PROLOGUE: &[u8] = b"ringway/1";
@@ -102,7 +104,7 @@ pub(crate) fn write(
     out: &mut Vec<u8>,
 ) -> Result<(), NoiseFault> {
     let start = out.len();
-    out.resize(start + payload.len() + MESSAGE_OVERHEAD_MAX, 0);
+    out.resize(start + payload.len() + ROOM, 0);
     let len = state.write_message(payload, &mut out[start..])?;
     out.truncate(start + len);
     Ok(())
@@ -118,6 +120,9 @@ pub(crate) fn split(mut state: HandshakeState) -> Result<Split, NoiseFault> {
 
 /// Most bytes a message adds to its payload: a key, the key's tag, the payload's tag.
 pub(crate) const MESSAGE_OVERHEAD_MAX: usize = 32 + 16 + 16;
+
+/// The same with the longest key of any dialect.
+const ROOM: usize = KEY_LEN_MAX + 16 + 16;
 
 /// Serves the handed-in randomness and the checked X25519; the rest is snow's own.
 struct HandedIn {
@@ -148,7 +153,7 @@ impl CryptoResolver for HandedIn {
 }
 
 /// 32 random bytes, once.
-struct OneDraw(Option<Zeroizing<[u8; 32]>>);
+pub(crate) struct OneDraw(pub(crate) Option<Zeroizing<[u8; 32]>>);
 
 impl Random for OneDraw {
     fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {

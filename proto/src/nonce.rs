@@ -29,6 +29,14 @@ impl NonceWindow {
         }
     }
 
+    /// Returns a window that has seen nonce 0, for a dialect that counts from 1.
+    #[must_use]
+    pub const fn from_one() -> Self {
+        let mut words = [0; WORDS];
+        words[0] = 1;
+        Self { next: 1, words }
+    }
+
     /// Records `nonce` as seen and moves the window up to it when it is the highest so far.
     ///
     /// # Panics
@@ -164,6 +172,20 @@ mod tests {
         let window = marked([NONCE_WINDOW_BITS]);
         assert_eq!(window.check(0), Err(NonceError::PeerTooOld));
         assert_eq!(window.check(1), Ok(()));
+    }
+
+    #[test]
+    fn a_window_from_one_never_accepts_zero() {
+        let mut window = NonceWindow::from_one();
+        assert_eq!(window.check(0), Err(NonceError::PeerSeen));
+        for nonce in [2, 1, NONCE_WINDOW_BITS - 1] {
+            assert_eq!(window.check(nonce), Ok(()));
+            window.mark(nonce);
+            assert_eq!(window.check(0), Err(NonceError::PeerSeen));
+        }
+        window.mark(NONCE_WINDOW_BITS);
+        assert_eq!(window.check(0), Err(NonceError::PeerTooOld));
+        assert_eq!(window.check(3), Ok(()));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::bytes::Reader;
 use crate::dialect::RequestHash;
+use crate::dmsg;
 use crate::key::{self, Address, KeyError, PublicKey, SIGNATURE_LEN, SecretKey};
 use crate::limits::{OPEN_NOISE_MAX, OPEN_REQUEST_FIXED, OPEN_RESPONSE_FIXED};
 use crate::reason::Reason;
@@ -223,6 +224,9 @@ pub enum OpenError {
         /// Its bytes.
         have: usize,
     },
+    /// An object of the dmsg dialect is none.
+    #[error(transparent)]
+    PeerDmsg(#[from] dmsg::open::OpenError),
     /// An undefined flag or the reserved byte is set.
     #[error("open request with flags {flags:#04x}, reserved {reserved:#04x}")]
     PeerFlags {
@@ -253,6 +257,7 @@ impl OpenError {
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
+            Self::PeerDmsg(error) => error.reason(),
             Self::PeerSignature(_) => Reason::BadSignature,
             Self::PeerVersion(_) => Reason::Version,
             Self::LocalDialect

@@ -246,15 +246,27 @@ pub enum RecordError {
     /// Every nonce of the key is used; the stream must end.
     #[error("every nonce of the stream is used")]
     LocalNoncesExhausted,
-    /// The payload is longer than [`RECORD_PAYLOAD_MAX`].
-    #[error("payload of {have} bytes is longer than {RECORD_PAYLOAD_MAX}")]
+    /// The payload is longer than that of any record of its dialect.
+    #[error("payload of {have} bytes is longer than a record may have")]
     LocalTooLong {
         /// Bytes of the payload.
         have: usize,
     },
+    /// The nonce is not higher than the one before, in the dialect where it is sent.
+    #[error("nonce {have} of a record was seen before, or is reserved")]
+    PeerNonce {
+        /// The nonce.
+        have: u64,
+    },
     /// The tag does not verify.
     #[error("record is not authentic")]
     PeerNotAuthentic,
+    /// The record is longer than any of its dialect.
+    #[error("record of {have} bytes is too long")]
+    PeerTooLong {
+        /// Bytes after the length prefix.
+        have: usize,
+    },
     /// The record has no room for its tag.
     #[error("record of {have} bytes is too short")]
     PeerTooShort {
@@ -276,7 +288,9 @@ impl RecordError {
         match self {
             Self::LocalNoncesExhausted
             | Self::LocalTooLong { .. }
+            | Self::PeerNonce { .. }
             | Self::PeerNotAuthentic
+            | Self::PeerTooLong { .. }
             | Self::PeerTooShort { .. }
             | Self::PeerTruncated { .. } => Reason::ProtocolError,
         }

@@ -2,8 +2,12 @@
 //!
 //! Here: keys, signatures, handshakes, frames. Not here: the objects that are signed (`open`, `entry`).
 
+use ringway_proto::dmsg::handshake::{Established, Identity, Initiator, Responder, message_len};
 use ringway_proto::dmsg::key::{SecretKey, Signature, hash, parse, verify};
+use ringway_proto::dmsg::kk::{KkInitiator, kk_respond};
+use ringway_proto::dmsg::record::{RecordOpener, RecordSealer, SoftAead};
 use ringway_proto::key::PublicKey;
+use ringway_proto::sealed::{DmsgHead, dmsg_head};
 
 /// The file; see its own head for what made it.
 const VECTORS: &str = include_str!("../testdata/dmsg.txt");
@@ -27,7 +31,7 @@ fn hex(text: &str) -> Vec<u8> {
 fn words(section: &str, start: &str) -> Vec<&'static str> {
     let within = VECTORS.split("\n== ").find(|it| it.starts_with(section));
     let line = within.and_then(|it| it.lines().find_map(|line| line.strip_prefix(start)));
-    line.unwrap_or_else(|| panic!("no line {start:?} in {section:?}"))
+    line.expect("the section has a line that starts so")
         .split_whitespace()
         .collect()
 }
@@ -76,6 +80,97 @@ fn signed_entry_verifies() {
         .expect("the entry is signed");
     let signature: Signature = signature.trim_end_matches("\"}").parse().unwrap();
     assert_eq!(verify(&key, json.as_bytes(), &signature), Ok(()));
+}
+
+#[test]
+fn session_handshake_is_that_of_the_vectors() {
+    let ((peer, peer_key), (relay, relay_key)) =
+        (pair("initiator-static"), pair("responder-static"));
+    let [first, second, third] = ["msg1 ", "msg2 ", "msg3 "].map(|start| message(XK, start));
+    let relay = Identity::new(relay);
+    let mut responder = Responder::new(&relay, ephemeral("responder-ephemeral"));
+    let (initiator, sent) = Initiator::new(
+        &Identity::new(peer),
+        &relay_key,
+        ephemeral("initiator-ephemeral"),
+    )
+    .unwrap();
+    assert_eq!(framed(&sent), first);
+    assert_eq!(framed(&responder.message_1(&first).unwrap()), second);
+    let (sent, mut at_peer) = initiator.message_2(&second).unwrap();
+    assert_eq!(framed(&sent), third);
+    let mut at_relay = responder.message_3(&third).unwrap();
+    assert_eq!((at_relay.key, at_peer.key), (peer_key, relay_key));
+    // The peer seals with the second key of the split, the relay with the first.
+    assert_eq!(sealed_hello(&mut at_peer), message(XK, K2));
+    assert_eq!(sealed_hello(&mut at_relay), message(XK, K1));
+    let mut up = object(&message(XK, K2));
+    assert_eq!(at_relay.opener.open(&mut up), Ok(&b"hello"[..]));
+    let mut down = object(&message(XK, K1));
+    assert_eq!(at_peer.opener.open(&mut down), Ok(&b"hello"[..]));
+}
+
+#[test]
+fn stream_handshake_and_first_records_are_those_of_the_vectors() {
+    let ((opener, opener_key), (taker, taker_key)) =
+        (pair("initiator-static"), pair("responder-static"));
+    let random = ephemeral("initiator-ephemeral");
+    let (initiator, first) = KkInitiator::new(&Identity::new(opener), &taker_key, random).unwrap();
+    assert_eq!(first, message(KK, "msg1 "));
+    let random = ephemeral("responder-ephemeral");
+    let (second, taken) = kk_respond(&Identity::new(taker), &opener_key, &first, random).unwrap();
+    assert_eq!(second, message(KK, "msg2 "));
+    let opened = initiator.finish(&message(KK, "msg2 ")).unwrap();
+    for (seal, open, start) in [(opened.seal, taken.open, K1), (taken.seal, opened.open, K2)] {
+        let mut record = Vec::new();
+        RecordSealer::new(SoftAead::new(&seal))
+            .seal(b"hello", &mut record)
+            .unwrap();
+        let expected = [
+            &29_u16.to_be_bytes(),
+            object(&message(KK, start)).as_slice(),
+        ]
+        .concat();
+        assert_eq!(record, expected);
+        let mut reader = RecordOpener::new(SoftAead::new(&open));
+        reader.push(&expected);
+        assert_eq!(reader.next_record(), Ok(Some(&b"hello"[..])));
+    }
+}
+
+const XK: &str = "Noise_XK_";
+const KK: &str = "Noise_KK_";
+const K1: &str = "AEAD(k1 = ";
+const K2: &str = "AEAD(k2 = ";
+
+/// Returns the bytes that a line of a section ends with.
+fn message(section: &str, start: &str) -> Vec<u8> {
+    hex(words(section, start).last().expect("a line has words"))
+}
+
+fn ephemeral(name: &str) -> [u8; 32] {
+    *pair(name).0.bytes()
+}
+
+/// Returns a message without its length prefix, which must be right.
+fn framed(message: &[u8]) -> &[u8] {
+    assert_eq!(message_len(message), Ok(Some(message.len())));
+    &message[2..]
+}
+
+/// Returns what an object with nonce 1 is on the wire, behind its length.
+fn object(sealed: &[u8]) -> Vec<u8> {
+    [&1_u64.to_be_bytes(), sealed].concat()
+}
+
+/// Seals the text of the vectors and returns the part that they show.
+fn sealed_hello(side: &mut Established) -> Vec<u8> {
+    let mut out = Vec::new();
+    let sealed = side.sealer.seal(b"hello", &mut out);
+    assert_eq!(sealed, Ok(()));
+    assert_eq!(dmsg_head(&out), Ok(Some(DmsgHead::Object(out.len()))));
+    assert_eq!(out[2..10], 1_u64.to_be_bytes());
+    out.split_off(10)
 }
 
 /// Returns the line behind the head of a section.

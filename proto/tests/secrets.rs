@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 
+use ringway_proto::dmsg;
 use ringway_proto::handshake::{Initiator, Offer, RelayIdentity, Responder, Role};
 use ringway_proto::key::SecretKey;
 use ringway_proto::kk::{KkInitiator, RecordKeys};
@@ -17,6 +18,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 const fn is_wiped_on_drop<T: ZeroizeOnDrop>() {}
 
 const _: () = is_wiped_on_drop::<SecretKey>();
+const _: () = is_wiped_on_drop::<dmsg::key::SecretKey>();
 const _: () = is_wiped_on_drop::<RecordKeys>();
 const _: () = is_wiped_on_drop::<Sealer>();
 const _: () = is_wiped_on_drop::<Opener>();
@@ -85,4 +87,28 @@ fn nothing_that_holds_a_secret_prints_it() {
     let mut config = PeerConfig::new(0);
     config.passphrase = Some(Zeroizing::new(SECRET.to_vec()));
     shows_no_secret(&config);
+}
+
+#[test]
+fn nothing_of_the_dmsg_dialect_that_holds_a_secret_prints_it() {
+    let secret = dmsg::key::SecretKey::from_bytes(SECRET).unwrap();
+    shows_no_secret(&secret);
+    let own = dmsg::handshake::Identity::new(secret);
+    shows_no_secret(&own);
+    let other = dmsg::key::SecretKey::from_bytes([1; 32]).unwrap();
+    let other = dmsg::handshake::Identity::new(other);
+    let started = dmsg::handshake::Initiator::new(&other, &own.public(), [2; 32]);
+    let (_, hello) = started.unwrap();
+    let mut responder = Box::new(dmsg::handshake::Responder::new(&own, SECRET));
+    shows_no_secret(&responder);
+    responder.message_1(&hello[2..]).unwrap();
+    shows_no_secret(&responder.fold().unwrap());
+    let started = dmsg::handshake::Initiator::new(&own, &other.public(), SECRET);
+    shows_no_secret(&started.unwrap().0);
+    let started = dmsg::kk::KkInitiator::new(&own, &other.public(), SECRET);
+    shows_no_secret(&started.unwrap().0);
+    shows_no_secret(&Sealer::dmsg(SECRET));
+    shows_no_secret(&Opener::dmsg(SECRET));
+    let sealer = dmsg::record::RecordSealer::new(SoftAead::new(&SECRET));
+    shows_no_secret(&sealer);
 }

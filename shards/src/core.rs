@@ -27,6 +27,7 @@ mod collect;
 mod config;
 mod dial;
 mod dispatch;
+mod dmsg;
 mod egress;
 mod ending;
 mod event;
@@ -59,20 +60,20 @@ pub use self::config::{
 };
 pub use self::dial::{ConnectFault, DialError, DialKey, Dialed};
 pub use self::event::{
-    Action, Directory, Holder, Job, JobResult, LookedUp, Lookup, Message, OpenMessage, Outdated,
-    Place, RecvEnd, Registration, SessionKey, ShardId, Slot, StreamKey,
+    Action, Arrival, Directory, Holder, Job, JobResult, LookedUp, Lookup, Message, OpenMessage,
+    Outdated, Place, RecvEnd, Registration, SessionKey, ShardId, Slot, StreamKey,
 };
 pub use self::recorder::Recorder;
 pub(crate) use self::sizes::CoreSizes;
 pub use self::source::Source;
-pub use self::stats::{Audit, ByReason, CoreStats, Law};
+pub use self::stats::{Audit, ByReason, CoreStats, DialectStats, Law};
 
 use self::dial::Dial;
 use self::egress::Egress;
 use self::forward::{Checks, Negatives};
 use self::gate::AcceptGate;
 use self::link::Links;
-use self::own::Own;
+use self::own::{Own, VirtualPorts};
 use self::session::{Live, Session};
 use self::source::SourceTable;
 use self::stream::Stream;
@@ -81,7 +82,7 @@ use self::timers::{Timer, Wheel};
 use self::waiting::WaitList;
 use crate::batch::{Batch, ChunkPool};
 use crate::lease::Lease;
-use crate::ports::{LocalPorts, PortBudget};
+use crate::ports::LocalPorts;
 
 type Streams<L> = SlotTable<Stream<L>>;
 
@@ -101,7 +102,7 @@ pub struct ShardCore<L: Lease, D: Directory> {
     negatives: Negatives,
     checks: Checks,
     local_ports: LocalPorts,
-    virtual_ports: PortBudget,
+    virtual_ports: VirtualPorts,
     wheel: Wheel,
     gate: AcceptGate,
     sources: SourceTable,
@@ -162,7 +163,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             sources: SourceTable::default(),
             waiting: WaitList::default(),
             local_ports: LocalPorts::new(shard, &config.ports),
-            virtual_ports: PortBudget::of_virtual_ports(shard, &config.ports.virtual_range),
+            virtual_ports: VirtualPorts::new(&config),
             links: Links::new(&config.mesh.relays),
             own: Own::default(),
             negatives: Negatives::default(),

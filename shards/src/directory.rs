@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use papaya::{Compute, HashMap, Operation};
+use ringway_proto::dialect::Dialect;
 use ringway_proto::entry::PeerEntry;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::HOLDERS_MAX;
@@ -102,6 +103,10 @@ impl SessionDirectory {
     }
 
     fn note_change(&self, key: PublicKey) {
+        // Registries know peers of the native dialect.
+        if key.dialect() != Dialect::Native {
+            return;
+        }
         if let Some(news) = &self.news
             && news.keys.push(key).is_err()
         {

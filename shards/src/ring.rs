@@ -102,7 +102,7 @@ pub use self::steer::steer_by_source;
 pub use self::wake::RingHandle;
 pub use self::wake::Waker;
 
-use self::accept::Accepting;
+use self::accept::Accepts;
 use self::buffers::Buffers;
 use self::connects::Connects;
 use self::files::Phase;
@@ -130,7 +130,7 @@ pub struct Ring {
     connects: Connects,
     names: Names,
     slots: Slots,
-    accepting: Accepting,
+    accepts: Accepts,
     waker: Waker,
     handle: RingHandle,
     is_wake_armed: bool,
@@ -204,7 +204,7 @@ impl Ring {
             connects: Connects::new(),
             names: Names::new(),
             slots: Slots::new(config.sockets_max),
-            accepting: Accepting::default(),
+            accepts: Accepts::default(),
             waker,
             handle: RingHandle::new(handle),
             is_wake_armed: false,
@@ -216,20 +216,20 @@ impl Ring {
         })
     }
 
-    /// Stops accepting and closes the listener: the kernel refuses further connections to it.
+    /// Stops accepting and closes all listeners: the kernel refuses further connections to them.
     pub fn unlisten(&mut self) {
-        self.accepting.unlisten(&mut self.kernel);
+        self.accepts.unlisten(&mut self.kernel);
     }
 
     /// Stops accepting; connections wait in the backlog. Those accepted before the kernel has seen
     /// this are still reported.
     pub fn pause_accept(&mut self) {
-        self.accepting.pause(&mut self.kernel);
+        self.accepts.pause(&mut self.kernel);
     }
 
     /// Accepts again after [`Ring::pause_accept`].
-    pub const fn resume_accept(&mut self) {
-        self.accepting.resume();
+    pub fn resume_accept(&mut self) {
+        self.accepts.resume();
     }
 
     /// Starts receiving on a socket; it goes on until `ReceiveEnded` or `Closed`. After `ReceiveEnded`
@@ -386,10 +386,10 @@ impl Ring {
         self.waker.clone()
     }
 
-    /// Returns the address of the listener.
+    /// Returns the address of the first listener.
     #[must_use]
     pub fn listen_address(&self) -> Option<SocketAddr> {
-        self.accepting.address()
+        self.accepts.address(0)
     }
 
     /// Returns the slots of the file table.
@@ -454,7 +454,7 @@ impl Ring {
                 eventfd: self.waker.fd(),
             });
         }
-        self.accepting.arm(&mut self.kernel);
+        self.accepts.arm(&mut self.kernel);
         self.chase();
     }
 
@@ -497,7 +497,7 @@ impl Ring {
         let limit = if !self.starved.is_empty() {
             // The block may be held by another shard, which does not say when it lets go.
             STARVED_POLL
-        } else if let Some(limit) = self.accepting.wait_max() {
+        } else if let Some(limit) = self.accepts.wait_max() {
             limit
         } else {
             return wait;
@@ -654,7 +654,7 @@ impl Ring {
             is_announced,
             connect,
         } = self.slots.vacate(slot);
-        self.accepting.slot_freed();
+        self.accepts.slot_freed();
         if is_announced {
             completions.push(Completion::Closed { slot: Slot(slot) });
         }
@@ -682,7 +682,7 @@ impl Drop for Ring {
         for _ in 0..DROP_TURNS {
             let is_quiet =
                 self.sends.count() == 0 && self.connects.count() == 0 && self.names.count() == 0;
-            if is_quiet && self.accepting.is_idle() && !self.slots.is_receiving() {
+            if is_quiet && self.accepts.is_idle() && !self.slots.is_receiving() {
                 break;
             }
             if self.turn(Wait::For(DROP_WAIT), &mut completions).is_err() {

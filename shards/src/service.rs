@@ -20,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
-use ringway_proto::handshake::RelayIdentity;
+use ringway_proto::dialect::handshake::Identities;
 
 pub(crate) use self::port::ServicePort;
 use self::port::random;
@@ -71,7 +71,7 @@ impl Service {
     pub(crate) fn start(
         shard: u16,
         core: Option<usize>,
-        identity: Arc<RelayIdentity>,
+        identities: Arc<Identities>,
         doorbell: Doorbell,
     ) -> io::Result<(Self, ServicePort)> {
         let queues = Arc::new(Queues::new());
@@ -81,11 +81,11 @@ impl Service {
             doorbell,
         });
         let inner = Arc::clone(&shared);
-        let of_thread = Arc::clone(&identity);
+        let of_thread = Arc::clone(&identities);
         let thread = thread::Builder::new()
             .name(format!("ringway-svc-{shard}"))
             .spawn(move || run(core, &of_thread, &inner))?;
-        let port = ServicePort::new(queues, identity, thread.thread().clone());
+        let port = ServicePort::new(queues, identities, thread.thread().clone());
         let service = Self {
             shared,
             thread: Some(thread),
@@ -109,7 +109,7 @@ impl Drop for Service {
 }
 
 /// The thread.
-fn run(core: Option<usize>, identity: &RelayIdentity, shared: &Shared) {
+fn run(core: Option<usize>, identities: &Identities, shared: &Shared) {
     placement::pin(core);
     // The kernel shares the core between this thread and the data thread by weight: at nice 10 the data
     // thread gets nine tenths when both want all of it, and a 64-byte round trip keeps its p99 (400-521
@@ -129,7 +129,7 @@ fn run(core: Option<usize>, identity: &RelayIdentity, shared: &Shared) {
             thread::park();
             continue;
         };
-        let mut result = job.run(identity, random());
+        let mut result = job.run(identities, random());
         while let Err(back) = queues.results.push(result) {
             if shared.is_ending.load(Ordering::Acquire) {
                 return;
@@ -157,6 +157,7 @@ const RESULTS_FULL_PAUSE: Duration = Duration::from_micros(200);
 
 #[cfg(test)]
 mod tests {
+    use ringway_proto::handshake::RelayIdentity;
     use ringway_proto::key::SecretKey;
     use ringway_proto::time::Now;
 
@@ -188,8 +189,9 @@ mod tests {
         };
         let ring = Ring::new(&config).unwrap();
         let doorbell = Doorbell::new(Arc::default(), ring.waker());
-        let identity = Arc::new(RelayIdentity::new(&SecretKey::from_seed([1; 32])));
-        let (service, port) = Service::start(0, None, identity, doorbell).unwrap();
+        let relay = RelayIdentity::new(&SecretKey::from_seed([1; 32]));
+        let identities = Arc::new(Identities::from(relay));
+        let (service, port) = Service::start(0, None, identities, doorbell).unwrap();
         (ring, service, port)
     }
 

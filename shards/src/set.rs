@@ -19,6 +19,9 @@ use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
 use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::Identities;
+use ringway_proto::dialect::place::Locator;
+use ringway_proto::dmsg::handshake::Identity;
 use ringway_proto::handshake::Offer;
 use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::key::PublicKey;
@@ -100,7 +103,7 @@ pub struct ShardSetConfig {
     /// processor time an event on a quiet relay, and saves 50 us a round trip.
     pub spin: Duration,
     /// Who gets in, of each shard. `sockets_max` is clipped to one less than the ring's file table, of
-    /// which one slot stays free, and one more where there are services.
+    /// which one slot stays free, and one more for each dialect where there are services.
     pub admission: AdmissionLimits,
     /// What may wait, of each shard.
     pub queue: QueueLimits,
@@ -108,8 +111,8 @@ pub struct ShardSetConfig {
     pub timeouts: Timeouts,
     /// The relay's key.
     pub identity: Arc<RelayIdentity>,
-    /// What keys, handshakes and open objects look like.
-    pub dialect: Dialect,
+    /// What the relay needs to speak the dmsg dialect as well.
+    pub dmsg: Option<DmsgConfig>,
     /// What the relay tells each peer in the handshake.
     pub offer: Offer,
     /// Local ports that the shards may dial from, shared out among them.
@@ -119,7 +122,7 @@ pub struct ShardSetConfig {
     /// Answers questions about peers that no link has told of; `mesh.has_registry` follows from it.
     pub resolver: Option<Arc<dyn Resolver>>,
     /// Whether services of the relay will be attached to each shard ([`ShardHandle::attach`]): a slot of its
-    /// ring's file table is kept for them.
+    /// ring's file table is kept for them, in each dialect that the relay speaks.
     pub has_services: bool,
     /// Each shard's ring.
     pub ring: RingConfig,
@@ -144,7 +147,7 @@ impl ShardSetConfig {
             queue: QueueLimits::default(),
             timeouts,
             identity,
-            dialect: Dialect::Native,
+            dmsg: None,
             offer: Offer {
                 capabilities: 0,
                 streams_max: STREAMS_MAX,
@@ -167,6 +170,20 @@ impl ShardSetConfig {
         self.ring.sockets_max = sockets_max + 1;
         self
     }
+}
+
+/// The dmsg dialect of a relay.
+#[derive(Debug, Clone)]
+pub struct DmsgConfig {
+    /// Address that its clients connect to; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The relay's key in that dialect.
+    pub identity: Arc<Identity>,
+    /// Answers questions about clients of other servers; without one those that links stand with are asked in
+    /// turn.
+    pub discovery: Option<Arc<dyn Resolver>>,
+    /// Knows where addresses are on earth, for clients that ask.
+    pub locator: Option<Arc<dyn Locator>>,
 }
 
 /// Connections that may wait to be accepted, unless configured: a reconnect storm of this many clients a
@@ -246,6 +263,7 @@ pub struct ShardSet {
     shards: Vec<Shard>,
     handles: Vec<ShardHandle>,
     address: SocketAddr,
+    dmsg_address: Option<SocketAddr>,
     placement: Placement,
     directory: SessionDirectory,
 }
@@ -265,10 +283,13 @@ impl ShardSet {
     pub fn launch(config: &ShardSetConfig) -> Result<Self, LaunchError> {
         check(config)?;
         let count = usize::from(config.shards_count);
-        let listeners = listen(config)?;
-        let placement = placement_in_force(config, &listeners);
+        let listeners = listen(config, config.listen)?;
         let address = listeners.first().map_or(config.listen, Listener::address);
-        let ports = ports(config, address)?;
+        let dmsg = config.dmsg.as_ref().map(|dmsg| listen(config, dmsg.listen));
+        let dmsg = dmsg.transpose()?.unwrap_or_default();
+        let dmsg_address = dmsg.first().map(Listener::address);
+        let placement = placement_in_force(config, [&listeners, &dmsg]);
+        let ports = ports(config, [Some(address), dmsg_address])?;
         let cores = placement::cores(&config.cores, count);
         let directory = match config.resolver {
             Some(_) => SessionDirectory::for_registry(),
@@ -278,15 +299,18 @@ impl ShardSet {
         let epoch = now();
         let mut starting = Vec::with_capacity(count);
         let ends = mailboxes(count);
+        let mut dmsg = dmsg.into_iter();
         for ((shard, listener), (mailboxes, core)) in
             (0..).zip(listeners).zip(ends.into_iter().zip(&cores))
         {
+            let native = (listener, Dialect::Native);
+            let dmsg = dmsg.next().map(|listener| (listener, Dialect::Dmsg));
             let seed = Seed {
                 shard: ShardId(shard),
                 config: config.clone(),
                 ports: ports.of_shard(shard, config.shards_count),
                 hash_seed: getrandom::u64().map_err(LaunchError::Random)?,
-                listener,
+                listeners: [Some(native), dmsg].into_iter().flatten().collect(),
                 mailboxes,
                 core: *core,
                 directory: directory.clone(),
@@ -300,17 +324,19 @@ impl ShardSet {
             ready.push(starting.ready()?);
         }
         let rings: Vec<_> = ready.iter().map(|ready| ready.ring.clone()).collect();
+        let identities = Arc::new(identities(config));
         let mut services = Vec::with_capacity(count);
         for (ready, core) in ready.iter().zip(&cores) {
             let shard = ready.handle.shard().0;
-            let identity = Arc::clone(&config.identity);
-            let started = Service::start(shard, *core, identity, ready.doorbell.clone());
+            let identities = Arc::clone(&identities);
+            let started = Service::start(shard, *core, identities, ready.doorbell.clone());
             services.push(started.map_err(|source| LaunchError::Service { shard, source })?);
         }
         let mut set = Self {
             shards: Vec::new(),
             handles: Vec::new(),
             address,
+            dmsg_address,
             placement,
             directory,
         };
@@ -329,6 +355,12 @@ impl ShardSet {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns the address of the dmsg dialect, with the port the kernel chose.
+    #[must_use]
+    pub const fn dmsg_address(&self) -> Option<SocketAddr> {
+        self.dmsg_address
     }
 
     /// Returns how connections are shared out, which may be less than what was asked for.
@@ -420,7 +452,7 @@ struct Seed {
     config: ShardSetConfig,
     ports: ShardPorts,
     hash_seed: u64,
-    listener: Listener,
+    listeners: Vec<(Listener, Dialect)>,
     mailboxes: Mailboxes<Message<RingLease>>,
     core: Option<usize>,
     directory: SessionDirectory,
@@ -554,12 +586,17 @@ impl Seed {
         drop(ready.send(Ok((ring.handle(), ring.waker()))));
         // Closed when another shard could not start.
         let go = start.recv().ok()?;
-        ring.listen_with_choice(self.listener);
+        let mut dialects = Vec::with_capacity(self.listeners.len());
+        for (listener, dialect) in self.listeners {
+            ring.listen_with_choice(listener);
+            dialects.push(dialect);
+        }
+        let dmsg = self.config.dmsg.as_ref();
         let core = CoreConfig {
             shard: self.shard,
             shards_count: self.config.shards_count,
             own_key: self.config.identity.public(),
-            dialect: self.config.dialect,
+            dmsg_key: dmsg.map(|dmsg| dmsg.identity.public()),
             offer: self.config.offer,
             admission: admission(&self.config),
             queue: self.config.queue,
@@ -567,6 +604,7 @@ impl Seed {
             ports: self.ports,
             mesh: MeshConfig {
                 has_registry: self.config.resolver.is_some(),
+                has_discovery: dmsg.is_some_and(|dmsg| dmsg.discovery.is_some()),
                 ..self.config.mesh
             },
             hash_seed: self.hash_seed,
@@ -580,11 +618,13 @@ impl Seed {
             rings: go.rings,
             service: go.service,
             placing: self.placing,
+            dialects,
             inbox: go.handle.inbox(),
             epoch: self.epoch,
             spin: self.config.spin,
             congestion: self.config.congestion,
             resolver: self.config.resolver,
+            discovery: self.config.dmsg.and_then(|dmsg| dmsg.discovery),
         };
         Some(DataThread::new(parts).run())
     }
@@ -607,11 +647,16 @@ fn check(config: &ShardSetConfig) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// Returns the local ports without the one that the relay listens on, after checking that every shard
+/// Returns the local ports without those that the relay listens on, after checking that every shard
 /// gets some and that each source address is one of this host.
-fn ports(config: &ShardSetConfig, listen: SocketAddr) -> Result<PortsConfig, LaunchError> {
+fn ports(
+    config: &ShardSetConfig,
+    listen: [Option<SocketAddr>; 2],
+) -> Result<PortsConfig, LaunchError> {
     let mut ports = config.ports.clone();
-    ports.range.remove(listen.port());
+    for address in listen.into_iter().flatten() {
+        ports.range.remove(address.port());
+    }
     let (have, shards) = (ports.range.len(), config.shards_count);
     if have < u32::from(shards) {
         return Err(LaunchError::Ports { have, shards });
@@ -622,19 +667,32 @@ fn ports(config: &ShardSetConfig, listen: SocketAddr) -> Result<PortsConfig, Lau
     Ok(ports)
 }
 
-/// Returns who gets in: one slot of the file table stays free, and the services have another.
+/// Returns who gets in: one slot of the file table stays free, and the services have another for each dialect.
 fn admission(config: &ShardSetConfig) -> AdmissionLimits {
     let mut admission = config.admission;
+    let kept = if config.has_services {
+        2 + u32::from(config.dmsg.is_some())
+    } else {
+        1
+    };
     admission.sockets_max = admission
         .sockets_max
-        .min(config.ring.sockets_max - 1 - u32::from(config.has_services))
+        .min(config.ring.sockets_max.saturating_sub(kept))
         .max(1);
     admission
 }
 
+/// Returns the relay's keys, and what its executors know of addresses.
+fn identities(config: &ShardSetConfig) -> Identities {
+    let dmsg = config.dmsg.as_ref();
+    let identity = dmsg.map(|dmsg| Arc::clone(&dmsg.identity));
+    let locator = dmsg.and_then(|dmsg| dmsg.locator.clone());
+    Identities::new((*config.identity).clone(), identity).with_locator(locator)
+}
+
 /// Arranges how connections are shared out; returns how they really are. Beside a process that it joins,
 /// that one's listeners come first in the group, and `hash` leaves everything to them until they close.
-fn placement_in_force(config: &ShardSetConfig, listeners: &[Listener]) -> Placement {
+fn placement_in_force(config: &ShardSetConfig, groups: [&[Listener]; 2]) -> Placement {
     if config.shards_count == 1 {
         return config.placement;
     }
@@ -643,8 +701,9 @@ fn placement_in_force(config: &ShardSetConfig, listeners: &[Listener]) -> Placem
             let lacks = "the kernel hands no connection from ring to ring".to_owned();
             (!probe::can_hand_over()).then_some(lacks)
         }
-        Placement::Hash => steer_by_source(listeners)
-            .err()
+        Placement::Hash => groups
+            .into_iter()
+            .find_map(|listeners| steer_by_source(listeners).err())
             .map(|error| format!("the kernel takes no program for its listeners: {error}")),
         Placement::Reuseport => None,
     };
@@ -656,12 +715,12 @@ fn placement_in_force(config: &ShardSetConfig, listeners: &[Listener]) -> Placem
 }
 
 /// Opens one listener a shard, all on the same address.
-fn listen(config: &ShardSetConfig) -> Result<Vec<Listener>, ListenError> {
+fn listen(config: &ShardSetConfig, address: SocketAddr) -> Result<Vec<Listener>, ListenError> {
     if !config.joins_address {
-        Listener::check_unused(config.listen)?;
+        Listener::check_unused(address)?;
     }
     let mut options = ListenOptions {
-        address: config.listen,
+        address,
         backlog: config.backlog,
         congestion: config.congestion.clone(),
         closes_with_fin: false,

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use ringway_proto::dialect::handshake::Identities;
 use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::key::{PublicKey, SecretKey};
 
@@ -22,10 +23,10 @@ const RELAY_FIRST: u8 = 210;
 
 /// The relay's identity and those of the peers.
 pub(crate) struct Keys {
-    pub(crate) relay: RelayIdentity,
+    pub(crate) relay: Identities,
     pub(crate) relay_public: PublicKey,
     /// Those of the relays of a mesh.
-    pub(crate) relays: Vec<RelayIdentity>,
+    pub(crate) relays: Vec<Identities>,
     pub(crate) peers: Vec<(Arc<SecretKey>, PublicKey)>,
     /// A key without a session.
     pub(crate) nobody: PublicKey,
@@ -45,7 +46,7 @@ impl Keys {
         static KEYS: OnceLock<Arc<Keys>> = OnceLock::new();
         Arc::clone(KEYS.get_or_init(|| {
             let secret = |number: u8| SecretKey::from_seed([number; 32]);
-            let relay = RelayIdentity::new(&secret(200));
+            let relay = Identities::from(RelayIdentity::new(&secret(200)));
             let peers = (1..=u8::try_from(IDENTITIES).unwrap_or(u8::MAX))
                 .map(|number| {
                     let secret = Arc::new(secret(number));
@@ -56,7 +57,7 @@ impl Keys {
             let relays = RELAY_FIRST..RELAY_FIRST + u8::try_from(RELAYS_MAX).unwrap_or(0);
             Arc::new(Self {
                 relays: relays
-                    .map(|number| RelayIdentity::new(&secret(number)))
+                    .map(|number| Identities::from(RelayIdentity::new(&secret(number))))
                     .collect(),
                 relay_public: relay.public(),
                 relay,

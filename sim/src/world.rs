@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::Offer;
 use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::time::Now;
@@ -252,7 +251,7 @@ impl World {
                     shard: ShardId(shard),
                     shards_count,
                     own_key: keys.relay_public,
-                    dialect: Dialect::Native,
+                    dmsg_key: None,
                     offer: Offer {
                         capabilities: 0,
                         streams_max: options.streams_max,

@@ -10,6 +10,8 @@ use serde_json::json;
 
 use super::args::{DeployArgs, KeyArgs};
 use super::serve::parse_setting;
+use ringway_proto::key::SecretKey;
+
 use crate::config::{Effective, Resolved, Settings, resolve};
 use crate::failure::Failure;
 use crate::key_file;
@@ -98,7 +100,7 @@ fn leave_out_own(args: &ShowArgs, resolved: &mut Resolved) {
             .ok()
             .map(|directory| directory.join("relay.key")),
     };
-    if let Some(secret) = path.and_then(|path| key_file::load(&path).ok()) {
+    if let Some(secret) = path.and_then(|path| key_file::load::<SecretKey>(&path).ok()) {
         resolved.leave_out(secret.public());
     }
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use clap::Args as ClapArgs;
+use ringway_proto::dmsg;
 use tokio::sync::oneshot;
 
 use super::args::{DeployArgs, KeyArgs, path_text};
@@ -15,18 +16,19 @@ use super::lan::LanServeArgs;
 use super::runtime::Signals;
 use crate::capacity::{Capacity, Room};
 use crate::config::{Config, LogFormat, Settings, resolve};
+use crate::control::discoveries::Discoveries;
 use crate::control::drain::{self, End};
 use crate::control::fleet::Fleet;
 use crate::control::pages::{self, Pages};
 use crate::control::plane::{self, Plane};
 use crate::control::{Relay, Shards, admin};
 use crate::failure::Failure;
-use crate::key_file;
+use crate::key_file::{self, HeldKey};
 use crate::lan::announce::Announcement;
 use crate::output::say;
 use crate::preflight::preflight;
 use crate::registry::start::Running;
-use crate::services::{Services, Shared};
+use crate::services::{Keys, Services, Shared};
 
 /// Run a relay
 #[derive(Debug, ClapArgs)]
@@ -117,7 +119,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(path) => path.clone(),
         None => key_file::state_directory(args.key.state_dir.as_deref())?.join("relay.key"),
     };
-    let held = key_file::hold(&key_path, BESIDE)?;
+    let held: HeldKey = key_file::hold(&key_path, BESIDE)?;
+    let dmsg_key = hold_dmsg(&resolved.config, &key_path)?;
     let key = held.secret.public();
     resolved.leave_out(key);
     let place = args.lan.place(&mut resolved, key, &key_path)?;
@@ -132,18 +135,33 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     )?;
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
     let fleet = Fleet::new();
-    let plane = Arc::new(Plane::launch(&config, &capacity, &held.secret, &fleet)?);
+    let dmsg = dmsg_key.as_ref().map(|held| &held.secret);
+    let discoveries = Discoveries::wanted(&config);
+    let plane = Plane::launch(
+        &config,
+        &capacity,
+        &held.secret,
+        dmsg,
+        &fleet,
+        discoveries.as_ref(),
+    )?;
+    let plane = Arc::new(plane);
+    if let Some((discoveries, secret)) = discoveries.as_ref().zip(dmsg) {
+        discoveries.start(&config, &capacity, secret, plane.shards())?;
+    }
     let registry = fleet.start(&of_registry, &held.secret, plane.shards(), &key_path)?;
     let (registry, view) = registry.unzip();
     let announced = place.map(|place| place.announce(key, plane.address()));
     let relay = Arc::new(Relay {
         key,
         listen: plane.address(),
+        dmsg: dmsg.map(|secret| secret.public()).zip(plane.dmsg_address()),
         placement: plane.placement(),
         config,
         capacity,
         started: SystemTime::now(),
         started_at: Instant::now(),
+        discoveries,
         registry: view,
         is_draining: AtomicBool::new(false),
     });
@@ -152,11 +170,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         shards: Arc::<Plane>::clone(&plane),
         services: Arc::new(Shared::new(&relay.config)),
     };
-    let services = Services::start(&pages, &held.secret, plane.shards().handles())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::host("cannot start the control thread", error))?;
+    let keys = Keys {
+        native: held.secret.into(),
+        dmsg: dmsg.cloned().map(Into::into),
+    };
+    let services = Services::start(&pages, &keys, plane.shards().handles())?;
+    let runtime = control_runtime()?;
     let stdin_closed = args.until_stdin_closes.then(watch_stdin);
     let outcome = runtime.block_on(operate(
         pages,
@@ -175,6 +194,29 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         plane.end();
     }
     outcome
+}
+
+/// Holds the key of the dmsg dialect if the relay is to speak it, made at the first start as the other one is.
+fn hold_dmsg(
+    config: &Config,
+    key_path: &Path,
+) -> Result<Option<HeldKey<dmsg::key::SecretKey>>, Failure> {
+    if config.dmsg.listen.is_none() {
+        return Ok(None);
+    }
+    let path = match &config.dmsg.key_file {
+        Some(path) => path.clone(),
+        None => key_path.with_file_name("dmsg.key"),
+    };
+    Ok(Some(key_file::hold(&path, "--set dmsg.key_file=FILE")?))
+}
+
+/// Returns the runtime of the control plane, on the thread that asks.
+fn control_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::host("cannot start the control thread", error))
 }
 
 /// Runs the control plane from the four lines to the end of the drain.
@@ -201,6 +243,9 @@ async fn operate(
             }
         });
     }
+    if let Some(discoveries) = relay.discoveries.clone() {
+        tokio::spawn(discoveries.keep_in_step());
+    }
     greet(&relay, plane, admin_address, told.lan.is_some())?;
     let closed = async {
         match stdin_closed {
@@ -216,6 +261,9 @@ async fn operate(
     tracing::info!(timeout = ?relay.config.drain_timeout, "draining");
     relay.is_draining.store(true, Ordering::Relaxed);
     // Before its sessions end, nobody is sent here any more.
+    if let Some(discoveries) = &relay.discoveries {
+        discoveries.leave();
+    }
     told.withdraw();
     plane.drain();
     let view = async || pages::view(Arc::clone(&shards)).await;
@@ -248,7 +296,8 @@ impl Told {
     }
 }
 
-/// Prints where the relay is, its key, what to run next, and what it can hold: four lines and no more.
+/// Prints where the relay is, its key, what to run next, and what it can hold: four lines, and one more for
+/// the dmsg dialect.
 fn greet(
     relay: &Relay,
     plane: &Plane,
@@ -258,6 +307,7 @@ fn greet(
     let Relay {
         key,
         listen,
+        dmsg,
         capacity,
         ..
     } = relay;
@@ -266,6 +316,7 @@ fn greet(
         count => format!("{count} shards"),
     };
     let admin = admin.map_or_else(|| "off".to_owned(), |admin| format!("http://{admin}"));
+    let dmsg = dmsg.map(|(key, address)| format!("{key}@{}", reachable(address)));
     let reachable = reachable(*listen);
     say(format_args!(
         "listening  {listen} ({shards}), admin {admin}"
@@ -278,7 +329,11 @@ fn greet(
     say(format_args!(
         "next       ringway expose {how} --port 80 --to 127.0.0.1:8080"
     ))?;
-    say(format_args!("capacity   {capacity}"))
+    say(format_args!("capacity   {capacity}"))?;
+    match dmsg {
+        Some(dmsg) => say(format_args!("dmsg       {dmsg}")),
+        None => Ok(()),
+    }
 }
 
 /// Returns the address that a peer on this host can use; one for every address is none to dial.

@@ -172,6 +172,7 @@ impl Resolver {
         let Config {
             listen,
             admin_listen,
+            dmsg,
             shards,
             cores,
             port_range,
@@ -180,7 +181,8 @@ impl Resolver {
             ..
         } = &self.resolved.config;
         let few = port_range.and_then(|range| {
-            let own = [Some(*listen), *admin_listen].into_iter().flatten();
+            let own = [Some(*listen), *admin_listen, dmsg.listen];
+            let own = own.into_iter().flatten();
             let ports = local_ports::without(range, own).len();
             let shards = shards.map_or(1, u32::from);
             (ports < shards).then_some((ports, shards))
@@ -188,14 +190,23 @@ impl Resolver {
         let queues_clash = (u64::from(*session_queue_bytes_max) > *shard_queue_bytes_max)
             .then_some((*session_queue_bytes_max, *shard_queue_bytes_max));
         let is_clash = admin_listen.is_some_and(|admin| admin == *listen && listen.port() != 0);
+        let is_dmsg_clash = dmsg.listen.is_some_and(|dmsg| {
+            dmsg.port() != 0 && [Some(*listen), *admin_listen].contains(&Some(dmsg))
+        });
         let count_clash = match (shards, cores) {
             (Some(shards), Some(cores)) if usize::from(*shards) != cores.len() => {
                 Some((*shards, cores.len()))
             }
             _ => None,
         };
-        if is_clash {
-            let text = format!("is {listen} as listen is; accepted: another port, or \"off\"");
+        let clash_text = is_clash
+            .then(|| format!("is {listen} as listen is; accepted: another port, or \"off\""));
+        if is_dmsg_clash {
+            let text =
+                "is an address that listen or admin.listen has; accepted: another port, or \"off\"";
+            self.problem("with listen", "dmsg.listen", text.to_owned());
+        }
+        if let Some(text) = clash_text {
             self.problem("with listen", "admin.listen", text);
         }
         if let Some((ports, shards)) = few {

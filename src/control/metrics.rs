@@ -3,7 +3,7 @@
 //! Here: the laws between metrics, times, the writer. Not here: the one table of metrics (`table`), HTTP,
 //! counting.
 //!
-//! Labels are `shard`, `reason`, and `le` of a bucket, and nothing else, so the number of series is bounded
+//! Labels are `shard`, `reason`, `dialect`, and `le` of a bucket, and nothing else, so the number of series is bounded
 //! by shards times reasons or buckets. A law stands in the HELP of the metric on its left side; `/health`
 //! checks it.
 //! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
@@ -11,11 +11,13 @@
 mod table;
 
 use hdrhistogram::{Counter, Histogram};
+use ringway_proto::dialect::Dialect;
 use ringway_proto::reason::Reason;
-use ringway_shards::core::{ByReason, CoreStats, Recorder};
+use ringway_shards::core::{ByReason, CoreStats, DialectStats, Recorder};
 
 use self::table::METRICS;
 use super::ShardView;
+use crate::dmsg::discovery::numbers::{self as discovery, DiscoveryNumbers};
 use crate::numbers::Shown;
 use crate::registry::numbers::{self, Numbers};
 use crate::services::Shared;
@@ -33,10 +35,14 @@ struct Metric {
 enum Read {
     /// Only grows.
     Counter(fn(&CoreStats) -> u64),
+    /// Only grows, one series for each dialect.
+    CounterByDialect(fn(&DialectStats) -> u64),
     /// Only grows, one series for each reason.
     CounterByReason(fn(&CoreStats) -> &ByReason),
     /// Grows and shrinks.
     Gauge(fn(&CoreStats) -> u64),
+    /// Grows and shrinks, one series for each dialect.
+    GaugeByDialect(fn(&DialectStats) -> u64),
     /// Only grows; of the ring or the data thread.
     ShardCounter(fn(&ShardView) -> u64),
     /// Grows and shrinks; of the ring or the data thread.
@@ -117,7 +123,7 @@ pub(crate) const SHARD_LAWS: &[ShardLaw] = &[
 /// Returns the whole page. A reason's series exists from its first event on.
 pub(crate) fn page(
     shards: &[ShardView],
-    (registry, services): (Option<&Numbers>, &Shared),
+    (registry, discoveries, services): (Option<&Numbers>, Option<&DiscoveryNumbers>, &Shared),
     uptime_s: u64,
     is_draining: bool,
 ) -> String {
@@ -154,6 +160,9 @@ pub(crate) fn page(
     }
     if let Some(numbers) = registry {
         write_shown(&mut out, numbers::SHOWN, numbers);
+    }
+    if let Some(numbers) = discoveries {
+        write_shown(&mut out, discovery::SHOWN, numbers);
     }
     write_setups(&mut out, &services.setups);
     if let Some(numbers) = services.paths.numbers() {
@@ -193,8 +202,11 @@ impl Metric {
     fn write(&self, out: &mut String, shards: &[ShardView]) {
         let Self { name, help, read } = self;
         let kind = match read {
-            Read::Counter(_) | Read::CounterByReason(_) | Read::ShardCounter(_) => "counter",
-            Read::Gauge(_) | Read::ShardGauge(_) => "gauge",
+            Read::Counter(_)
+            | Read::CounterByDialect(_)
+            | Read::CounterByReason(_)
+            | Read::ShardCounter(_) => "counter",
+            Read::Gauge(_) | Read::GaugeByDialect(_) | Read::ShardGauge(_) => "gauge",
         };
         heading(out, name, help, kind);
         for view in shards {
@@ -211,6 +223,16 @@ impl Metric {
                         out,
                         format_args!("{name}{{shard=\"{shard}\"}} {}", read(stats)),
                     );
+                }
+                Read::CounterByDialect(read) | Read::GaugeByDialect(read) => {
+                    for dialect in Dialect::ALL {
+                        let label = dialect.label();
+                        let value = read(&stats.dialects[dialect.index()]);
+                        line(
+                            out,
+                            format_args!("{name}{{shard=\"{shard}\",dialect=\"{label}\"}} {value}"),
+                        );
+                    }
                 }
                 Read::CounterByReason(read) => {
                     for (reason, count) in by_reason(read(stats)) {

@@ -11,6 +11,8 @@ mod configuration;
 #[cfg(test)]
 mod deploy;
 #[cfg(test)]
+mod dmsg;
+#[cfg(test)]
 mod dmsg_discovery;
 mod help;
 mod keys;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::Identities;
 use ringway_proto::frame::{Flags, Header};
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::{Address, SecretKey};
@@ -53,7 +53,7 @@ pub(super) struct Relay {
     peers: Vec<Peer>,
     memory: Memory,
     secret: SecretKey,
-    identity: RelayIdentity,
+    identity: Identities,
     randoms: u64,
 }
 
@@ -77,7 +77,7 @@ impl Relay {
             now,
             peers: Vec::new(),
             memory: Memory::default(),
-            identity: RelayIdentity::new(&secret),
+            identity: RelayIdentity::new(&secret).into(),
             secret,
             randoms: 0,
         }
@@ -356,7 +356,7 @@ fn config(secret: &SecretKey, shard: u16, shards_count: u16) -> CoreConfig {
         shard: ShardId(shard),
         shards_count,
         own_key: secret.public(),
-        dialect: Dialect::Native,
+        dmsg_key: None,
         offer: Offer {
             capabilities: 0,
             streams_max: STREAMS_MAX,

@@ -10,8 +10,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const BARE: &[&str] = &["frame", "open_objects"];
+const BARE: &[&str] = &["dmsg_gob", "dmsg_open", "frame", "open_objects"];
 const OPERATIONS: &[&str] = &[
+    "dmsg_handshake",
+    "dmsg_sealed",
     "handshake",
     "peer_session",
     "record",

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::Identities;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::{Address, SecretKey};
 use ringway_proto::peer::{PeerConfig, PeerSession};
@@ -78,7 +78,7 @@ pub(super) struct World {
     sockets: Vec<Option<Socket>>,
     book: Book,
     connections: Vec<Connection>,
-    identity: RelayIdentity,
+    identity: Identities,
     now: Now,
     piece: usize,
     randoms: u64,
@@ -86,7 +86,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(setting: &Setting) -> Self {
-        let identity = RelayIdentity::new(&SecretKey::from_seed([1; 32]));
+        let identity = Identities::from(RelayIdentity::new(&SecretKey::from_seed([1; 32])));
         let directory = Map::default();
         let now = Now::from_nanos(1_000_000_000);
         let queue = if setting.is_tight {
@@ -112,7 +112,7 @@ impl World {
                     shard: ShardId(number(shard)),
                     shards_count: number(SHARDS),
                     own_key: identity.public(),
-                    dialect: Dialect::Native,
+                    dmsg_key: None,
                     offer: Offer {
                         capabilities: 0,
                         streams_max: STREAMS_MAX,

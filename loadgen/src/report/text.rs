@@ -7,7 +7,7 @@ use std::fmt;
 use super::{Cost, Figures, Verdict};
 use crate::latency::Times;
 use crate::machine::Machine;
-use crate::plan::{Plan, Scenario};
+use crate::plan::{OpensTo, Plan, Scenario};
 use crate::run::Outcome;
 
 /// Returns a result as a table.
@@ -71,8 +71,11 @@ pub fn table(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
 #[must_use]
 pub fn line(plan: &Plan, outcome: &Outcome) -> String {
     let figures = Figures::of(plan, outcome);
+    let dialect = plan.dialect().map_or_else(String::new, |dialect| {
+        format!(" dialect={}", dialect.name())
+    });
     let mut out = format!(
-        "scenario={} verdict={} seconds={:.2} bytes_per_second={:.0} messages_per_second={:.0} \
+        "scenario={}{dialect} verdict={} seconds={:.2} bytes_per_second={:.0} messages_per_second={:.0} \
          rounds_per_second={:.0}",
         plan.name(),
         Verdict::of(outcome).word(),
@@ -124,7 +127,7 @@ pub fn line(plan: &Plan, outcome: &Outcome) -> String {
 }
 
 fn title(plan: &Plan) -> String {
-    let name = plan.name();
+    let name = plan.title();
     let sessions = plan.sessions;
     match plan.scenario {
         Scenario::Plain | Scenario::SlowReader | Scenario::Steady => {
@@ -142,7 +145,20 @@ fn title(plan: &Plan) -> String {
                 plan.duration
             )
         }
-        Scenario::Handshakes | Scenario::Opens => {
+        Scenario::Opens => {
+            let to = match plan.opens_to {
+                OpensTo::Peer => String::new(),
+                OpensTo::Nobody => ", to nobody".to_owned(),
+            };
+            format!(
+                "{name}: {} at a time on {}, {}{to}, {:?}",
+                plan.concurrency,
+                plan.placement.threads_text(),
+                plan.traffic.payload.name(),
+                plan.duration
+            )
+        }
+        Scenario::Handshakes => {
             format!(
                 "{name}: {} at a time on {}, {:?}",
                 plan.concurrency,
@@ -254,6 +270,15 @@ fn times(out: &mut String, outcome: &Outcome) {
 
 fn notes(out: &mut String, plan: &Plan, outcome: &Outcome) {
     let tally = &outcome.tally;
+    if Figures::of(plan, outcome).is_generator_limit {
+        put(
+            out,
+            format_args!(
+                "limit          the generator's threads had no time left: the rate is theirs, and maybe less \
+                 than the server's; trust its CPU, or give the generator more --threads\n"
+            ),
+        );
+    }
     if tally.messages_unsent > 0 {
         let unsent = tally.messages_unsent;
         put(

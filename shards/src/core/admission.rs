@@ -22,32 +22,35 @@
 //! Bound: a handshake holds one message (`HANDSHAKE_MESSAGE_MAX`) and at most `PIPELINED_MAX` bytes
 //! behind it, all of them `pipelined_bytes_max`; `AdmissionLimits` has the rest.
 
+use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::Established;
 use ringway_proto::entry::PeerEntry;
-use ringway_proto::handshake::{Established, Extension, ExtensionKind, Role, message_len};
+use ringway_proto::handshake::{Extension, ExtensionKind, Role};
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::{
     HANDSHAKE_FOLD_AFTER, HANDSHAKES_UNFOLDED_MAX, LINGER_TIMEOUT, PIPELINED_MAX,
 };
 use ringway_proto::reason::Reason;
+use ringway_proto::sealed::Sealer;
 use ringway_proto::time::Now;
 use ringway_proto::verdict::Verdict;
 
 use super::collect::take;
 use super::event::{
-    Action, Directory, Job, JobResult, Message, Outdated, Place, Progress, Registration,
+    Action, Arrival, Directory, Job, JobResult, Message, Outdated, Place, Progress, Registration,
     SessionKey, Slot, Step,
 };
 use super::session::{Handshake, LinkSide, Live, Phase, Stage};
-use super::source::Source;
 use super::{Cause, ShardCore};
 use crate::lease::Lease;
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// A socket was accepted into `slot`; it comes from `source`.
+    /// A socket was accepted into `slot`.
     ///
     /// # Panics
     /// When the slot holds a socket: the driver reported an accept twice or lost a close.
-    pub fn accepted(&mut self, slot: Slot, source: Source, now: Now) {
+    pub fn accepted(&mut self, slot: Slot, arrival: impl Into<Arrival>, now: Now) {
+        let arrival = arrival.into();
         self.now = now;
         self.claim(slot);
         self.gate.pass(now);
@@ -55,7 +58,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Some(Reason::Draining)
         } else if !self
             .sources
-            .try_add(source, self.config.admission.handshakes_source_max)
+            .try_add(arrival.source, self.config.admission.handshakes_source_max)
         {
             Some(Reason::TooManyHandshakes)
         } else {
@@ -66,19 +69,19 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.common.stats.handshakes_failed.count(reason);
                 self.close(slot);
             }
-            None => self.begin_handshake(slot, source),
+            None => self.begin_handshake(slot, arrival),
         }
         self.regulate_accept();
     }
 
-    pub(super) fn begin_handshake(&mut self, slot: Slot, source: Source) {
+    pub(super) fn begin_handshake(&mut self, slot: Slot, arrival: Arrival) {
         let handshakes_max = u64::from(self.config.admission.handshakes_max);
         self.shed_handshakes(handshakes_max.saturating_sub(1));
         self.common.stats.handshakes_current += 1;
         if let Some(session) = self.sessions.get_mut(slot.0 as usize) {
             session.phase = Phase::Handshake(Box::new(Handshake {
                 accepted_at: self.now,
-                source,
+                arrival,
                 stage: Stage::Message1,
                 waiting: None,
                 collected: Vec::new(),
@@ -107,7 +110,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         if handshake.stage.is_collecting() {
-            let taken = match take(&mut handshake.collected, lease.bytes(), message_length) {
+            let dialect = handshake.arrival.dialect;
+            let length = |prefix: &[u8]| message_length(dialect, prefix);
+            let taken = match take(&mut handshake.collected, lease.bytes(), length) {
                 Ok(taken) => taken,
                 Err(reason) => return self.fail_handshake(slot, reason),
             };
@@ -151,7 +156,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let step = match std::mem::replace(&mut handshake.stage, Stage::Computing3) {
             Stage::Message1 => {
                 handshake.stage = Stage::Computing1;
-                Step::Message1 { offer, message }
+                Step::Message1 {
+                    dialect: handshake.arrival.dialect,
+                    offer,
+                    message,
+                }
             }
             Stage::Message3(responder) => Step::Message3 { responder, message },
             Stage::Message3Folded(responder) => Step::Message3Folded { responder, message },
@@ -183,18 +192,27 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if self.is_linking(slot) {
             return self.link_computed(result.session, result.outcome);
         }
+        let outcome = match result.outcome {
+            Ok(Progress::AddressAnswered { stream, response }) => {
+                return self.address_answered(stream, response.as_deref());
+            }
+            Ok(Progress::AnnouncementChecked { stream, response }) => {
+                return self.announcement_checked(stream, response.as_deref());
+            }
+            outcome => outcome,
+        };
         if let Ok(Progress::RequestChecked {
             stream,
             request,
             is_valid,
-        }) = result.outcome
+        }) = outcome
         {
             return self.request_checked(stream, &request, is_valid);
         }
         let Some(handshake) = self.handshake_mut(slot) else {
             return;
         };
-        match result.outcome {
+        match outcome {
             Err(error) => self.fail_handshake(slot, error.reason()),
             Ok(Progress::Reply { responder, message }) => {
                 handshake.stage = Stage::Message3(responder);
@@ -213,7 +231,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Ok(Progress::Established(established)) => self.establish(slot, *established),
             // Not steps of a handshake that a peer began.
             Ok(
-                Progress::LinkHello { .. }
+                Progress::AddressAnswered { .. }
+                | Progress::AnnouncementChecked { .. }
+                | Progress::LinkHello { .. }
                 | Progress::LinkAnswer { .. }
                 | Progress::RequestChecked { .. },
             ) => {}
@@ -261,22 +281,20 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             shard: self.config.shard,
             session: self.sessions[slot.0 as usize].key(slot),
         };
-        let is_own = key == self.config.own_key;
+        let is_own = self.config.is_own(&key);
+        let role = match key.dialect() {
+            Dialect::Native => role,
+            _ if self.is_known_relay(&key) => Role::Relay,
+            _ => Role::Peer,
+        };
         let mut reason = self.admit(slot, &key, role);
         if reason == Reason::Accepted && role == Role::Peer && !is_own {
             reason = self.register(slot, key, place, &extensions);
         }
-        let mut verdict = Vec::new();
-        let plain = Verdict {
-            reason,
-            retry_after_ms: self.retry_after_ms(reason, slot),
-        }
-        .encode();
-        if sealer.seal(&plain, &mut verdict).is_err() {
+        if !self.tell_verdict(slot, &mut sealer, (key.dialect(), reason)) {
             self.directory.remove(&key, place);
             return self.fail_handshake(slot, Reason::BadHandshake);
         }
-        self.push_control(slot, &verdict);
         let Some(handshake) = self.leave_handshake(slot) else {
             return;
         };
@@ -288,13 +306,19 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if !is_own {
             self.common.stats.sessions_opened += 1;
             self.common.stats.sessions_current += 1;
+            let of_dialect = self.common.stats.of_dialect_mut(key.dialect());
+            of_dialect.sessions_opened += 1;
+            of_dialect.sessions_current += 1;
             self.common
                 .recorder
                 .handshake(self.now.saturating_since(handshake.accepted_at));
         }
         let session = &mut self.sessions[slot.0 as usize];
         let link = (role == Role::Relay).then_some(LinkSide::Accepted);
-        let live = Live::new(key, link, (sealer, opener), self.now);
+        let mut live = Live::new(key, link, (sealer, opener), self.now);
+        if key.dialect() == Dialect::Dmsg {
+            live.address = handshake.arrival.address.map(Box::new);
+        }
         session.phase = Phase::Live(Box::new(live));
         if link.is_some() {
             self.note_announcement(key, &extensions);
@@ -311,6 +335,31 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
+    /// Tells a peer whether it gets a session, where its dialect has a word for it; false when that cannot be
+    /// sealed.
+    fn tell_verdict(
+        &mut self,
+        slot: Slot,
+        sealer: &mut Sealer,
+        (dialect, reason): (Dialect, Reason),
+    ) -> bool {
+        if !dialect.has_verdict() {
+            if reason != Reason::Accepted {
+                self.push_go_away(slot, u32::from(reason.code()));
+            }
+            return true;
+        }
+        let mut verdict = Vec::new();
+        let plain = Verdict {
+            reason,
+            retry_after_ms: self.retry_after_ms(reason, slot),
+        }
+        .encode();
+        let is_sealed = sealer.seal(&plain, &mut verdict).is_ok();
+        self.push_control(slot, &verdict);
+        is_sealed
+    }
+
     /// Decides whether a peer gets a session.
     fn admit(&self, slot: Slot, key: &PublicKey, role: Role) -> Reason {
         if self.is_draining {
@@ -319,7 +368,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Reason::NotAllowed
         } else if role == Role::Relay {
             self.admit_link(key)
-        } else if *key == self.config.own_key {
+        } else if self.config.is_own(key) {
             Reason::Accepted
         } else if self.common.stats.sessions_current
             >= u64::from(self.config.admission.sessions_max)
@@ -413,7 +462,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 return None;
             }
         };
-        self.sources.remove(handshake.source);
+        self.sources.remove(handshake.arrival.source);
         self.common.stats.handshakes_current -= 1;
         self.common.pipelined_bytes -= handshake.pipelined_bytes as u64;
         Some(handshake)
@@ -463,6 +512,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 }
 
-pub(super) fn message_length(prefix: &[u8]) -> Result<Option<usize>, Reason> {
-    message_len(prefix).map_err(|error| error.reason())
+pub(super) fn message_length(dialect: Dialect, prefix: &[u8]) -> Result<Option<usize>, Reason> {
+    let length = dialect.message_len(prefix);
+    length.map_err(|error| error.reason())
 }

@@ -191,7 +191,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// A session of a peer has begun or ended here: tells the shards that announce.
     pub(super) fn announce(&mut self, key: &PublicKey) {
-        if !self.config.mesh.announces_peers {
+        if !self.config.mesh.announces_peers || raw(key).is_none() {
             return;
         }
         for shard in self.directory.announcers() {

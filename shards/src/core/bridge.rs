@@ -17,6 +17,7 @@
 
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::frame::{Flags, Header};
 use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::reason::Reason;
@@ -115,11 +116,18 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         match stream.state {
             // Nothing was said yet, so there is nothing to finish: the open is given up.
             StreamState::Collecting | StreamState::Asked => {
-                let other = stream.other;
+                let (other, slot, id) = (stream.other, stream.session.slot, stream.id);
+                let dialect = self.dialect_of(key);
                 self.cancel_open(other);
                 self.remove_stream(key);
+                if dialect == Some(Dialect::Dmsg) {
+                    self.end_unanswered(slot, id);
+                }
             }
-            StreamState::Answering => self.abort_open(key, Reason::RefusedByDestination),
+            StreamState::Answering => {
+                let refusal = self.refusal_of(key);
+                self.abort_open(key, refusal);
+            }
             StreamState::Announcing | StreamState::Flushing | StreamState::Hearing => {
                 return Err(Violation(Reason::ProtocolError));
             }
@@ -227,7 +235,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// The peer of `key` has reset the stream.
     pub(super) fn on_reset(&mut self, key: StreamKey) {
-        self.lose_leg(key, Reason::RefusedByDestination);
+        let refusal = self.refusal_of(key);
+        self.lose_leg(key, refusal);
     }
 
     /// The session of `key` has died.

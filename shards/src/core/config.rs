@@ -28,8 +28,8 @@ pub struct CoreConfig {
     pub shards_count: u16,
     /// The relay's own key.
     pub own_key: PublicKey,
-    /// What keys, handshakes and open objects look like.
-    pub dialect: Dialect,
+    /// Its key in the dmsg dialect, if it speaks that one too.
+    pub dmsg_key: Option<PublicKey>,
     /// What the relay tells each peer in the handshake.
     pub offer: Offer,
     /// Who gets in.
@@ -44,6 +44,14 @@ pub struct CoreConfig {
     pub mesh: MeshConfig,
     /// Random value of the stream id tables, unknown to peers, so that chosen ids do not collide.
     pub hash_seed: u64,
+}
+
+impl CoreConfig {
+    /// Returns whether a key is the relay's own, in whichever dialect.
+    #[must_use]
+    pub fn is_own(&self, key: &PublicKey) -> bool {
+        *key == self.own_key || Some(*key) == self.dmsg_key
+    }
 }
 
 /// Bounds of what peers may bring into being. The order in which those up to a session act stands in
@@ -100,6 +108,15 @@ pub struct MeshConfig {
     pub announces_peers: bool,
     /// Whether there is a registry to ask about peers that no link has told of.
     pub has_registry: bool,
+    /// Whether there is a discovery to ask about clients of the dmsg dialect. Without one the servers that
+    /// links stand with are asked in turn.
+    pub has_discovery: bool,
+    /// Servers of the dmsg dialect that may say of themselves that they are such, besides those that this
+    /// relay knows.
+    pub announcing: AllowedRelays,
+    /// This relay's own word that it is such a server, signed, for those that it makes links with. They do not
+    /// look at its age.
+    pub announcement: Option<Vec<u8>>,
     /// What the relay tells others about itself when it begins a link.
     pub entry: Option<RelayEntry>,
 }
@@ -115,12 +132,23 @@ impl Default for MeshConfig {
             forwarded_streams_max: limits::FORWARDED_STREAMS_MAX,
             announces_peers: true,
             has_registry: false,
+            has_discovery: false,
+            announcing: AllowedRelays::Listed(BTreeSet::new()),
+            announcement: None,
             entry: None,
         }
     }
 }
 
 impl MeshConfig {
+    /// Returns whether there is somebody to ask where a party is.
+    pub(super) const fn has_directory_of(&self, dialect: Dialect) -> bool {
+        match dialect {
+            Dialect::Native => self.has_registry,
+            _ => self.has_discovery,
+        }
+    }
+
     /// Returns whether a relay may make a link.
     #[must_use]
     pub fn allows(&self, key: &PublicKey) -> bool {

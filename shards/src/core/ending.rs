@@ -73,10 +73,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Phase::Live(mut live) = std::mem::replace(&mut session.phase, Phase::Closing) else {
             return;
         };
-        let is_own = live.key == self.config.own_key;
+        let is_own = self.config.is_own(&live.key);
         if !is_own && live.side() != Some(LinkSide::Begun) {
             let stats = &mut self.common.stats;
             stats.sessions_current -= 1;
+            stats.of_dialect_mut(live.dialect()).sessions_current -= 1;
             match cause {
                 Cause::Left => stats.sessions_left += 1,
                 Cause::Lost => stats.sessions_lost += 1,

@@ -3,19 +3,21 @@
 //! Here: the identifiers, the actions a driver carries out, the messages between shards, the compute
 //! jobs. Not here: what the core does with them.
 
-use ::core::net::SocketAddr;
+use ::core::net::{IpAddr, SocketAddr};
 
-use ringway_proto::dialect::RequestHash;
-use ringway_proto::entry::PeerEntry;
-use ringway_proto::handshake::{
-    Established, Extension, FoldedResponder, HandshakeError, Initiator, InitiatorEstablished,
-    Offer, RelayIdentity, Responder,
+use ringway_proto::dialect::handshake::{
+    Established, FoldedResponder, Identities, Initiator, Responder,
 };
+use ringway_proto::dialect::{Dialect, RequestHash};
+use ringway_proto::dmsg::open::{Geo, PeerAnnounce, StreamResponse};
+use ringway_proto::entry::PeerEntry;
+use ringway_proto::handshake::{Extension, HandshakeError, Offer};
 use ringway_proto::key::PublicKey;
-use ringway_proto::open::OpenRequest;
+use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::time::Now;
 
 use super::dial::{DialError, DialKey, Dialed};
+use super::source::Source;
 use crate::batch::Batch;
 
 /// Number of a shard, dense from 0.
@@ -52,6 +54,28 @@ pub struct Place {
     pub shard: ShardId,
     /// The session there.
     pub session: SessionKey,
+}
+
+/// A connection as the driver reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// What its listener speaks.
+    pub dialect: Dialect,
+    /// Who answers for it, as limits see it.
+    pub source: Source,
+    /// Its address, to be told to the peer where the dialect lets it ask.
+    pub address: Option<IpAddr>,
+}
+
+impl From<Source> for Arrival {
+    /// A native connection of this source.
+    fn from(source: Source) -> Self {
+        Self {
+            dialect: Dialect::Native,
+            source,
+            address: None,
+        }
+    }
 }
 
 /// What the directory holds of a session.
@@ -333,6 +357,7 @@ pub struct Job {
 #[derive(Debug)]
 pub(super) enum Step {
     Message1 {
+        dialect: Dialect,
         offer: Offer,
         message: Vec<u8>,
     },
@@ -344,10 +369,25 @@ pub(super) enum Step {
         responder: Box<FoldedResponder>,
         message: Vec<u8>,
     },
-    /// Verify the signature of a request that another relay has forwarded.
+    /// Verify the signature of a request.
     CheckRequest {
+        dialect: Dialect,
         stream: StreamKey,
         request: Vec<u8>,
+    },
+    /// Verify what a server says of itself, and sign that it is taken.
+    CheckAnnouncement {
+        stream: StreamKey,
+        hash: RequestHash,
+        announcement: Vec<u8>,
+    },
+    /// Tell a peer where it comes from.
+    AnswerAddress {
+        stream: StreamKey,
+        hash: RequestHash,
+        address: IpAddr,
+        /// Whether it is told where on earth that is.
+        wants_place: bool,
     },
     /// Begin the handshake of a link with a relay.
     LinkHello {
@@ -378,6 +418,7 @@ impl Job {
                 generation: 0,
             },
             step: Step::Message1 {
+                dialect: Dialect::Native,
                 offer,
                 message: Vec::new(),
             },
@@ -405,12 +446,22 @@ pub(super) enum Progress {
         request: Vec<u8>,
         is_valid: bool,
     },
+    AnnouncementChecked {
+        stream: StreamKey,
+        /// Absent when it is not signed by whom it names.
+        response: Option<Vec<u8>>,
+    },
+    AddressAnswered {
+        stream: StreamKey,
+        /// Absent when this relay cannot sign it.
+        response: Option<Vec<u8>>,
+    },
     LinkHello {
         initiator: Box<Initiator>,
         message: Vec<u8>,
     },
     LinkAnswer {
-        established: Box<InitiatorEstablished>,
+        keys: Box<(Sealer, Opener)>,
         message: Vec<u8>,
     },
 }
@@ -418,28 +469,53 @@ pub(super) enum Progress {
 impl Job {
     /// Does the work. `random` is the ephemeral key of the handshake; it must be fresh for each job.
     #[must_use]
-    pub fn run(self, identity: &RelayIdentity, random: [u8; 32]) -> JobResult {
+    pub fn run(self, identities: &Identities, random: [u8; 32]) -> JobResult {
         let Self { session, step } = self;
         let established = |established| Progress::Established(Box::new(established));
         let outcome = match step {
-            Step::Message1 { offer, message } => {
-                let mut responder = Box::new(Responder::new(identity, offer, random));
-                responder
-                    .message_1(&message)
-                    .map(|message| Progress::Reply { responder, message })
-            }
+            Step::Message1 {
+                dialect,
+                offer,
+                message,
+            } => Responder::begin(dialect, identities, offer, random, &message).map(
+                |(responder, message)| Progress::Reply {
+                    responder: Box::new(responder),
+                    message,
+                },
+            ),
             Step::Message3 { responder, message } => responder.message_3(&message).map(established),
             Step::Message3Folded { responder, message } => responder
-                .unfold(identity)
+                .unfold(identities)
                 .and_then(|responder| responder.message_3(&message))
                 .map(established),
-            Step::CheckRequest { stream, request } => Ok(Progress::RequestChecked {
-                is_valid: OpenRequest::verify(&request).is_ok(),
+            Step::CheckRequest {
+                dialect,
+                stream,
+                request,
+            } => Ok(Progress::RequestChecked {
+                is_valid: dialect.verify_request(&request).is_ok(),
                 stream,
                 request,
             }),
+            Step::CheckAnnouncement {
+                stream,
+                hash,
+                announcement,
+            } => Ok(Progress::AnnouncementChecked {
+                stream,
+                response: announcement_response(identities, hash, &announcement),
+            }),
+            Step::AnswerAddress {
+                stream,
+                hash,
+                address,
+                wants_place,
+            } => Ok(Progress::AddressAnswered {
+                stream,
+                response: address_response(identities, hash, address, wants_place),
+            }),
             Step::LinkHello { relay, extensions } => {
-                Initiator::of_relay(identity, &relay, &extensions, random).map(
+                Initiator::begin(identities, &relay, &extensions, random).map(
                     |(initiator, message)| Progress::LinkHello {
                         initiator: Box::new(initiator),
                         message,
@@ -447,15 +523,45 @@ impl Job {
                 )
             }
             Step::LinkAnswer { initiator, message } => {
-                initiator.message_2(&message).map(|(message, established)| {
-                    let established = Box::new(established);
-                    Progress::LinkAnswer {
-                        established,
-                        message,
-                    }
+                initiator.message_2(&message).map(|(message, greeted)| {
+                    let keys = Box::new((greeted.sealer, greeted.opener));
+                    Progress::LinkAnswer { keys, message }
                 })
             }
         };
         JobResult { session, outcome }
     }
+}
+
+/// Returns the signed answer to a peer of the dmsg dialect that asks for its own address.
+fn address_response(
+    identities: &Identities,
+    request_hash: RequestHash,
+    address: IpAddr,
+    wants_place: bool,
+) -> Option<Vec<u8>> {
+    let place = wants_place.then(|| identities.locate(address)).flatten();
+    let geo = place.as_ref().map(|place| Geo {
+        country: &place.country,
+        region: &place.region,
+        latitude: place.latitude,
+        longitude: place.longitude,
+    });
+    let response = StreamResponse {
+        ip: Some(address),
+        geo,
+        ..StreamResponse::accept(request_hash, &[])
+    };
+    response.encode(identities.dmsg()?.secret()).ok()
+}
+
+/// Returns the signed answer to another server's word that it is one, if that is its own.
+fn announcement_response(
+    identities: &Identities,
+    request_hash: RequestHash,
+    announcement: &[u8],
+) -> Option<Vec<u8>> {
+    PeerAnnounce::verify(announcement).ok()?;
+    let response = StreamResponse::accept(request_hash, &[]);
+    response.encode(identities.dmsg()?.secret()).ok()
 }

@@ -22,12 +22,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ringway_proto::dialect::Wants;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::{
     FORWARD_TRIES_MAX, LOOKUPS_MAX, NEGATIVE_ANSWER_TIME, NEGATIVE_ANSWERS_MAX, REQUEST_CHECKS_MAX,
     REQUESTS_WAITING_MAX,
 };
-use ringway_proto::open::OpenRequest;
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
@@ -115,13 +115,15 @@ impl Checks {
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// A request has come over a link, signed by somebody else than the relay it came from: believes it only
-    /// when the signature says so. The executor looks, since that takes as long as a handshake's step.
+    /// A request is believed only when its signature says so: it has come over a link, signed by somebody else
+    /// than the relay it came from, or its destination would end its session for a wrong one. The executor
+    /// looks, since that takes as long as a handshake's step.
     pub(super) fn check_request(&mut self, slot: Slot, stream: StreamKey, request: &[u8]) {
-        self.common.stats.forwards_received += 1;
         let Some(session) = self.sessions.get(slot.0 as usize) else {
             return;
         };
+        let is_link = session.live().is_some_and(|live| live.link.is_some());
+        self.common.stats.forwards_received += u64::from(is_link);
         if self.checks.waiting.len() >= REQUESTS_WAITING_MAX {
             return self.refuse(stream, Reason::RelayCapacity);
         }
@@ -136,12 +138,20 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         while self.checks.under_way < REQUEST_CHECKS_MAX
             && let Some((session, stream, request)) = self.checks.waiting.pop_front()
         {
+            let live = self.live_mut(session.slot);
+            let Some(dialect) = live.map(|live| live.dialect()) else {
+                continue;
+            };
             // Whose stream has gone meanwhile costs the executor nothing.
             if self.streams.get(stream).is_none() {
                 continue;
             }
             self.checks.under_way += 1;
-            let step = Step::CheckRequest { stream, request };
+            let step = Step::CheckRequest {
+                dialect,
+                stream,
+                request,
+            };
             let job = Job { session, step };
             self.common.actions.push_back(Action::Compute(job));
         }
@@ -153,23 +163,30 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.start_checks();
     }
 
-    /// The executor has looked at the signature of a forwarded request.
+    /// The executor has looked at the signature of a request.
     pub(super) fn request_checked(&mut self, key: StreamKey, request: &[u8], is_valid: bool) {
-        let is_waiting = self
+        let Some(stream) = self
             .streams
             .get(key)
-            .is_some_and(|stream| stream.state == StreamState::Asked);
-        if !is_waiting {
+            .filter(|stream| stream.state == StreamState::Asked)
+        else {
             return;
-        }
+        };
+        let slot = stream.session.slot;
+        let Some(live) = self.live_mut(slot) else {
+            return;
+        };
+        let (dialect, is_link) = (live.dialect(), live.link.is_some());
         if !is_valid {
             return self.refuse(key, Reason::BadSignature);
         }
-        if self.link_streams_count() >= u64::from(self.config.mesh.forwarded_streams_max) {
+        if is_link && self.link_streams_count() >= u64::from(self.config.mesh.forwarded_streams_max)
+        {
             return self.refuse(key, Reason::RelayCapacity);
         }
-        match self.config.dialect.decode_request(request) {
-            Ok(head) => self.route(key, request, &head.destination.key, false),
+        match dialect.decode_request(request) {
+            Ok(head) if head.wants != Wants::Stream => self.answer_address(key, &head),
+            Ok(head) => self.route(key, request, &head.destination.key, !is_link),
             Err(error) => self.refuse(key, error.reason()),
         }
     }
@@ -182,9 +199,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         destination: &PublicKey,
     ) {
         // Most opens to nobody end here, before anything is kept of them.
-        let is_known =
-            !self.directory.holders(destination).is_empty() || self.has_link_to(destination);
-        if !is_known && !self.config.mesh.has_registry {
+        let is_known = !self.directory.holders(destination).is_empty()
+            || self.has_link_to(destination)
+            || !self.servers(destination).is_empty();
+        let has_directory = self.config.mesh.has_directory_of(destination.dialect());
+        if !is_known && !has_directory {
             return self.refuse(key, Reason::UnknownDestination);
         }
         let Some(stream) = self.streams.get_mut(key) else {
@@ -194,7 +213,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         let mut request = request.to_vec();
-        OpenRequest::mark_forwarded(&mut request);
+        destination.dialect().mark_forwarded(&mut request);
         opening.forward = Some(Box::new(Forward {
             request,
             destination: *destination,
@@ -213,15 +232,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Asks the registry where the destination of an open is, once.
     fn look_up(&mut self, key: StreamKey) -> Result<(), Reason> {
-        let has_registry = self.config.mesh.has_registry;
         let has_room = self.common.stats.lookups_current < u64::from(LOOKUPS_MAX);
         let forward = self.forward_mut(key).ok_or(Reason::UnknownDestination)?;
-        if !has_registry || std::mem::replace(&mut forward.is_looked_up, true) {
+        let destination = forward.destination;
+        let was_looked_up = std::mem::replace(&mut forward.is_looked_up, true);
+        if was_looked_up || !self.config.mesh.has_directory_of(destination.dialect()) {
             return Err(Reason::UnknownDestination);
         }
         let lookup = Lookup {
             stream: key,
-            key: forward.destination,
+            key: destination,
         };
         self.common.stats.lookups_sent += 1;
         if !has_room {
@@ -346,6 +366,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 link,
             });
         }
+        let servers = self.servers(&destination).into_iter();
+        holders.extend(servers.filter(|holder| !asked.contains(&holder.relay)));
         let before = holders.len();
         holders.retain(|holder| !self.negatives.has(&destination, &holder.relay, now));
         self.common.stats.forwards_spared += (before - holders.len()) as u64;

@@ -14,13 +14,12 @@
 //! gets an answer unless it has gone. The request and the response have the same sealed size on both
 //! legs, so the windows of the legs stay equal without correction.
 
-use ringway_proto::dialect::RequestHash;
+use ringway_proto::dialect::{Dialect, RequestHash};
 use ringway_proto::frame::{Flags, HEADER_LEN, Header};
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::open::OpenResponse;
 use ringway_proto::reason::Reason;
-use ringway_proto::sealed::object_len;
 
 use super::bridge::GRANT_MAX;
 use super::collect::take;
@@ -28,7 +27,7 @@ use super::event::{
     Action, Directory, Message, OpenMessage, Place, SessionKey, ShardId, Slot, StreamKey,
 };
 use super::forward::of_another_relay;
-use super::session::Session;
+use super::session::{Live, Session};
 use super::stream::{Other, Stream, StreamState};
 use super::{ShardCore, Violation};
 use crate::lease::Lease;
@@ -49,7 +48,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// A peer opens a stream.
     pub(super) fn on_syn(&mut self, slot: Slot, id: u32, extra: u32) -> Result<(), Violation> {
         let seed = self.config.hash_seed;
-        let monotonic = self.config.dialect.stream_ids_are_monotonic();
         let answers_bytes_max = self.answers_bytes_max();
         let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
             return Ok(());
@@ -62,7 +60,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(live) = session.live_mut() else {
             return Ok(());
         };
-        let is_fresh = if monotonic {
+        let dialect = live.dialect();
+        let is_fresh = if dialect.stream_ids_are_monotonic() {
             id > live.peer_id_last
         } else {
             live.ids.get(id, seed).is_none()
@@ -75,6 +74,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return Err(Violation(Reason::SlowConsumer));
         }
         self.common.stats.opens_received += 1;
+        self.common.stats.of_dialect_mut(dialect).opens_received += 1;
         let streams_max = live.streams_max(&self.config);
         if live.streams_count() >= streams_max + REFUSALS_PENDING_MAX {
             self.common
@@ -89,6 +89,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let mut stream = Stream::opening(key, id, StreamState::Collecting, self.now);
         if let Some(opening) = stream.opening.as_mut() {
             opening.window_extra = extra;
+        }
+        if dialect.acknowledges_at_once() {
+            if let Some(opening) = stream.opening.as_mut() {
+                opening.is_acknowledged = true;
+            }
+            self.push_control(slot, &Header::window_update(id, Flags::ACK, 0).encode());
         }
         match self.insert_stream(slot, id, stream) {
             Some(stream) => self.set_stream_timer(stream, deadline),
@@ -138,12 +144,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.abort_open(key, Reason::ProtocolError);
             return Ok(bytes.len());
         }
-        let taken = take(&mut opening.object, bytes, object_length).map_err(Violation)?;
+        let slot = stream.session.slot;
+        let session = self.sessions.get(slot.0 as usize).and_then(Session::live);
+        let Some(dialect) = session.map(Live::dialect) else {
+            return Ok(bytes.len());
+        };
+        let length = |prefix: &[u8]| object_length(dialect, prefix);
+        let taken = take(&mut opening.object, bytes, length).map_err(Violation)?;
         if !taken.is_complete {
             return Ok(taken.bytes);
         }
         let object = std::mem::take(&mut opening.object);
-        let slot = stream.session.slot;
         match state {
             StreamState::Collecting => self.request_complete(slot, key, object)?,
             StreamState::Answering => self.response_complete(slot, key, object)?,
@@ -162,14 +173,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         key: StreamKey,
         mut object: Vec<u8>,
     ) -> Result<(), Violation> {
-        let dialect = self.config.dialect;
         let is_draining = self.is_draining;
-        let own_key = self.config.own_key;
         let session = self.sessions.get_mut(slot.0 as usize);
         let Some(live) = session.and_then(Session::live_mut) else {
             return Ok(());
         };
-        let peer = live.key;
+        let (peer, dialect) = (live.key, live.dialect());
+        if dialect.is_ping(&object) {
+            self.answer_ping(key);
+            return Ok(());
+        }
         let is_link = live.link.is_some();
         let is_full = live.streams_count() > live.streams_max(&self.config);
         let sealed = object.get_mut(2..).unwrap_or_default();
@@ -189,6 +202,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let head = match head {
             Ok(head) => head,
             Err(error) => {
+                if let Some(server) = dialect.decode_announcement(request) {
+                    self.take_announcement(key, server, request);
+                    return Ok(());
+                }
                 self.refuse(key, error.reason());
                 return Ok(());
             }
@@ -197,12 +214,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Some(Reason::Draining)
         } else if is_full {
             Some(Reason::TooManyStreams)
-        } else if head.source.key != peer && !(is_link && head.forwarded) {
+        } else if head.source.key != peer
+            && !(self.is_link_now(slot) && dialect.is_forwarded(&head))
+        {
             Some(Reason::NotAllowed)
         } else if head.forwarded && !is_link {
             Some(Reason::ForwardedTwice)
-        } else if peer == own_key {
-            self.take_own_port(key, head.source.port).err()
+        } else if self.config.is_own(&peer) {
+            self.take_own_port(key, dialect, head.source.port).err()
         } else {
             None
         };
@@ -210,7 +229,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.refuse(key, reason);
             return Ok(());
         }
-        if head.source.key == peer {
+        if head.source.key == peer && !dialect.checks_every_request() {
             self.route(key, request, &head.destination.key, !is_link);
         } else {
             self.check_request(slot, key, request);
@@ -226,10 +245,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         destination: &PublicKey,
         may_forward: bool,
     ) {
-        if *destination == self.config.own_key {
-            return self.ask_own(key, request);
+        if self.config.is_own(destination) {
+            return self.ask_own(key, destination.dialect(), request);
         }
         match self.directory.lookup(destination) {
+            None if self.speaks_otherwise(destination) => self.refuse(key, Reason::OtherDialect),
             None if may_forward => self.forward_request(key, request, destination),
             None => self.refuse(key, Reason::ForwardedTwice),
             Some(place) => self.ask_at(key, place, request),
@@ -336,7 +356,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Opens the leg towards the destination and sends it the request.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         target: SessionKey,
         request: &[u8],
@@ -464,6 +484,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         if opening.is_acknowledged {
+            // The relay has acknowledged by itself, without a window of the destination's.
+            if delta > 0 && self.dialect_of(key) == Some(Dialect::Dmsg) {
+                self.granted(key, delta);
+            }
             return;
         }
         opening.is_acknowledged = true;
@@ -480,10 +504,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         key: StreamKey,
         mut object: Vec<u8>,
     ) -> Result<(), Violation> {
-        let dialect = self.config.dialect;
         let Some(live) = self.live_mut(slot) else {
             return Ok(());
         };
+        let dialect = live.dialect();
         let sealed = object.get_mut(2..).unwrap_or_default();
         let response = live
             .opener
@@ -502,7 +526,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.abort_open(key, Reason::RefusedByDestination);
             return Ok(());
         };
-        let other = stream.other;
+        let (other, id) = (stream.other, stream.id);
+        if other == Other::None && dialect == Dialect::Dmsg {
+            // The answer to this relay's own announcement.
+            self.remove_stream(key);
+            self.end_unanswered(slot, id);
+            return Ok(());
+        }
         let is_accepted = head.is_accepted();
         if is_accepted {
             stream.state = StreamState::Bridged;
@@ -529,6 +559,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
         if !is_accepted {
             self.remove_stream(key);
+            if dialect == Dialect::Dmsg {
+                self.end_unanswered(slot, id);
+            }
         }
         Ok(())
     }
@@ -541,7 +574,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if stream.state != StreamState::Asked {
             return;
         }
-        let Ok(head) = self.config.dialect.decode_response(response) else {
+        let Some(dialect) = self.dialect_of(key) else {
+            return;
+        };
+        let Ok(head) = dialect.decode_response(response) else {
             return;
         };
         if !head.is_accepted() {
@@ -557,6 +593,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         }
         self.common.stats.opens_accepted += 1;
+        self.common.stats.of_dialect_mut(dialect).opens_accepted += 1;
         self.finish_open(key, response, Flags::NONE);
         if let Some(stream) = self.streams.get_mut(key) {
             stream.state = StreamState::Bridged;
@@ -576,24 +613,45 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(opening) = stream.opening.as_ref() else {
             return;
         };
-        let response = self.config.dialect.encode_refusal(&opening.hash, reason);
+        let (slot, id, hash) = (stream.session.slot, stream.id, opening.hash);
+        let dialect = self.dialect_of(key).unwrap_or_default();
         self.common.stats.opens_refused.count(reason);
-        self.finish_open(key, &response, Flags::FIN);
+        match dialect.encode_refusal(&hash, reason) {
+            Some(response) => self.finish_open(key, &response, Flags::FIN),
+            None => {
+                self.answer_noted(key);
+                self.push_control(slot, &Header::window_update(id, Flags::RST, 0).encode());
+            }
+        }
         self.remove_stream(key);
     }
 
-    /// Sends the response on the opener's leg; the open is no longer pending.
-    fn finish_open(&mut self, key: StreamKey, response: &[u8], flags: Flags) {
+    /// An open has its answer: it is no longer pending.
+    fn answer_noted(&mut self, key: StreamKey) {
         self.common.stats.opens_pending -= 1;
+        let stream = self.streams.get(key);
+        if let Some(opening) = stream.and_then(|stream| stream.opening.as_ref()) {
+            let waited = self.now.saturating_since(opening.started);
+            self.common.recorder.open(waited);
+        }
+    }
+
+    /// Returns what the peer of a leg speaks.
+    pub(super) fn dialect_of(&self, key: StreamKey) -> Option<Dialect> {
+        let slot = self.streams.get(key)?.session.slot;
+        let live = self.sessions.get(slot.0 as usize)?.live()?;
+        Some(live.dialect())
+    }
+
+    /// Sends the response on the opener's leg; the open is no longer pending.
+    pub(super) fn finish_open(&mut self, key: StreamKey, response: &[u8], flags: Flags) {
+        self.answer_noted(key);
         let Some(stream) = self.streams.get(key) else {
             return;
         };
         let Some(opening) = stream.opening.as_ref() else {
             return;
         };
-        self.common
-            .recorder
-            .open(self.now.saturating_since(opening.started));
         let flags = if opening.is_acknowledged {
             flags
         } else {
@@ -663,15 +721,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 }
 
 /// What the destination's leg has to know of the opener's.
-struct Ask {
-    origin: Other,
-    origin_id: u32,
-    hash: RequestHash,
-    window_extra: u32,
+pub(super) struct Ask {
+    pub(super) origin: Other,
+    pub(super) origin_id: u32,
+    pub(super) hash: RequestHash,
+    pub(super) window_extra: u32,
 }
 
-pub(super) fn object_length(prefix: &[u8]) -> Result<Option<usize>, Reason> {
-    object_len(prefix).map_err(|error| error.reason())
+pub(super) fn object_length(dialect: Dialect, prefix: &[u8]) -> Result<Option<usize>, Reason> {
+    let length = dialect.object_len(prefix);
+    length.map_err(|error| error.reason())
 }
 
 /// Writes the two headers in front of a sealed request: the SYN and the Data frame.

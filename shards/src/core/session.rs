@@ -16,8 +16,11 @@
 //! Memory: an idle live session holds this struct, the boxed [`Live`], an [`IdTable`] and its timer; its
 //! egress is freed when it drains.
 
+use std::net::IpAddr;
+
+use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::{FoldedResponder, Initiator, Responder};
 use ringway_proto::frame::HEADER_LEN;
-use ringway_proto::handshake::{FoldedResponder, Initiator, InitiatorEstablished, Responder};
 use ringway_proto::key::PublicKey;
 use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::time::Now;
@@ -25,8 +28,7 @@ use ringway_proto::time::Now;
 use super::announce::LinkState;
 use super::config::CoreConfig;
 use super::egress::Egress;
-use super::event::{SessionKey, Slot, StreamKey};
-use super::source::Source;
+use super::event::{Arrival, SessionKey, Slot, StreamKey};
 use super::table::IdTable;
 use super::timers::TimerKey;
 use crate::ports::PortPermit;
@@ -69,7 +71,7 @@ pub(super) enum Phase<L> {
 #[derive(Debug)]
 pub(super) struct Handshake<L> {
     pub(super) accepted_at: Now,
-    pub(super) source: Source,
+    pub(super) arrival: Arrival,
     pub(super) stage: Stage,
     /// Its place among those that wait for their peer; `None` while the executor has it.
     pub(super) waiting: Option<Links>,
@@ -129,7 +131,7 @@ pub(super) enum LinkStage {
     /// Collecting message 2.
     Message2(Box<Initiator>),
     /// Collecting the verdict.
-    Verdict(Box<InitiatorEstablished>),
+    Verdict(Box<(Sealer, Opener)>),
 }
 
 /// Who began a link.
@@ -164,6 +166,8 @@ pub(super) struct Live {
     pub(super) key: PublicKey,
     /// What only a link has; sessions of peers are none.
     pub(super) link: Option<Box<LinkState>>,
+    /// Where the peer comes from, where its dialect lets it ask.
+    pub(super) address: Option<Box<IpAddr>>,
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
     pub(super) parser: Parser,
@@ -264,14 +268,18 @@ impl Live {
         now: Now,
     ) -> Self {
         let (sealer, opener) = keys;
-        // The first stream of either side of a link is there from the beginning (`announce`).
-        let (peer_id_last, own_id_next) = match link {
-            None => (0, 2),
-            Some(side) => (side.other().announcing_id(), side.announcing_id() + 2),
+        let (peer_id_last, own_id_next) = match (link, key.dialect()) {
+            (Some(side), Dialect::Native) => {
+                // The first stream of either side is there from the beginning (`announce`).
+                (side.other().announcing_id(), side.announcing_id() + 2)
+            }
+            (Some(LinkSide::Begun), _) => (0, 1),
+            (Some(LinkSide::Accepted) | None, _) => (0, 2),
         };
         Self {
             key,
             link: link.map(|side| Box::new(LinkState::new(side))),
+            address: None,
             sealer,
             opener,
             parser: Parser::default(),
@@ -284,6 +292,11 @@ impl Live {
             is_draining: false,
             is_emptied: false,
         }
+    }
+
+    /// Returns what the peer speaks.
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.key.dialect()
     }
 
     /// Returns which side of a link it is, if it is one.
@@ -301,8 +314,8 @@ impl Live {
 
     /// Returns the streams that somebody has opened.
     pub(super) fn streams_count(&self) -> u32 {
-        let own = if self.link.is_some() { 2 } else { 0 };
-        self.ids.len().saturating_sub(own)
+        let has_own = self.link.is_some() && self.dialect() == Dialect::Native;
+        self.ids.len().saturating_sub(if has_own { 2 } else { 0 })
     }
 
     /// Returns whether a stream of this id is one that the peer opens.

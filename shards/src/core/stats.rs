@@ -5,6 +5,7 @@
 //!
 //! Invariant: [`CoreStats::LAWS`], at any time between two calls of the core.
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::ports::PortUse;
 use ringway_proto::reason::Reason;
 
@@ -179,6 +180,25 @@ pub struct CoreStats {
     pub local_ports: PortUse,
     /// Ephemeral ports of the relay's own key.
     pub virtual_ports: PortUse,
+    /// Streams whose first bytes asked for themselves and got them; they count among the accepted opens.
+    pub pings_answered: u64,
+    /// Requests of peers for their own address; they count among the accepted opens.
+    pub addresses_answered: u64,
+    /// What is counted by dialect as well, by [`Dialect::index`].
+    pub dialects: [DialectStats; Dialect::ALL.len()],
+}
+
+/// What is counted by dialect.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DialectStats {
+    /// Handshakes that became sessions.
+    pub sessions_opened: u64,
+    /// Sessions now.
+    pub sessions_current: u64,
+    /// Streams that peers opened.
+    pub opens_received: u64,
+    /// Opens that became bridges, or that the relay has answered itself.
+    pub opens_accepted: u64,
 }
 
 /// An equation between the counters of one shard.
@@ -191,6 +211,11 @@ pub struct Law {
 }
 
 impl CoreStats {
+    /// Returns what is counted of a dialect.
+    pub const fn of_dialect_mut(&mut self, dialect: Dialect) -> &mut DialectStats {
+        &mut self.dialects[dialect.index()]
+    }
+
     /// Every law. They hold for each shard by itself at any time.
     pub const LAWS: &[Law] = &[
         Law {
@@ -210,6 +235,13 @@ impl CoreStats {
             sides: |s| {
                 let ended = s.sessions_left + s.sessions_lost + s.sessions_closed.sum();
                 (s.sessions_opened, s.sessions_current + ended)
+            },
+        },
+        Law {
+            text: "sessions_current = sum(dialect_sessions_current)",
+            sides: |s| {
+                let by_dialect = s.dialects.iter().map(|of| of.sessions_current);
+                (s.sessions_current, by_dialect.sum())
             },
         },
         Law {
@@ -334,6 +366,7 @@ mod tests {
         assert_eq!(broken.broken_laws(), Vec::<String>::new());
         broken.sockets_opened = 3;
         broken.sessions_opened = 1;
+        broken.dialects[Dialect::Dmsg.index()].sessions_current = 1;
         broken.own_sessions_opened = 1;
         broken.streams_opened = 1;
         broken.opens_received = 1;

@@ -24,6 +24,7 @@
 use rustix::io::Errno;
 
 use super::Ring;
+use super::accept::Via;
 use super::completion::Completion;
 use super::completion::Slot;
 use super::error_of;
@@ -40,24 +41,22 @@ use super::socket::Listener;
 use super::wake::RingHandle;
 
 impl Ring {
-    /// Accepts connections of `listener` from the next turn on. A ring has one listener at most.
+    /// Accepts connections of `listener` from the next turn on. The first listener of a ring has the number
+    /// 0, the next one 1.
     pub fn listen(&mut self, listener: Listener) {
-        self.unlisten();
-        self.accepting.listen(listener, false);
+        self.accepts.listen(listener, false);
     }
 
     /// As [`Ring::listen`], but each connection is reported as `Arrived` first and waits for [`Ring::keep`]
     /// or [`Ring::hand_over`].
     pub fn listen_with_choice(&mut self, listener: Listener) {
-        self.unlisten();
-        self.accepting.listen(listener, true);
+        self.accepts.listen(listener, true);
     }
 
     /// Keeps a connection that has arrived; `Accepted` follows.
     pub fn keep(&mut self, slot: Slot) {
         if self.is_undecided(slot) {
-            let is_ipv6 = self.accepting.is_ipv6();
-            self.ask(slot.0, is_ipv6);
+            self.ask(slot.0);
         }
     }
 
@@ -67,7 +66,6 @@ impl Ring {
         if !self.is_undecided(slot) {
             return;
         }
-        let is_ipv6 = self.accepting.is_ipv6();
         let Some(state) = self.slots.of_mut(slot.0) else {
             return;
         };
@@ -78,23 +76,30 @@ impl Ring {
             ring: target.fd(),
             slot: slot.0,
             generation: state.generation,
-            user_data: Tag::new(Kind::HandIn, 0, u32::from(is_ipv6)).encode(),
+            user_data: Tag::new(Kind::HandIn, 0, state.via.encode()).encode(),
         });
     }
 
     pub(super) fn on_accept(&mut self, tag: Tag, cqe: Cqe, completions: &mut Vec<Completion>) {
+        let has_sockets = self.slots.used() > 0;
+        let Some(accepting) = self.accepts.of_mut(tag.index) else {
+            return;
+        };
         if !io_uring::cqueue::more(cqe.flags) {
-            self.accepting.ended(tag);
+            accepting.ended(tag);
         }
         if let Ok(slot) = u32::try_from(cqe.result) {
-            self.move_in(slot, Successor::Accepted, completions);
+            let via = Via {
+                listener: u8::try_from(tag.index).unwrap_or(u8::MAX),
+                is_ipv6: accepting.is_ipv6(),
+            };
+            self.move_in(slot, Successor::Accepted(via), completions);
             return;
         }
         let Some(error) = error_of(cqe.result) else {
             return;
         };
-        let has_sockets = self.slots.used() > 0;
-        if self.accepting.failed(error, has_sockets) {
+        if accepting.failed(error, has_sockets) {
             self.numbers.accepts_failed += 1;
             completions.push(Completion::AcceptFailed {
                 errno: error.raw_os_error(),
@@ -109,8 +114,8 @@ impl Ring {
             return;
         };
         self.numbers.hand_ins += 1;
-        let is_ipv6 = tag.index == 1;
-        self.move_in(slot, Successor::HandedIn { is_ipv6 }, completions);
+        let via = Via::decode(tag.index);
+        self.move_in(slot, Successor::HandedIn(via), completions);
     }
 
     /// A hand-over of this ring has ended.
@@ -160,6 +165,7 @@ impl Ring {
         completions.push(Completion::Accepted {
             slot: Slot(slot),
             address,
+            listener: state.via.listener,
         });
         self.settle(slot, completions);
     }
@@ -184,32 +190,39 @@ impl Ring {
         }
         self.slots.occupy(slot);
         match who {
-            Successor::Accepted if self.accepting.has_choice() => {
-                if let Some(state) = self.slots.of_mut(slot) {
-                    state.standing = Standing::Undecided;
+            Successor::Accepted(via) => {
+                self.set_via(slot, via);
+                if self.accepts.has_choice(via) {
+                    completions.push(Completion::Arrived { slot: Slot(slot) });
+                } else {
+                    self.ask(slot);
                 }
-                completions.push(Completion::Arrived { slot: Slot(slot) });
             }
-            Successor::Accepted => {
-                let is_ipv6 = self.accepting.is_ipv6();
-                self.ask(slot, is_ipv6);
-            }
-            Successor::HandedIn { is_ipv6 } => {
+            Successor::HandedIn(via) => {
+                self.set_via(slot, via);
                 completions.push(Completion::HandedIn { slot: Slot(slot) });
-                self.ask(slot, is_ipv6);
+                self.ask(slot);
             }
             Successor::Installed(index) => self.move_in_outbound(slot, index, completions),
         }
     }
 
+    /// Notes how the connection in `slot` came in; where it goes is open.
+    fn set_via(&mut self, slot: u32, via: Via) {
+        if let Some(state) = self.slots.of_mut(slot) {
+            state.via = via;
+            state.standing = Standing::Undecided;
+        }
+    }
+
     /// Asks where the connection in `slot` comes from.
-    fn ask(&mut self, slot: u32, is_ipv6: bool) {
+    fn ask(&mut self, slot: u32) {
         let Some(state) = self.slots.of_mut(slot) else {
             return;
         };
         state.standing = Standing::Asked;
-        self.names
-            .ask(&mut self.kernel, slot, state.generation, is_ipv6);
+        let (generation, is_ipv6) = (state.generation, state.via.is_ipv6);
+        self.names.ask(&mut self.kernel, slot, generation, is_ipv6);
     }
 
     fn move_in_outbound(&mut self, slot: u32, index: u32, completions: &mut Vec<Completion>) {

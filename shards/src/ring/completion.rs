@@ -20,6 +20,8 @@ pub enum Completion {
         slot: Slot,
         /// Where it comes from; unknown before Linux 6.7.
         address: Option<IpAddr>,
+        /// Number of the listener that took it, in the ring that did.
+        listener: u8,
     },
     /// A client connected to a listener of [`Ring::listen_with_choice`](super::Ring::listen_with_choice).
     /// Say where it goes: [`Ring::keep`](super::Ring::keep) or

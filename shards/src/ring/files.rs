@@ -21,6 +21,7 @@
 //! the phases, `opened` and `closed` count the calls.
 //! Bound: [`SlotState`] a slot that was ever used; slots never used cost nothing here.
 
+use super::accept::Via;
 use super::op::Kind;
 use super::op::Tag;
 
@@ -52,9 +53,9 @@ pub(super) enum Receive {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Successor {
     /// An accepted socket.
-    Accepted,
-    /// A socket that another ring has handed over, with IPv6 addresses or not.
-    HandedIn { is_ipv6: bool },
+    Accepted(Via),
+    /// A socket that another ring has accepted and handed over.
+    HandedIn(Via),
     /// An outbound socket: number of its connect operation.
     Installed(u32),
 }
@@ -101,6 +102,8 @@ pub(super) struct SlotState {
     /// That operation is in flight.
     pub(super) is_connecting: bool,
     pub(super) origin: Origin,
+    /// How an accepted connection came in.
+    pub(super) via: Via,
     /// Incremented when a socket moves in.
     pub(super) generation: u32,
 }
@@ -117,6 +120,10 @@ impl SlotState {
         connect: None,
         is_connecting: false,
         origin: Origin::Network,
+        via: Via {
+            listener: 0,
+            is_ipv6: false,
+        },
         generation: 0,
     };
 

@@ -107,7 +107,7 @@ impl Tag {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Plain {
     /// Accept into the file table until cancelled.
-    Accept { listener: RawFd, generation: u32 },
+    Accept { listener: RawFd, tag: Tag },
     /// Cancel the operation with this tag.
     Cancel { tag: Tag },
     /// Close a slot of the file table.
@@ -146,13 +146,10 @@ impl Plain {
 
     pub(super) fn entry(self) -> Entry {
         match self {
-            Self::Accept {
-                listener,
-                generation,
-            } => opcode::AcceptMulti::new(Fd(listener))
+            Self::Accept { listener, tag } => opcode::AcceptMulti::new(Fd(listener))
                 .allocate_file_index(true)
                 .build()
-                .user_data(Tag::new(Kind::Accept, generation, 0).encode()),
+                .user_data(tag.encode()),
             Self::Cancel { tag } => {
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(tag.encode()))
                     .build()

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::thread::Thread;
 use std::time::Duration;
 
-use ringway_proto::handshake::RelayIdentity;
+use ringway_proto::dialect::handshake::Identities;
 use ringway_proto::time::Now;
 
 use super::Queues;
@@ -26,7 +26,7 @@ use crate::core::{Job, JobResult};
 pub(crate) struct ServicePort {
     queues: Arc<Queues>,
     executor: Thread,
-    identity: Arc<RelayIdentity>,
+    identities: Arc<Identities>,
     /// Jobs that found the queue full.
     backlog: VecDeque<Job>,
     /// Jobs submitted whose result was not taken yet.
@@ -39,13 +39,13 @@ pub(crate) struct ServicePort {
 impl ServicePort {
     pub(super) const fn new(
         queues: Arc<Queues>,
-        identity: Arc<RelayIdentity>,
+        identities: Arc<Identities>,
         executor: Thread,
     ) -> Self {
         Self {
             queues,
             executor,
-            identity,
+            identities,
             backlog: VecDeque::new(),
             outstanding: 0,
             is_dirty: false,
@@ -107,7 +107,7 @@ impl ServicePort {
         self.advanced_at = now;
         let job = self.queues.jobs.pop()?;
         self.outstanding = self.outstanding.saturating_sub(1);
-        Some(job.run(&self.identity, random()))
+        Some(job.run(&self.identities, random()))
     }
 
     /// Returns when [`ServicePort::compute_stalled`] is due, unless results come before.
@@ -153,14 +153,16 @@ const STALL_TIME: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
+    use ringway_proto::handshake::RelayIdentity;
     use ringway_proto::key::SecretKey;
 
     use super::*;
 
     /// A port whose executor never gets a processor.
     fn stalled() -> ServicePort {
-        let identity = Arc::new(RelayIdentity::new(&SecretKey::from_seed([1; 32])));
-        ServicePort::new(Arc::new(Queues::new()), identity, std::thread::current())
+        let relay = RelayIdentity::new(&SecretKey::from_seed([1; 32]));
+        let identities = Arc::new(Identities::from(relay));
+        ServicePort::new(Arc::new(Queues::new()), identities, std::thread::current())
     }
 
     fn at(millis: u64) -> Now {
@@ -199,7 +201,7 @@ mod tests {
         }
         // What the executor would do.
         let job = port.queues.jobs.pop().unwrap();
-        let result = job.run(&port.identity, random());
+        let result = job.run(&port.identities, random());
         port.queues.results.push(result).unwrap();
         assert!(port.next(at(19)).is_some());
         assert!(port.compute_stalled(at(38)).is_none());
@@ -217,7 +219,7 @@ mod tests {
         assert_eq!(port.stalls_at(), Some(at(40)));
         port.queues
             .results
-            .push(job.run(&port.identity, random()))
+            .push(job.run(&port.identities, random()))
             .unwrap();
         assert!(port.next(at(21)).is_some());
         assert_eq!(port.stalls_at(), None);

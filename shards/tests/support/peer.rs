@@ -11,7 +11,6 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
-use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::Offer;
 use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::key::SecretKey;
@@ -51,7 +50,7 @@ pub(crate) fn config(shards_count: u16) -> ShardSetConfig {
         queue: QueueLimits::default(),
         timeouts: Timeouts::default(),
         identity: Arc::new(RelayIdentity::new(&relay_secret())),
-        dialect: Dialect::Native,
+        dmsg: None,
         offer: Offer {
             capabilities: 0,
             streams_max: 256,

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringway_proto::dialect::Dialect;
 use ringway_proto::handshake::Offer;
 use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
 use ringway_proto::time::Now;
@@ -164,7 +163,7 @@ impl Mesh {
             shard: ShardId(shard),
             shards_count,
             own_key: self.keys.relays[number].public(),
-            dialect: Dialect::Native,
+            dmsg_key: None,
             offer: Offer {
                 capabilities: 0,
                 streams_max: STREAMS_MAX,

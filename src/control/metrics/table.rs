@@ -91,6 +91,36 @@ pub(super) const METRICS: &[Metric] = &[
         read: Read::Gauge(|s| s.sessions_current),
     },
     Metric {
+        name: "ringway_dialect_sessions_opened_total",
+        help: "Handshakes that became sessions, by what the peer speaks.",
+        read: Read::CounterByDialect(|s| s.sessions_opened),
+    },
+    Metric {
+        name: "ringway_dialect_sessions_current",
+        help: "Sessions now, by what the peer speaks. sessions_current = sum(dialect_sessions_current)",
+        read: Read::GaugeByDialect(|s| s.sessions_current),
+    },
+    Metric {
+        name: "ringway_dialect_opens_received_total",
+        help: "Streams that peers opened, by what the opener speaks.",
+        read: Read::CounterByDialect(|s| s.opens_received),
+    },
+    Metric {
+        name: "ringway_dialect_opens_accepted_total",
+        help: "Opens that became bridges or that the relay has answered itself, by what the opener speaks.",
+        read: Read::CounterByDialect(|s| s.opens_accepted),
+    },
+    Metric {
+        name: "ringway_stream_pings_answered_total",
+        help: "Streams of the dmsg dialect whose first bytes asked for themselves; they count as accepted opens.",
+        read: Read::Counter(|s| s.pings_answered),
+    },
+    Metric {
+        name: "ringway_addresses_answered_total",
+        help: "Peers of the dmsg dialect that asked for their own address; they count as accepted opens.",
+        read: Read::Counter(|s| s.addresses_answered),
+    },
+    Metric {
         name: "ringway_streams_opened_total",
         help: "Stream legs opened, a bridge has two. streams_opened = streams_current + streams_closed",
         read: Read::Counter(|s| s.streams_opened),

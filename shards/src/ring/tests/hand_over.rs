@@ -79,7 +79,7 @@ fn handed_over(source: &mut Host, target: &mut Host) -> Slot {
                 assert_eq!(gone, slot);
                 is_gone = true;
             }
-            Some((Side::Target, Completion::Accepted { slot, address })) => {
+            Some((Side::Target, Completion::Accepted { slot, address, .. })) => {
                 assert_eq!(address, Some("127.0.0.1".parse().unwrap()));
                 there = Some(slot);
             }

@@ -1,0 +1,3 @@
+module ringway/golden
+
+go 1.19
