@@ -13,8 +13,8 @@
 //! (`memory`), requests (`fetch`), the tasks (`service`); a discovery as a server (`discovery_server`).
 //!
 //! Invariant: the entry of a relay that ends is deleted, or lapses within two minutes.
-//! Bound: one request at a time for the entry and one for the servers of each discovery, [`service::LOOKUPS_MAX`] for
-//! clients; [`fetch::REQUEST_TIME`] each.
+//! Bound: one request at a time for the entry and one for the servers of each discovery, 64 for clients; each ends
+//! within [`REQUEST_TIME`].
 //! Source: docs/dmsg.md, the section on the discovery.
 
 pub(crate) mod fetch;
@@ -27,6 +27,7 @@ pub(crate) mod url;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use ringway_proto::dmsg::entry::Entry;
 use ringway_proto::dmsg::key::SecretKey;
@@ -49,6 +50,10 @@ pub(crate) struct DiscoveryConfig {
     /// Whether it keeps the list of all servers, for the mesh.
     pub(crate) reads_servers: bool,
 }
+
+/// Longest time for a request, connecting and looking a name up included: ten times what a discovery on another continent
+/// takes. A question about a client may wait so long.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 /// What a relay says of itself.
 #[derive(Clone)]
@@ -128,7 +133,7 @@ pub(crate) fn start(
         .enable_all()
         .build()
         .map_err(failure)?;
-    let (service, ends) = Service::new(config, Arc::clone(&numbers));
+    let (service, ends) = Service::new(config, Arc::clone(&numbers), REQUEST_TIME);
     let thread = thread::Builder::new()
         .name("discoveries".to_owned())
         .spawn(move || {
@@ -156,11 +161,7 @@ impl DiscoveryHandle {
 
     /// Asks where a client is. `answer` is called on the discoveries' thread, and must not wait; when this returns false
     /// it is not: too many questions wait.
-    pub(crate) fn ask(
-        &self,
-        key: PublicKey,
-        answer: impl FnOnce(Found) + Send + 'static,
-    ) -> bool {
+    pub(crate) fn ask(&self, key: PublicKey, answer: impl FnOnce(Found) + Send + 'static) -> bool {
         let question = Question::Find {
             key,
             answer: Box::new(answer),

@@ -148,11 +148,6 @@ impl Registration {
         self.failures
     }
 
-    /// Returns what would be written next, if the relay's entry may stand there.
-    pub(super) fn to_delete(&self) -> Option<Next> {
-        self.written.and(self.next.or(Some(Next::default())))
-    }
-
     /// Returns whether the entry was written so lately that it still stands.
     pub(super) fn is_standing(&self, life: Duration, now: Instant) -> bool {
         self.written.is_some_and(|written| now < written.at + life)
@@ -267,17 +262,6 @@ mod tests {
         registration.failed(now, 0);
         let pause = Duration::from_millis(750);
         assert_eq!(registration.poll(8, now), Step::Wait(now + pause));
-    }
-
-    #[test]
-    fn only_what_was_written_is_deleted() {
-        let now = Instant::now();
-        assert_eq!(Registration::new().to_delete(), None);
-        let mut registration = written(now);
-        let next = registration.to_delete().unwrap();
-        assert_eq!((next.sequence, next.timestamp_ns_min), (7, 80));
-        registration.failed(now, MOST);
-        assert!(registration.to_delete().is_some(), "it may stand there");
     }
 
     #[derive(Debug, Clone)]

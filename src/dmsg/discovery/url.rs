@@ -68,16 +68,23 @@ impl FromStr for DiscoveryUrl {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
-        let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !b"?#@\\\"".contains(&b));
+        let is_plain = |text: &str| {
+            text.bytes()
+                .all(|b| b.is_ascii_graphic() && !b"?#@\\\"".contains(&b))
+        };
         if !is_plain(place) || !is_plain(prefix) {
-            return Err(format!("{text:?} has more than host, port and path: {hint}"));
+            return Err(format!(
+                "{text:?} has more than host, port and path: {hint}"
+            ));
         }
         let (host, port) = split(place).ok_or_else(|| format!("{text:?} has no host: {hint}"))?;
         let port = match port {
             None => HTTP_PORT,
-            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-                format!("{text:?}: {port:?} is no port: expected 1 to 65535")
-            })?,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port > 0)
+                .ok_or_else(|| format!("{text:?}: {port:?} is no port: expected 1 to 65535"))?,
         };
         Ok(Self {
             host: host.to_owned(),
@@ -125,10 +132,25 @@ mod tests {
     #[test]
     fn url_is_host_port_and_prefix() {
         for (text, authority, path, shown) in [
-            ("http://127.0.0.1:9090", "127.0.0.1:9090", "/dmsg-discovery/x", None),
-            ("http://127.0.0.1:9090/", "127.0.0.1:9090", "/dmsg-discovery/x", Some("http://127.0.0.1:9090")),
+            (
+                "http://127.0.0.1:9090",
+                "127.0.0.1:9090",
+                "/dmsg-discovery/x",
+                None,
+            ),
+            (
+                "http://127.0.0.1:9090/",
+                "127.0.0.1:9090",
+                "/dmsg-discovery/x",
+                Some("http://127.0.0.1:9090"),
+            ),
             ("http://a.example", "a.example", "/dmsg-discovery/x", None),
-            ("http://a.example:80/b/c/", "a.example", "/b/c/dmsg-discovery/x", Some("http://a.example/b/c")),
+            (
+                "http://a.example:80/b/c/",
+                "a.example",
+                "/b/c/dmsg-discovery/x",
+                Some("http://a.example/b/c"),
+            ),
             ("http://[::1]:9090", "[::1]:9090", "/dmsg-discovery/x", None),
             ("http://[::1]", "[::1]", "/dmsg-discovery/x", None),
         ] {

@@ -147,6 +147,31 @@ fn what_this_program_does_not_know_is_dropped_before_the_signature_is_looked_at(
 }
 
 #[test]
+fn entry_of_a_later_version_verifies_as_it_stands() {
+    let key = secret(1).public();
+    let unsigned = format!(
+        "{{\"version\":\"0.0.2\",\"sequence\":1,\"static\":\"{key}\",\"client\":{{\"delegated_servers\":[]}},\
+         \"more\":true,\"protocol\":\"x\"}}"
+    );
+    let signature = secret(1).sign(unsigned.as_bytes());
+    let member = format!(",\"signature\":\"{signature}\",\"protocol\"");
+    let signed = unsigned.replace(",\"protocol\"", &member);
+    let entry = Entry::decode(signed.as_bytes()).unwrap();
+    assert!(entry.verify().is_err());
+    assert_eq!(entry.verify_text(signed.as_bytes()), Ok(()));
+    let refused = Err(EntryError::Key(KeyError::PeerSignature));
+    let changed = signed.replace("true", "null");
+    assert_eq!(entry.verify_text(changed.as_bytes()), refused);
+    for other in [&b""[..], b"\xff", b"{}"] {
+        assert_eq!(entry.verify_text(other), refused);
+    }
+    // One that is known verifies whatever its text looks like.
+    let mut known = client(&secret(1), vec![]);
+    known.sign(&secret(1));
+    assert_eq!(known.verify_text(b""), Ok(()));
+}
+
+#[test]
 fn signature_is_of_the_key_and_of_every_field() {
     let mut entry = client(&secret(1), vec![secret(2).public()]);
     entry.server = server(&secret(1)).server;

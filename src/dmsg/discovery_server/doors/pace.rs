@@ -117,6 +117,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 mod tests {
     use super::*;
 
+    /// What happens to a connection.
+    type Event = fn(&mut Pace, Instant);
+
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn each_step_has_its_time() {
         let start = Instant::now();
-        let steps: [(fn(&mut Pace, Instant), u64); 5] = [
+        let steps: [(Event, u64); 5] = [
             (|_, _| {}, 3),
             (Pace::begin, 15),
             (Pace::answered, 3),
