@@ -36,6 +36,7 @@ use crate::data::DataThread;
 use crate::data::Doorbell;
 use crate::data::Parts;
 use crate::data::Placing;
+use crate::data::Resolvers;
 use crate::data::since;
 use crate::directory::SessionDirectory;
 use crate::load::Loads;
@@ -623,8 +624,10 @@ impl Seed {
             epoch: self.epoch,
             spin: self.config.spin,
             congestion: self.config.congestion,
-            resolver: self.config.resolver,
-            discovery: self.config.dmsg.and_then(|dmsg| dmsg.discovery),
+            resolvers: Resolvers {
+                registry: self.config.resolver,
+                discovery: self.config.dmsg.and_then(|dmsg| dmsg.discovery),
+            },
         };
         Some(DataThread::new(parts).run())
     }

@@ -187,6 +187,7 @@ impl DiscoveryHandle {
     }
 
     /// Returns what was counted.
+    #[cfg(test)]
     pub(crate) fn numbers(&self) -> &Arc<DiscoveryNumbers> {
         &self.numbers
     }

@@ -130,21 +130,7 @@ fn title(plan: &Plan) -> String {
     let name = plan.title();
     let sessions = plan.sessions;
     match plan.scenario {
-        Scenario::Plain | Scenario::SlowReader | Scenario::Steady => {
-            let traffic = &plan.traffic;
-            let rate = plan.pace.as_ref().map_or_else(
-                || "full speed".to_owned(),
-                |pace| format!("{} a second ({})", pace.shape, pace.arrivals.name()),
-            );
-            let streams = plan.streams_total();
-            format!(
-                "{name}: {sessions} sessions, {streams} streams, {} {} B {}, {rate}, {:?}",
-                traffic.mode.name(),
-                traffic.message_bytes,
-                traffic.payload.name(),
-                plan.duration
-            )
-        }
+        Scenario::Plain | Scenario::SlowReader | Scenario::Steady => traffic_title(plan),
         Scenario::Opens => {
             let to = match plan.opens_to {
                 OpensTo::Peer => String::new(),
@@ -205,6 +191,25 @@ fn title(plan: &Plan) -> String {
         ),
         Scenario::Idle => format!("{name}: {sessions} sessions, {:?}", plan.duration),
     }
+}
+
+/// Returns the title of a run of messages.
+fn traffic_title(plan: &Plan) -> String {
+    let traffic = &plan.traffic;
+    let rate = plan.pace.as_ref().map_or_else(
+        || "full speed".to_owned(),
+        |pace| format!("{} a second ({})", pace.shape, pace.arrivals.name()),
+    );
+    let streams = plan.streams_total();
+    format!(
+        "{}: {} sessions, {streams} streams, {} {} B {}, {rate}, {:?}",
+        plan.title(),
+        plan.sessions,
+        traffic.mode.name(),
+        traffic.message_bytes,
+        traffic.payload.name(),
+        plan.duration
+    )
 }
 
 fn cost(cost: &Cost) -> String {

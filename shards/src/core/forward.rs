@@ -333,6 +333,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         if reason == Reason::UnknownDestination {
             self.negatives.note(forward.destination, asked, now);
+            if forward.is_looked_up {
+                let key = forward.destination;
+                self.common.actions.push_back(Action::Doubt { key });
+            }
         }
         if !is_untouched || !is_worth_another(reason) || forward.asked.len() >= FORWARD_TRIES_MAX {
             return false;
