@@ -162,23 +162,13 @@ impl DiscoveryHandle {
     /// Asks where a client is. `answer` is called on the discoveries' thread, and must not wait; when this returns false
     /// it is not: too many questions wait.
     pub(crate) fn ask(&self, key: PublicKey, answer: impl FnOnce(Found) + Send + 'static) -> bool {
-        let question = Question::Find {
-            key,
-            answer: Box::new(answer),
-        };
+        let answer = Box::new(answer);
+        let question = Question { key, answer };
         let is_taken = self.questions.try_send(question).is_ok();
         if !is_taken {
             self.numbers.refused.count();
         }
         is_taken
-    }
-
-    /// Says that a client is not where it was found: the next question about it goes to the discoveries.
-    pub(crate) fn doubt(&self, key: PublicKey) {
-        // A full queue means that there are questions enough: the answer lapses by itself soon.
-        if self.questions.try_send(Question::Doubt(key)).is_err() {
-            tracing::trace!(%key, "a doubt is lost");
-        }
     }
 
     /// Returns the servers that the discoveries have, without this relay, and tells of changes.
@@ -187,7 +177,8 @@ impl DiscoveryHandle {
     }
 
     /// Returns what was counted.
-    pub(crate) fn numbers(&self) -> &Arc<DiscoveryNumbers> {
+    #[cfg(test)]
+    fn numbers(&self) -> &Arc<DiscoveryNumbers> {
         &self.numbers
     }
 

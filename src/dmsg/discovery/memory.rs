@@ -84,8 +84,7 @@ impl Memory {
         }
     }
 
-    /// A client is not where it was found.
-    pub(super) fn forget(&mut self, key: &PublicKey) {
+    fn forget(&mut self, key: &PublicKey) {
         if let Some(answer) = self.answers.remove(key) {
             self.keys -= answer.servers.map_or(0, |servers| servers.len());
         }
@@ -97,9 +96,9 @@ impl Memory {
     }
 }
 
-/// How long a place is believed without asking again. Clients write their entries again when their sessions change; who
-/// goes where one was finds out, and says so.
-const FOUND_TIME: Duration = Duration::from_secs(30);
+/// How long a place is believed without asking again: clients write their entries anew when their sessions change, and
+/// somebody who goes where one was finds nobody.
+const FOUND_TIME: Duration = Duration::from_secs(10);
 
 /// How long a client is nowhere: it may come any moment.
 const NOWHERE_TIME: Duration = Duration::from_secs(5);
@@ -139,8 +138,8 @@ mod tests {
         memory.take(key(2), &Found::Nowhere, now);
         memory.take(key(3), &Found::Unavailable, now);
         for (number, seconds, fresh, stale) in [
-            (1, 29, Some(at(&[7])), Some(at(&[7]))),
-            (1, 30, None, Some(at(&[7]))),
+            (1, 9, Some(at(&[7])), Some(at(&[7]))),
+            (1, 10, None, Some(at(&[7]))),
             (1, 600, None, None),
             (2, 4, Some(Found::Nowhere), None),
             (2, 5, None, None),

@@ -324,11 +324,6 @@ async fn clients_and_servers_are_found_in_whichever_discovery_has_them() {
         &numbers.forged,
     ];
     assert_eq!(counts.map(|number| number.read()), [6, 1, 2, 3, 1]);
-    // It has moved, and somebody has found out.
-    first.put(client(11, &[5])).await;
-    assert_eq!(one.find(key(11)).await, at(&[2, 3]));
-    one.handle.doubt(key(11));
-    assert_eq!(one.find(key(11)).await, at(&[5]));
     let three = Relay::start(vec![first.url(), second.url()], 3);
     three.wait(|n| n.servers.read() == 2).await;
     let servers = three.handle.servers().borrow().clone();

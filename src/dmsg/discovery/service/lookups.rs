@@ -20,17 +20,12 @@ use crate::dmsg::discovery::Found;
 use crate::dmsg::discovery::fetch::FetchError;
 use crate::dmsg::discovery::memory::Memory;
 
-/// What is asked of the service.
-pub(in crate::dmsg::discovery) enum Question {
-    /// A client is not where it was found.
-    Doubt(PublicKey),
-    /// Where is a client?
-    Find {
-        /// The client.
-        key: PublicKey,
-        /// Takes the answer.
-        answer: Callback,
-    },
+/// Where is a client?
+pub(in crate::dmsg::discovery) struct Question {
+    /// The client.
+    pub(in crate::dmsg::discovery) key: PublicKey,
+    /// Takes the answer.
+    pub(in crate::dmsg::discovery) answer: Callback,
 }
 
 /// Takes an answer.
@@ -87,10 +82,7 @@ impl Lookups {
     }
 
     fn take(&mut self, question: Question) {
-        let (key, answer) = match question {
-            Question::Doubt(key) => return self.memory.forget(&key),
-            Question::Find { key, answer } => (key, answer),
-        };
+        let Question { key, answer } = question;
         let numbers = &self.shared.numbers;
         numbers.asks.count();
         if let Some(found) = self.memory.answer(&key, Instant::now()) {
