@@ -246,7 +246,7 @@ fn plan_document(plan: &Plan) -> PlanDocument {
         hops: (plan.scenario == Scenario::Setups).then_some(plan.hops),
         to: (plan.scenario == Scenario::Opens).then(|| plan.opens_to.name()),
         dialect: plan.dialect().map(DialectName::name),
-        dmsg: plan.is_dmsg().then(|| DmsgDocument {
+        dmsg: plan.is_dmsg().then_some(DmsgDocument {
             ping_after_seconds: plan.dmsg.ping_after.as_secs_f64(),
             patience_seconds: plan.dmsg.patience.as_secs_f64(),
         }),

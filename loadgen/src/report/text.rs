@@ -147,31 +147,22 @@ fn title(plan: &Plan) -> String {
         }
         Scenario::Opens => {
             let to = match plan.opens_to {
-                OpensTo::Peer => String::new(),
-                OpensTo::Nobody => ", to nobody".to_owned(),
+                OpensTo::Peer => "",
+                OpensTo::Nobody => ", to nobody",
             };
+            let payload = plan.traffic.payload.name();
             format!(
-                "{name}: {} at a time on {}, {}{to}, {:?}",
-                plan.concurrency,
-                plan.placement.threads_text(),
-                plan.traffic.payload.name(),
+                "{name}: {}, {payload}{to}, {:?}",
+                at_a_time(plan),
                 plan.duration
             )
         }
-        Scenario::Handshakes => {
-            format!(
-                "{name}: {} at a time on {}, {:?}",
-                plan.concurrency,
-                plan.placement.threads_text(),
-                plan.duration
-            )
-        }
+        Scenario::Handshakes => format!("{name}: {}, {:?}", at_a_time(plan), plan.duration),
         Scenario::Churn => {
             let phases: Vec<&str> = plan.churn.phases.iter().map(|phase| phase.name()).collect();
             format!(
-                "{name}: {} at a time on {}, {} rounds, killed by {} when {}",
-                plan.concurrency,
-                plan.placement.threads_text(),
+                "{name}: {}, {} rounds, killed by {} when {}",
+                at_a_time(plan),
                 plan.churn.rounds,
                 plan.churn.end.name(),
                 phases.join(", ")
@@ -180,10 +171,9 @@ fn title(plan: &Plan) -> String {
         Scenario::Setups => {
             let plural = if plan.hops == 1 { "" } else { "s" };
             format!(
-                "{name}: over {} hop{plural}, {} at a time on {}, {:?}",
+                "{name}: over {} hop{plural}, {}, {:?}",
                 plan.hops,
-                plan.concurrency,
-                plan.placement.threads_text(),
+                at_a_time(plan),
                 plan.duration
             )
         }
@@ -194,9 +184,8 @@ fn title(plan: &Plan) -> String {
             )
         }
         Scenario::Evict => format!(
-            "{name}: {sessions} keys, {} at a time on {}, {:?}",
-            plan.concurrency,
-            plan.placement.threads_text(),
+            "{name}: {sessions} keys, {}, {:?}",
+            at_a_time(plan),
             plan.duration
         ),
         Scenario::Storm => format!(
@@ -205,6 +194,14 @@ fn title(plan: &Plan) -> String {
         ),
         Scenario::Idle => format!("{name}: {sessions} sessions, {:?}", plan.duration),
     }
+}
+
+fn at_a_time(plan: &Plan) -> String {
+    format!(
+        "{} at a time on {}",
+        plan.concurrency,
+        plan.placement.threads_text()
+    )
 }
 
 fn cost(cost: &Cost) -> String {
