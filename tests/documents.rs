@@ -65,6 +65,8 @@ fn limit_values_of_peers() -> Vec<(&'static str, String)> {
         HANDSHAKES_UNFOLDED_MAX
         ACCEPTS_PER_S_MAX
         HANDSHAKE_MESSAGE_MAX
+        DMSG_HANDSHAKE_MESSAGE_MIN
+        DMSG_HANDSHAKE_MESSAGE_MAX
         PIPELINED_MAX
         PIPELINED_SHARD_MAX
         OPEN_TIMEOUT
@@ -75,13 +77,20 @@ fn limit_values_of_peers() -> Vec<(&'static str, String)> {
         OPEN_RESPONSE_FIXED
         OPEN_REQUEST_MAX
         OPEN_RESPONSE_MAX
+        DMSG_OPEN_NOISE_MAX
+        DMSG_GEO_TEXT_MAX
         VERDICT_LEN
         SEALED_OVERHEAD
         SEALED_PLAIN_MAX
         PEER_SET_FIXED
         PEER_SET_KEYS_MAX
         SEALED_OBJECT_MAX
+        DMSG_OBJECT_MAX
+        DMSG_PLAIN_MAX
         NONCE_WINDOW_BITS
+        DMSG_FRAME_MAX
+        DMSG_FRAME_OVERHEAD
+        DMSG_PAYLOAD_MAX
         RECORD_MAX
         RECORD_PREFIX
         RECORD_TAG
@@ -172,7 +181,11 @@ fn limit_sums() -> Vec<(&'static str, String)> {
 
 #[test]
 fn hex_examples_are_the_golden_vectors() {
-    for (document, least) in [("docs/protocol.md", 5), ("docs/routes.md", 5)] {
+    for (document, least) in [
+        ("docs/protocol.md", 5),
+        ("docs/routes.md", 5),
+        ("docs/dmsg.md", 4),
+    ] {
         let path = root().join(document);
         let (text, problems, count) = with_hex_examples(&read(&path));
         assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));

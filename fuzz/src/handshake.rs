@@ -27,8 +27,9 @@ struct Input {
     passphrases: [u8; 2],
 }
 
+/// What happens to a message on its way.
 #[derive(Arbitrary, Debug)]
-enum Change {
+pub(crate) enum Change {
     Bit { at: u16, xor: u8 },
     Cut { bytes: u16 },
     Whole { message: Vec<u8> },
@@ -37,7 +38,7 @@ enum Change {
 
 impl Change {
     /// Changes a message without its length prefix; returns whether it is another one now.
-    fn apply(&self, message: &mut Vec<u8>) -> bool {
+    pub(crate) fn apply(&self, message: &mut Vec<u8>) -> bool {
         let before = message.clone();
         match self {
             Self::Bit { at, xor } => {

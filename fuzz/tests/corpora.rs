@@ -28,6 +28,31 @@ fn committed_handshakes_hold() {
 }
 
 #[test]
+fn committed_entries_of_dmsg_hold() {
+    holds("dmsg_entry");
+}
+
+#[test]
+fn committed_gobs_hold() {
+    holds("dmsg_gob");
+}
+
+#[test]
+fn committed_open_objects_of_the_dmsg_dialect_hold() {
+    holds("dmsg_open");
+}
+
+#[test]
+fn committed_handshakes_of_the_dmsg_dialect_hold() {
+    holds("dmsg_handshake");
+}
+
+#[test]
+fn committed_objects_and_records_of_the_dmsg_dialect_hold() {
+    holds("dmsg_sealed");
+}
+
+#[test]
 fn committed_records_hold() {
     holds("record");
 }

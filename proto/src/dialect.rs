@@ -6,11 +6,14 @@
 //! Source: docs/protocol.md, first table.
 
 pub mod handshake;
+pub mod peer;
+pub mod place;
+pub mod record;
 
 use alloc::vec::Vec;
 
-use crate::dmsg::open::{StreamRequest, StreamResponse};
-use crate::key::Address;
+use crate::dmsg::open::{PeerAnnounce, StreamRequest, StreamResponse};
+use crate::key::{Address, PublicKey};
 use crate::open::{OpenError, OpenRequest, OpenResponse};
 use crate::reason::Reason;
 use crate::sealed::{self, DMSG_PING, DmsgHead, SealedError};
@@ -101,6 +104,16 @@ impl Dialect {
         }
     }
 
+    /// Returns the relay that says of itself, where a request was due, that it is one; `None` for anything else
+    /// and in dialects whose handshake says so. The signature is not verified.
+    #[must_use]
+    pub fn decode_announcement(self, plain: &[u8]) -> Option<PublicKey> {
+        match self {
+            Self::Native => None,
+            Self::Dmsg => Some(PeerAnnounce::decode(plain).ok()?.source),
+        }
+    }
+
     /// Verifies the source's signature on a plain open request.
     ///
     /// # Errors
@@ -188,6 +201,17 @@ impl Dialect {
         }
     }
 
+    /// Returns whether a request that has come over a link may be somebody else's than the relay's.
+    #[inline]
+    #[must_use]
+    pub const fn is_forwarded(self, head: &RequestHead) -> bool {
+        match self {
+            Self::Native => head.forwarded,
+            // The wire has no mark.
+            Self::Dmsg => true,
+        }
+    }
+
     /// Returns whether these bytes, where an object was due, ask for the same bytes back.
     #[inline]
     #[must_use]
@@ -198,14 +222,26 @@ impl Dialect {
         }
     }
 
-    /// Returns whether a relay acknowledges a stream as soon as it is opened. Where not, it passes the
-    /// destination's word on, with the window that comes with it.
+    /// Returns whether a side acknowledges a stream as soon as the other one has opened it. Where not, a peer
+    /// does so with its answer, and a relay passes the destination's word on, with the window that comes with
+    /// it.
     #[inline]
     #[must_use]
     pub const fn acknowledges_at_once(self) -> bool {
         match self {
             Self::Native => false,
             // A Go client gives its session up when one stream is not acknowledged for 20 s.
+            Self::Dmsg => true,
+        }
+    }
+
+    /// Returns whether the end of a direction has a frame of its own, behind the last bytes.
+    #[inline]
+    #[must_use]
+    pub const fn ends_apart(self) -> bool {
+        match self {
+            Self::Native => false,
+            // Go's yamux tells its reader of an end before it keeps the bytes of the same frame.
             Self::Dmsg => true,
         }
     }
@@ -218,6 +254,17 @@ impl Dialect {
             Self::Native => false,
             // A Go client of 2024 gives its session up for one request that does not verify.
             Self::Dmsg => true,
+        }
+    }
+
+    /// Returns whether a peer refuses requests whose timestamp is far from its own clock.
+    #[inline]
+    #[must_use]
+    pub const fn checks_timestamps(self) -> bool {
+        match self {
+            Self::Native => true,
+            // Go's clients only ask that there is one: their clocks are not known to be right.
+            Self::Dmsg => false,
         }
     }
 

@@ -115,7 +115,7 @@ proptest! {
     #[test]
     fn a_refusal_has_one_length(hash in any::<[u8; 32]>(), index in 0..Reason::COUNT) {
         let (hash, reason) = (RequestHash(hash), Reason::ALL[index]);
-        let bytes = Dialect::Native.encode_refusal(&hash, reason);
+        let bytes = Dialect::Native.encode_refusal(&hash, reason).unwrap();
         prop_assert_eq!(bytes.len(), OPEN_RESPONSE_FIXED);
         let head = Dialect::Native.decode_response(&bytes).unwrap();
         prop_assert_eq!((head.reason_code, head.request_hash), (reason.code(), hash));

@@ -10,7 +10,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use ringway_proto::dialect::{Dialect, RequestHash};
+use ringway_proto::dialect::RequestHash;
 use ringway_proto::entry::{PeerEntry, RelayEntry};
 use ringway_proto::frame::{Flags, GoAwayCode, Header};
 use ringway_proto::handshake::{
@@ -242,7 +242,7 @@ fn open_response() {
             .field("noise", hex(noise))
             .hex(&bytes);
     }
-    let refusal = Dialect::Native.encode_refusal(&request_hash, Reason::UnknownDestination);
+    let refusal = OpenResponse::encode_refusal(request_hash, Reason::UnknownDestination);
     assert_eq!(refusal[..4], [2, 1, 0, 101]);
     assert_eq!(refusal[4..36], request_hash.0);
     assert_eq!(refusal[36..], [0; 2 + 64]);

@@ -73,7 +73,7 @@ use self::egress::Egress;
 use self::forward::{Checks, Negatives};
 use self::gate::AcceptGate;
 use self::link::Links;
-use self::own::Own;
+use self::own::{Own, VirtualPorts};
 use self::session::{Live, Session};
 use self::source::SourceTable;
 use self::stream::Stream;
@@ -82,7 +82,7 @@ use self::timers::{Timer, Wheel};
 use self::waiting::WaitList;
 use crate::batch::{Batch, ChunkPool};
 use crate::lease::Lease;
-use crate::ports::{LocalPorts, PortBudget};
+use crate::ports::LocalPorts;
 
 type Streams<L> = SlotTable<Stream<L>>;
 
@@ -102,7 +102,7 @@ pub struct ShardCore<L: Lease, D: Directory> {
     negatives: Negatives,
     checks: Checks,
     local_ports: LocalPorts,
-    virtual_ports: PortBudget,
+    virtual_ports: VirtualPorts,
     wheel: Wheel,
     gate: AcceptGate,
     sources: SourceTable,
@@ -163,7 +163,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             sources: SourceTable::default(),
             waiting: WaitList::default(),
             local_ports: LocalPorts::new(shard, &config.ports),
-            virtual_ports: PortBudget::of_virtual_ports(shard, &config.ports.virtual_range),
+            virtual_ports: VirtualPorts::new(&config),
             links: Links::new(&config.mesh.relays),
             own: Own::default(),
             negatives: Negatives::default(),

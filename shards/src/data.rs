@@ -87,6 +87,8 @@ pub(crate) struct Parts {
     pub(crate) congestion: Option<String>,
     /// Whom to ask about peers that no link has told of.
     pub(crate) resolver: Option<Arc<dyn Resolver>>,
+    /// The same for clients of the dmsg dialect.
+    pub(crate) discovery: Option<Arc<dyn Resolver>>,
 }
 
 /// The state of the loop.
@@ -259,18 +261,18 @@ impl DataThread {
             } => {
                 core.sent(Slot(slot.0), batch, result, now);
             }
-            Completion::Connected { slot, token } if token == ATTACH_TOKEN => {
-                core.attached(Slot(slot.0), now);
+            Completion::Connected { slot, token } => {
+                if let Some(dialect) = attached_dialect(token) {
+                    core.attached(Slot(slot.0), dialect, now);
+                } else {
+                    placing.connected(slot);
+                    core.connected(DialKey::from_token(token), Slot(slot.0), now);
+                }
                 ring.receive(slot);
             }
-            Completion::ConnectFailed { token, errno } if token == ATTACH_TOKEN => {
+            Completion::ConnectFailed { token, errno } if attached_dialect(token).is_some() => {
                 let shard = self.parts.shard.0;
                 tracing::warn!(errno, shard, "no room for the relay's own session");
-            }
-            Completion::Connected { slot, token } => {
-                placing.connected(slot);
-                core.connected(DialKey::from_token(token), Slot(slot.0), now);
-                ring.receive(slot);
             }
             Completion::ConnectFailed { token, errno } => {
                 core.connect_failed(DialKey::from_token(token), connect_fault(errno), now);
@@ -329,7 +331,7 @@ impl DataThread {
             let is_there = self.parts.core.hang_up(dialed, now);
             tracing::trace!(is_there, "nobody has taken a dialed connection");
         }
-        if self.parts.resolver.is_some() {
+        if self.parts.resolver.is_some() || self.parts.discovery.is_some() {
             for _ in 0..TURN_QUANTUM {
                 let Some((lookup, answer)) = inbox.answers.pop() else {
                     break;
@@ -340,8 +342,8 @@ impl DataThread {
         for _ in 0..COMMANDS_MAX {
             let is_heard = match inbox.commands.pop() {
                 None => return,
-                Some(Command::Attach(socket)) => {
-                    self.parts.ring.adopt(socket, ATTACH_TOKEN);
+                Some(Command::Attach(dialect, socket)) => {
+                    self.parts.ring.adopt(socket, attach_token(dialect));
                     true
                 }
                 Some(Command::Dial(target, answer)) => self.dial(target, answer, now),
@@ -352,8 +354,8 @@ impl DataThread {
                     answer.try_send(self.parts.core.kick(&key, now)).is_ok()
                 }
                 Some(Command::Snapshot(answer)) => answer.try_send(self.snapshot()).is_ok(),
-                Some(Command::Want(relays)) => {
-                    self.parts.core.want_relays(&relays, now);
+                Some(Command::Want(dialect, relays)) => {
+                    self.parts.core.want_relays(dialect, &relays, now);
                     true
                 }
             };
@@ -383,6 +385,7 @@ impl DataThread {
             service,
             congestion,
             resolver,
+            discovery,
             shard,
             ..
         } = &mut self.parts;
@@ -417,7 +420,11 @@ impl DataThread {
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
                 Action::Compute(job) => service.submit(job, now),
                 Action::LookUp(lookup) => {
-                    let is_asked = resolver
+                    let whom = match lookup.key.dialect() {
+                        Dialect::Native => &resolver,
+                        _ => &discovery,
+                    };
+                    let is_asked = whom
                         .as_ref()
                         .is_some_and(|resolver| resolver.look_up(*shard, lookup));
                     if !is_asked {
@@ -651,8 +658,18 @@ fn ring_failed(shard: ShardId, error: &ring::RingError) -> ! {
     )
 }
 
-/// Of sockets that are attached; no dial has it (`core::DialKey::token`), of which there are fewer.
-const ATTACH_TOKEN: u64 = u64::MAX;
+/// Returns the token of sockets that are attached; no dial has it (`core::DialKey::token`), of which there are
+/// fewer.
+fn attach_token(dialect: Dialect) -> u64 {
+    u64::MAX - dialect.index() as u64
+}
+
+/// Returns the dialect of an attached socket, when the token is that of one.
+fn attached_dialect(token: u64) -> Option<Dialect> {
+    Dialect::ALL
+        .into_iter()
+        .find(|dialect| attach_token(*dialect) == token)
+}
 
 /// How often a full mailbox is tried again.
 const OUTBOX_RETRY: Duration = Duration::from_micros(200);

@@ -20,6 +20,7 @@ use std::time::Instant;
 use crossbeam::utils::CachePadded;
 use ringway_proto::dialect::Dialect;
 use ringway_proto::dialect::handshake::Identities;
+use ringway_proto::dialect::place::Locator;
 use ringway_proto::dmsg::handshake::Identity;
 use ringway_proto::handshake::Offer;
 use ringway_proto::handshake::RelayIdentity;
@@ -102,7 +103,7 @@ pub struct ShardSetConfig {
     /// processor time an event on a quiet relay, and saves 50 us a round trip.
     pub spin: Duration,
     /// Who gets in, of each shard. `sockets_max` is clipped to one less than the ring's file table, of
-    /// which one slot stays free, and one more where there are services.
+    /// which one slot stays free, and one more for each dialect where there are services.
     pub admission: AdmissionLimits,
     /// What may wait, of each shard.
     pub queue: QueueLimits,
@@ -121,7 +122,7 @@ pub struct ShardSetConfig {
     /// Answers questions about peers that no link has told of; `mesh.has_registry` follows from it.
     pub resolver: Option<Arc<dyn Resolver>>,
     /// Whether services of the relay will be attached to each shard ([`ShardHandle::attach`]): a slot of its
-    /// ring's file table is kept for them.
+    /// ring's file table is kept for them, in each dialect that the relay speaks.
     pub has_services: bool,
     /// Each shard's ring.
     pub ring: RingConfig,
@@ -178,6 +179,11 @@ pub struct DmsgConfig {
     pub listen: SocketAddr,
     /// The relay's key in that dialect.
     pub identity: Arc<Identity>,
+    /// Answers questions about clients of other servers; without one those that links stand with are asked in
+    /// turn.
+    pub discovery: Option<Arc<dyn Resolver>>,
+    /// Knows where addresses are on earth, for clients that ask.
+    pub locator: Option<Arc<dyn Locator>>,
 }
 
 /// Connections that may wait to be accepted, unless configured: a reconnect storm of this many clients a
@@ -318,8 +324,7 @@ impl ShardSet {
             ready.push(starting.ready()?);
         }
         let rings: Vec<_> = ready.iter().map(|ready| ready.ring.clone()).collect();
-        let identity = config.dmsg.as_ref().map(|dmsg| Arc::clone(&dmsg.identity));
-        let identities = Arc::new(Identities::new((*config.identity).clone(), identity));
+        let identities = Arc::new(identities(config));
         let mut services = Vec::with_capacity(count);
         for (ready, core) in ready.iter().zip(&cores) {
             let shard = ready.handle.shard().0;
@@ -586,11 +591,12 @@ impl Seed {
             ring.listen_with_choice(listener);
             dialects.push(dialect);
         }
+        let dmsg = self.config.dmsg.as_ref();
         let core = CoreConfig {
             shard: self.shard,
             shards_count: self.config.shards_count,
             own_key: self.config.identity.public(),
-            dmsg_key: self.config.dmsg.as_ref().map(|dmsg| dmsg.identity.public()),
+            dmsg_key: dmsg.map(|dmsg| dmsg.identity.public()),
             offer: self.config.offer,
             admission: admission(&self.config),
             queue: self.config.queue,
@@ -598,6 +604,7 @@ impl Seed {
             ports: self.ports,
             mesh: MeshConfig {
                 has_registry: self.config.resolver.is_some(),
+                has_discovery: dmsg.is_some_and(|dmsg| dmsg.discovery.is_some()),
                 ..self.config.mesh
             },
             hash_seed: self.hash_seed,
@@ -617,6 +624,7 @@ impl Seed {
             spin: self.config.spin,
             congestion: self.config.congestion,
             resolver: self.config.resolver,
+            discovery: self.config.dmsg.and_then(|dmsg| dmsg.discovery),
         };
         Some(DataThread::new(parts).run())
     }
@@ -659,14 +667,27 @@ fn ports(
     Ok(ports)
 }
 
-/// Returns who gets in: one slot of the file table stays free, and the services have another.
+/// Returns who gets in: one slot of the file table stays free, and the services have another for each dialect.
 fn admission(config: &ShardSetConfig) -> AdmissionLimits {
     let mut admission = config.admission;
+    let kept = if config.has_services {
+        2 + u32::from(config.dmsg.is_some())
+    } else {
+        1
+    };
     admission.sockets_max = admission
         .sockets_max
-        .min(config.ring.sockets_max - 1 - u32::from(config.has_services))
+        .min(config.ring.sockets_max.saturating_sub(kept))
         .max(1);
     admission
+}
+
+/// Returns the relay's keys, and what its executors know of addresses.
+fn identities(config: &ShardSetConfig) -> Identities {
+    let dmsg = config.dmsg.as_ref();
+    let identity = dmsg.map(|dmsg| Arc::clone(&dmsg.identity));
+    let locator = dmsg.and_then(|dmsg| dmsg.locator.clone());
+    Identities::new((*config.identity).clone(), identity).with_locator(locator)
 }
 
 /// Arranges how connections are shared out; returns how they really are. Beside a process that it joins,

@@ -15,8 +15,9 @@ use toml::Value;
 
 use super::units::{parse_address, parse_port_range};
 use super::values::{
-    allowed_relays, announced, automatic, congestion, cores, count, duration, filled, is_off,
-    is_on, key_set, registry, relays, size, size_u32, small, sources, text,
+    allowed_relays, allowed_servers, announced, automatic, congestion, cores, count, discoveries,
+    dmsg_relays, duration, filled, host_and_port, is_off, is_on, key_set, registry, relays, size,
+    size_u32, small, sources, text, word,
 };
 use super::{Announce, Config, LogFormat, Preflight, SESSIONS_MAX_MAX};
 use crate::access::KeySet;
@@ -530,6 +531,78 @@ pub(crate) const KEYS: &[Key] = &[
         default: "",
         apply: |config, value| {
             config.dmsg.key_file = Some(PathBuf::from(filled(value)?));
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.public_address",
+        accepts: "a host and a port, such as \"relay.example:8081\"",
+        default: "",
+        apply: |config, value| {
+            config.dmsg.public_address = Some(host_and_port(filled(value)?)?);
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.discovery",
+        accepts: "URLs, such as [\"http://127.0.0.1:9090\"]",
+        default: "[]",
+        apply: |config, value| {
+            config.dmsg.discoveries = discoveries(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.auth",
+        accepts: "a word of at most 64 letters, digits, '-' and '_'",
+        default: "",
+        apply: |config, value| {
+            config.dmsg.auth = Some(word(filled(value)?)?);
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.peers",
+        accepts: "servers, such as [\"KEY@203.0.113.7:8081\"]",
+        default: "[]",
+        apply: |config, value| {
+            config.dmsg.peers = dmsg_relays(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.link_all",
+        accepts: "\"on\" or \"off\"",
+        default: "\"on\"",
+        apply: |config, value| {
+            config.dmsg.links_all = is_on(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.allowed",
+        accepts: "\"all\" or keys of servers",
+        default: "[]",
+        apply: |config, value| {
+            config.dmsg.allowed = allowed_servers(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.announce",
+        accepts: "\"on\" or \"off\"",
+        default: "\"on\"",
+        apply: |config, value| {
+            config.dmsg.announces_itself = is_on(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.geo_database",
+        accepts: "a path",
+        default: "",
+        apply: |config, value| {
+            config.dmsg.geo_database = Some(PathBuf::from(filled(value)?));
             Ok(())
         },
     },

@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ringway_proto::dmsg;
+use ringway_proto::key::{KeyError, PublicKey};
 use ringway_shards::set::AllowedRelays;
 use toml::Value;
 
 use super::units::{parse_address, parse_duration, parse_size, within};
 use super::{Congestion, RegistryChoice};
 use crate::access::KeySet;
+use crate::dmsg::discovery::url::DiscoveryUrl;
 use crate::registry::redis::Redis;
 use crate::relay_name::RelayName;
 
@@ -62,7 +65,7 @@ pub(super) fn key_set(value: &Value) -> Result<KeySet, String> {
     if value.as_str() == Some("all") {
         return Ok(KeySet::All);
     }
-    let key = |text: &str| text.parse().map_err(|error| format!("{text:?}: {error}"));
+    let key = |text: &str| PublicKey::parse_any(text).map_err(|error| format!("{text:?}: {error}"));
     let keys = texts(value)?
         .into_iter()
         .map(key)
@@ -195,9 +198,21 @@ fn texts(value: &Value) -> Result<Vec<&str>, String> {
 
 /// Reads the relays of `mesh.relays`, and of a deployment.
 pub(super) fn relays(value: &Value) -> Result<Vec<RelayName>, String> {
+    relays_by(value, RelayName::parse_native)
+}
+
+/// Reads the servers of `dmsg.peers`.
+pub(super) fn dmsg_relays(value: &Value) -> Result<Vec<RelayName>, String> {
+    relays_by(value, RelayName::parse_dmsg)
+}
+
+fn relays_by(
+    value: &Value,
+    parse: impl Fn(&str) -> Result<RelayName, String>,
+) -> Result<Vec<RelayName>, String> {
     let relays: Vec<RelayName> = texts(value)?
         .into_iter()
-        .map(|text| text.parse().map_err(|error| format!("{text:?}: {error}")))
+        .map(|text| parse(text).map_err(|error| format!("{text:?}: {error}")))
         .collect::<Result<_, String>>()?;
     let mut keys = BTreeSet::new();
     if let Some(relay) = relays.iter().find(|relay| !keys.insert(relay.key)) {
@@ -212,13 +227,66 @@ pub(super) fn relays(value: &Value) -> Result<Vec<RelayName>, String> {
 
 /// Reads the keys of `mesh.allowed`, and of a deployment.
 pub(super) fn allowed_relays(value: &Value) -> Result<AllowedRelays, String> {
+    allowed_by(value, |text| text.parse())
+}
+
+/// Reads the keys of `dmsg.allowed`.
+pub(super) fn allowed_servers(value: &Value) -> Result<AllowedRelays, String> {
+    allowed_by(value, dmsg::key::parse)
+}
+
+fn allowed_by(
+    value: &Value,
+    parse: impl Fn(&str) -> Result<PublicKey, KeyError>,
+) -> Result<AllowedRelays, String> {
     if value.as_str() == Some("all") {
         return Ok(AllowedRelays::All);
     }
-    let key = |text: &str| text.parse().map_err(|error| format!("{text:?}: {error}"));
+    let key = |text: &str| parse(text).map_err(|error| format!("{text:?}: {error}"));
     let keys = texts(value)?.into_iter().map(key);
     Ok(AllowedRelays::Listed(keys.collect::<Result<_, String>>()?))
 }
+
+/// Reads a host, by address or by name, with a port.
+pub(super) fn host_and_port(text: &str) -> Result<String, String> {
+    let port = text
+        .rsplit_once(':')
+        .map(|(host, port)| (host, port.parse::<u16>()));
+    match port {
+        Some((host, Ok(port))) if !host.is_empty() && port != 0 && text.len() <= HOST_LEN_MAX => {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("{text:?} is no host with a port")),
+    }
+}
+
+/// Reads the discoveries of `dmsg.discovery`.
+pub(super) fn discoveries(value: &Value) -> Result<Vec<DiscoveryUrl>, String> {
+    let urls = texts(value)?;
+    if urls.len() > DISCOVERIES_MAX {
+        let have = urls.len();
+        return Err(format!("{have} are too many; at most {DISCOVERIES_MAX}"));
+    }
+    urls.into_iter().map(str::parse).collect()
+}
+
+/// Reads a word that others are told.
+pub(super) fn word(text: &str) -> Result<String, String> {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.len() > WORD_LEN_MAX || !text.chars().all(is_letter) {
+        return Err(format!("{text:?} is no such word"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Longest host with a port: a name of 253 letters (RFC 1035), a colon, five digits.
+const HOST_LEN_MAX: usize = 259;
+
+/// Longest word that others are told.
+const WORD_LEN_MAX: usize = 64;
+
+/// Discoveries of one relay.
+const DISCOVERIES_MAX: usize = 8;
 
 /// Reads the registry of `mesh.registry`, and of a deployment.
 pub(super) fn registry(value: &Value) -> Result<RegistryChoice, String> {

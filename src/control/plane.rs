@@ -7,10 +7,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::dmsg;
 use ringway_proto::dmsg::handshake::Identity;
+use ringway_proto::dmsg::open::PeerAnnounce;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::SecretKey;
 use ringway_proto::limits;
@@ -20,6 +22,7 @@ use ringway_shards::set::{
     ShardSet, ShardSetConfig, ShardSnapshot,
 };
 
+use super::discoveries::Discoveries;
 use super::fleet::Fleet;
 use super::{ShardView, Shards};
 use crate::capacity::{Capacity, SPARE_SLOTS};
@@ -47,16 +50,17 @@ impl Plane {
         secret: &SecretKey,
         dmsg: Option<&dmsg::key::SecretKey>,
         fleet: &Fleet,
+        discoveries: Option<&Arc<Discoveries>>,
     ) -> Result<Self, Failure> {
         let entry = fleet.entry(config, secret);
         let mesh = MeshConfig {
             entry: entry.ok(),
-            ..mesh(config, secret)?
+            ..mesh(config, secret, dmsg)?
         };
         let config = ShardSetConfig {
             mesh,
             resolver: fleet.resolver(config),
-            dmsg: dmsg_config(config, dmsg),
+            dmsg: dmsg_config(config, dmsg, discoveries),
             ..set_config(config, capacity, secret)
         };
         let shards = ShardSet::launch(&config).map_err(failure)?;
@@ -188,21 +192,40 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
 }
 
 /// Returns what the shards need to speak the dmsg dialect, if they are to.
-fn dmsg_config(config: &Config, secret: Option<&dmsg::key::SecretKey>) -> Option<DmsgConfig> {
+fn dmsg_config(
+    config: &Config,
+    secret: Option<&dmsg::key::SecretKey>,
+    discoveries: Option<&Arc<Discoveries>>,
+) -> Option<DmsgConfig> {
     let (listen, secret) = config.dmsg.listen.zip(secret)?;
     Some(DmsgConfig {
         listen,
         identity: Arc::new(Identity::new(secret.clone())),
+        discovery: discoveries.map(|discoveries| Arc::<Discoveries>::clone(discoveries) as _),
+        locator: None,
     })
 }
 
 /// Returns the other relays, with their addresses.
-fn mesh(config: &Config, secret: &SecretKey) -> Result<MeshConfig, Failure> {
+fn mesh(
+    config: &Config,
+    secret: &SecretKey,
+    dmsg: Option<&dmsg::key::SecretKey>,
+) -> Result<MeshConfig, Failure> {
     let own = secret.public();
+    let own_dmsg = dmsg.map(|secret| secret.public());
+    let announcement = |secret: &dmsg::key::SecretKey| {
+        let is_wanted = config.dmsg.announces_itself;
+        is_wanted.then(|| own_announcement(secret)).flatten()
+    };
     let address = |relay: &RelayName| {
-        if relay.key == own {
-            let why = "mesh.relays names this relay itself: take its own key out of the list";
-            return Err(Failure::Check(why.to_owned()));
+        if relay.key == own || Some(relay.key) == own_dmsg {
+            let list = match relay.key.dialect() {
+                Dialect::Native => "mesh.relays",
+                _ => "dmsg.peers",
+            };
+            let why = format!("{list} names this relay itself: take its own key out of the list");
+            return Err(Failure::Check(why));
         }
         Ok(RelayAddress {
             key: relay.key,
@@ -213,13 +236,26 @@ fn mesh(config: &Config, secret: &SecretKey) -> Result<MeshConfig, Failure> {
         relays: config
             .relays
             .iter()
+            .chain(&config.dmsg.peers)
             .map(address)
             .collect::<Result<_, _>>()?,
         allowed: config.allowed_relays.clone(),
         links_max: config.links_max,
         announces_peers: config.announces_peers,
+        announcing: config.dmsg.allowed.clone(),
+        announcement: dmsg.and_then(announcement),
         ..MeshConfig::default()
     })
+}
+
+/// Returns the word of this relay that it is a server of the dmsg dialect.
+fn own_announcement(secret: &dmsg::key::SecretKey) -> Option<Vec<u8>> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let announcement = PeerAnnounce {
+        timestamp_ns: i64::try_from(since.ok()?.as_nanos()).ok()?,
+        source: secret.public(),
+    };
+    announcement.encode(secret).ok()
 }
 
 /// Returns the receive blocks that fit in `bytes`, those at rest at least.

@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::entry::RelayEntry;
 use ringway_proto::key::PublicKey;
 use ringway_proto::time::Now;
@@ -323,7 +324,7 @@ impl<R: Registry> Service<R> {
         }
         let mut are_told = true;
         for shard in &self.parts.shards {
-            are_told &= shard.want_relays(wanted.clone()).is_ok();
+            are_told &= shard.want_relays(Dialect::Native, wanted.clone()).is_ok();
         }
         // A shard that is too busy is told the next time, with the others.
         if are_told {

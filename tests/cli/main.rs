@@ -10,6 +10,10 @@ mod capacity;
 mod configuration;
 #[cfg(test)]
 mod deploy;
+#[cfg(test)]
+mod dmsg;
+#[cfg(test)]
+mod dmsg_discovery;
 mod help;
 mod keys;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use ringway_client::{PublicKey, Reason, RelayAddress, SecretKey};
 use ringway_proto::dialect::Dialect;
 use ringway_proto::frame::{Flags, FrameKind, HEADER_LEN, Header};
 use ringway_proto::handshake::{Offer, RelayIdentity, Responder};
+use ringway_proto::open::OpenResponse;
 use ringway_proto::sealed::{self, Opener, Sealer};
 use ringway_proto::verdict::Verdict;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -358,7 +359,7 @@ impl Hub {
         let far_id = far_id.filter(|far| self.sessions.contains_key(far));
         let Some(far_id) = far_id else {
             let hash = Dialect::Native.request_hash(plain);
-            let refusal = Dialect::Native.encode_refusal(&hash, Reason::UnknownDestination);
+            let refusal = OpenResponse::encode_refusal(hash, Reason::UnknownDestination);
             let session = self.sessions.get_mut(&id).expect("the session is there");
             session.legs.remove(&stream);
             session.send_sealed(stream, Flags::ACK | Flags::FIN, &refusal);

@@ -1,5 +1,6 @@
 //! The client against the real relay, over real sockets.
 
+mod dmsg;
 mod inside;
 #[path = "../relay/peers.rs"]
 mod peers;

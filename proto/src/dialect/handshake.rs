@@ -9,8 +9,10 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::Dialect;
+use super::place::{Locator, Place};
 use crate::dmsg;
 use crate::handshake::{self, Extension, HandshakeError, Offer, RelayIdentity, Role};
 use crate::key::PublicKey;
@@ -21,13 +23,30 @@ use crate::sealed::{Opener, Sealer};
 pub struct Identities {
     native: RelayIdentity,
     dmsg: Option<Arc<dmsg::handshake::Identity>>,
+    locator: Option<Arc<dyn Locator>>,
 }
 
 impl Identities {
     /// Returns the identities of a relay that speaks the native dialect and, with `dmsg`, that one too.
     #[must_use]
     pub const fn new(native: RelayIdentity, dmsg: Option<Arc<dmsg::handshake::Identity>>) -> Self {
-        Self { native, dmsg }
+        Self {
+            native,
+            dmsg,
+            locator: None,
+        }
+    }
+
+    /// Lets peers ask where they are, in dialects that know the question.
+    #[must_use]
+    pub fn with_locator(self, locator: Option<Arc<dyn Locator>>) -> Self {
+        Self { locator, ..self }
+    }
+
+    /// Returns where an address is, as far as is known.
+    #[must_use]
+    pub fn locate(&self, address: IpAddr) -> Option<Place> {
+        self.locator.as_ref()?.locate(address)
     }
 
     /// Returns the identity in the native dialect.
@@ -192,6 +211,82 @@ impl FoldedResponder {
             }
         }
     }
+}
+
+/// The side that begins a handshake with a relay, behind message 1.
+#[derive(Debug)]
+pub enum Initiator {
+    /// Native dialect.
+    Native(handshake::Initiator),
+    /// dmsg dialect.
+    Dmsg(dmsg::handshake::Initiator),
+}
+
+impl Initiator {
+    /// Begins a handshake with another relay, in the dialect of its key; returns message 1 with it. What this
+    /// relay says of itself is for dialects that carry it.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::PeerKey`] when the key is no point of its curve; [`HandshakeError::BugOutOfOrder`]
+    /// when this relay does not speak its dialect.
+    pub fn begin(
+        own: &Identities,
+        relay: &PublicKey,
+        extensions: &[Extension],
+        random: [u8; 32],
+    ) -> Result<(Self, Vec<u8>), HandshakeError> {
+        match relay.dialect() {
+            Dialect::Native => {
+                let begun = handshake::Initiator::of_relay(&own.native, relay, extensions, random);
+                begun.map(|(initiator, message)| (Self::Native(initiator), message))
+            }
+            Dialect::Dmsg => {
+                let identity = own.dmsg().ok_or(HandshakeError::BugOutOfOrder)?;
+                let begun = dmsg::handshake::Initiator::new(identity, relay, random);
+                begun.map(|(initiator, message)| (Self::Dmsg(initiator), message))
+            }
+        }
+    }
+
+    /// Takes message 2 and returns message 3 and what the handshake comes to.
+    ///
+    /// # Errors
+    ///
+    /// The `Peer*` variants of [`HandshakeError`]: this is not the relay, or not this protocol.
+    pub fn message_2(self, message: &[u8]) -> Result<(Vec<u8>, Greeted), HandshakeError> {
+        match self {
+            Self::Native(initiator) => {
+                let (message, established) = initiator.message_2(message)?;
+                let greeted = Greeted {
+                    offer: Some(established.offer),
+                    sealer: established.sealer,
+                    opener: established.opener,
+                };
+                Ok((message, greeted))
+            }
+            Self::Dmsg(initiator) => {
+                let (message, established) = initiator.message_2(message)?;
+                let greeted = Greeted {
+                    offer: None,
+                    sealer: established.sealer,
+                    opener: established.opener,
+                };
+                Ok((message, greeted))
+            }
+        }
+    }
+}
+
+/// What the side that began a handshake knows after it.
+#[derive(Debug)]
+pub struct Greeted {
+    /// What the relay offers, in the dialect that says so.
+    pub offer: Option<Offer>,
+    /// Seals objects to the relay.
+    pub sealer: Sealer,
+    /// Opens objects from the relay.
+    pub opener: Opener,
 }
 
 /// What a relay knows after a handshake.

@@ -159,7 +159,7 @@ fn a_relays_refusal_is_unsigned_and_names_the_request() {
     let request = request(b"noise").encode(&SOURCE).unwrap();
     let hash = Dialect::Native.request_hash(&request);
     for reason in Reason::ALL {
-        let bytes = Dialect::Native.encode_refusal(&hash, reason);
+        let bytes = Dialect::Native.encode_refusal(&hash, reason).unwrap();
         assert_eq!(bytes.len(), OPEN_RESPONSE_FIXED);
         let head = Dialect::Native.decode_response(&bytes).unwrap();
         assert_eq!((head.reason_code, head.request_hash), (reason.code(), hash));

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +30,7 @@ func (setupGateway) DialRouteGroup(route routing.BidirectionalRoute, rules *rout
 	case 0:
 		return errors.New("bidirectional route does not have forward hops")
 	case 1:
-		return errors.New(strings.Repeat("long ", 300))
+		return errors.New(strings.Repeat("long ", 200))
 	}
 	*rules = edgeRules(route.Desc)
 	return nil
@@ -73,22 +74,31 @@ func setup(out *file) {
 		var rules routing.EdgeRules
 		must(client.Call("SetupRPCGateway.DialRouteGroup", route(30*time.Second), &rules))
 		refused(client.Call("SetupRPCGateway.DialRouteGroup", routing.BidirectionalRoute{}, &rules))
+		refused(client.Call("SetupRPCGateway.DialRouteGroup", route(1), &rules))
+		must(client.Call("SetupRPCGateway.DialRouteGroup", route(time.Hour), &rules))
+	})
+	conversation(out, "unknown", "SetupRPCGateway", setupGateway{}, func(client *rpc.Client) {
+		var health routing.HealthCheckReply
+		var rules routing.EdgeRules
 		refused(client.Call("SetupRPCGateway.Capabilities", &routing.HealthCheckArgs{}, &health))
 		refused(client.Call("TransportGateway.AddTransport", route(1), &rules))
 		refused(client.Call("Nothing", &routing.HealthCheckArgs{}, &health))
-		refused(client.Call("SetupRPCGateway.DialRouteGroup", route(1), &rules))
-		must(client.Call("SetupRPCGateway.DialRouteGroup", route(time.Hour), &rules))
+		must(client.Call("SetupRPCGateway.HealthCheck", &routing.HealthCheckArgs{}, &health))
 	})
 }
 
 func router(out *file) {
+	conversation(out, "three ids", "RPCGateway", rpcGateway{}, func(client *rpc.Client) {
+		var ids []routing.RouteID
+		must(client.Call("RPCGateway.ReserveIDs", uint8(3), &ids))
+	})
 	conversation(out, "router", "RPCGateway", rpcGateway{}, func(client *rpc.Client) {
 		var ids []routing.RouteID
 		must(client.Call("RPCGateway.ReserveIDs", uint8(3), &ids))
 		must(client.Call("RPCGateway.ReserveIDs", uint8(0), &ids))
 		refused(client.Call("RPCGateway.ReserveIDs", uint8(255), &ids))
 		var ok bool
-		rules := []routing.Rule{bytes.Repeat([]byte{7}, 50), bytes.Repeat([]byte{8}, 120), {}}
+		rules := []routing.Rule{intermediary(1, 0x80, uuid(1)), intermediary(0xffffffff, 2, uuid(0x80))}
 		must(client.Call("RPCGateway.AddIntermediaryRules", rules, &ok))
 		must(client.Call("RPCGateway.AddIntermediaryRules", []routing.Rule{}, &ok))
 		refused(client.Call("RPCGateway.AddEdgeRules", edgeRules(descriptor()), &ok))
@@ -141,9 +151,34 @@ func descriptor() (desc routing.RouteDescriptor) {
 }
 
 func edgeRules(desc routing.RouteDescriptor) routing.EdgeRules {
-	return routing.EdgeRules{
-		Desc: desc, Forward: bytes.Repeat([]byte{9}, 120), Reverse: bytes.Repeat([]byte{10}, 83),
-	}
+	return routing.EdgeRules{Desc: desc, Forward: forward(3, 4, uuid(1), desc), Reverse: consume(5, desc)}
+}
+
+// consume is a rule for what arrives.
+func consume(id uint32, desc routing.RouteDescriptor) routing.Rule {
+	return append(head(0, id), desc[:]...)
+}
+
+// forward is a rule for what leaves.
+func forward(id, next uint32, transport routing.UUID, desc routing.RouteDescriptor) routing.Rule {
+	return append(append(head(1, id), desc[:]...), step(next, transport)...)
+}
+
+// intermediary is a rule for what passes.
+func intermediary(id, next uint32, transport routing.UUID) routing.Rule {
+	return append(head(2, id), step(next, transport)...)
+}
+
+// head is what all rules begin with.
+func head(kind byte, id uint32) routing.Rule {
+	rule := binary.BigEndian.AppendUint64(nil, uint64(30*time.Second))
+	return binary.BigEndian.AppendUint32(append(rule, kind), id)
+}
+
+// step is where a packet goes: an id, a transport, and as many bytes as a key is longer than that.
+func step(next uint32, transport routing.UUID) []byte {
+	step := append(binary.BigEndian.AppendUint32(nil, next), transport[:]...)
+	return append(step, make([]byte, 33-len(transport))...)
 }
 
 func route(keepAlive time.Duration) routing.BidirectionalRoute {

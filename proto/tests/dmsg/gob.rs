@@ -295,6 +295,11 @@ fn a_stream_defines_its_types_once() {
     while !rest.is_empty() {
         let range = message_range(rest, 4_096).unwrap().unwrap();
         let (message, after) = (&rest[range.clone()], &rest[range.end..]);
+        rest = after;
+        if Decoder::is_definition(message) {
+            decoder.define(message).unwrap();
+            continue;
+        }
         let position = said.len();
         let value = decoder.read(message, |value| {
             Ok::<_, GobError>(match position {
@@ -304,14 +309,12 @@ fn a_stream_defines_its_types_once() {
                 _ => String::new(),
             })
         });
-        match value {
-            Ok(Some(value)) => said.push(value),
-            Ok(None) => assert!(Decoder::is_definition(message)),
-            // A list, a struct and a number that were not read to their ends.
-            Err(GobError::PeerTrailing { .. }) => said.push("left".to_owned()),
+        said.push(match value {
+            Ok(value) => value,
+            // A list, two structs and a number that were not read to their ends.
+            Err(GobError::PeerTrailing { .. }) => "left".to_owned(),
             Err(error) => panic!("{error}"),
-        }
-        rest = after;
+        });
     }
     assert_eq!(said, ["1", "between", "2", "left", "left", "left", "left"]);
 
@@ -387,8 +390,9 @@ fn a_gob_that_is_cut_ends_too_early_wherever() {
 fn reads_or_refuses(gob: &[u8]) {
     if let Err(error) = read(gob, skip) {
         assert_eq!(error.reason(), Reason::ProtocolError);
-        // What nobody can leave out, nobody can read.
-        assert!(decode(gob, Everything::read).is_err());
+        // What nobody can leave out, nobody can read; but for depth, of which each field has its own.
+        let read = decode(gob, Everything::read);
+        assert!(read.is_err() || error == GobError::PeerDepth);
     }
 }
 

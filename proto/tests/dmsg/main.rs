@@ -4,4 +4,6 @@
 //! is changed. Not here: keys, handshakes, records.
 
 mod gob;
+mod open;
+mod rpc;
 mod vectors;

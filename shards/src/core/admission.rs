@@ -31,6 +31,7 @@ use ringway_proto::limits::{
     HANDSHAKE_FOLD_AFTER, HANDSHAKES_UNFOLDED_MAX, LINGER_TIMEOUT, PIPELINED_MAX,
 };
 use ringway_proto::reason::Reason;
+use ringway_proto::sealed::Sealer;
 use ringway_proto::time::Now;
 use ringway_proto::verdict::Verdict;
 
@@ -191,18 +192,27 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if self.is_linking(slot) {
             return self.link_computed(result.session, result.outcome);
         }
+        let outcome = match result.outcome {
+            Ok(Progress::AddressAnswered { stream, response }) => {
+                return self.address_answered(stream, response.as_deref());
+            }
+            Ok(Progress::AnnouncementChecked { stream, response }) => {
+                return self.announcement_checked(stream, response.as_deref());
+            }
+            outcome => outcome,
+        };
         if let Ok(Progress::RequestChecked {
             stream,
             request,
             is_valid,
-        }) = result.outcome
+        }) = outcome
         {
             return self.request_checked(stream, &request, is_valid);
         }
         let Some(handshake) = self.handshake_mut(slot) else {
             return;
         };
-        match result.outcome {
+        match outcome {
             Err(error) => self.fail_handshake(slot, error.reason()),
             Ok(Progress::Reply { responder, message }) => {
                 handshake.stage = Stage::Message3(responder);
@@ -221,7 +231,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Ok(Progress::Established(established)) => self.establish(slot, *established),
             // Not steps of a handshake that a peer began.
             Ok(
-                Progress::LinkHello { .. }
+                Progress::AddressAnswered { .. }
+                | Progress::AnnouncementChecked { .. }
+                | Progress::LinkHello { .. }
                 | Progress::LinkAnswer { .. }
                 | Progress::RequestChecked { .. },
             ) => {}
@@ -270,24 +282,18 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             session: self.sessions[slot.0 as usize].key(slot),
         };
         let is_own = self.config.is_own(&key);
+        let role = match key.dialect() {
+            Dialect::Native => role,
+            _ if self.is_known_relay(&key) => Role::Relay,
+            _ => Role::Peer,
+        };
         let mut reason = self.admit(slot, &key, role);
         if reason == Reason::Accepted && role == Role::Peer && !is_own {
             reason = self.register(slot, key, place, &extensions);
         }
-        if key.dialect().has_verdict() {
-            let mut verdict = Vec::new();
-            let plain = Verdict {
-                reason,
-                retry_after_ms: self.retry_after_ms(reason, slot),
-            }
-            .encode();
-            if sealer.seal(&plain, &mut verdict).is_err() {
-                self.directory.remove(&key, place);
-                return self.fail_handshake(slot, Reason::BadHandshake);
-            }
-            self.push_control(slot, &verdict);
-        } else if reason != Reason::Accepted {
-            self.push_go_away(slot, u32::from(reason.code()));
+        if !self.tell_verdict(slot, &mut sealer, (key.dialect(), reason)) {
+            self.directory.remove(&key, place);
+            return self.fail_handshake(slot, Reason::BadHandshake);
         }
         let Some(handshake) = self.leave_handshake(slot) else {
             return;
@@ -327,6 +333,31 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         for lease in handshake.pipelined {
             self.take_received(slot, lease);
         }
+    }
+
+    /// Tells a peer whether it gets a session, where its dialect has a word for it; false when that cannot be
+    /// sealed.
+    fn tell_verdict(
+        &mut self,
+        slot: Slot,
+        sealer: &mut Sealer,
+        (dialect, reason): (Dialect, Reason),
+    ) -> bool {
+        if !dialect.has_verdict() {
+            if reason != Reason::Accepted {
+                self.push_go_away(slot, u32::from(reason.code()));
+            }
+            return true;
+        }
+        let mut verdict = Vec::new();
+        let plain = Verdict {
+            reason,
+            retry_after_ms: self.retry_after_ms(reason, slot),
+        }
+        .encode();
+        let is_sealed = sealer.seal(&plain, &mut verdict).is_ok();
+        self.push_control(slot, &verdict);
+        is_sealed
     }
 
     /// Decides whether a peer gets a session.

@@ -124,7 +124,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                     self.end_unanswered(slot, id);
                 }
             }
-            StreamState::Answering => self.abort_open(key, Reason::RefusedByDestination),
+            StreamState::Answering => {
+                let refusal = self.refusal_of(key, Flags::FIN);
+                self.abort_open(key, refusal);
+            }
             StreamState::Announcing | StreamState::Flushing | StreamState::Hearing => {
                 return Err(Violation(Reason::ProtocolError));
             }
@@ -232,7 +235,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// The peer of `key` has reset the stream.
     pub(super) fn on_reset(&mut self, key: StreamKey) {
-        self.lose_leg(key, Reason::RefusedByDestination);
+        let refusal = self.refusal_of(key, Flags::RST);
+        self.lose_leg(key, refusal);
     }
 
     /// The session of `key` has died.

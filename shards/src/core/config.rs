@@ -10,6 +10,7 @@ use ::core::net::SocketAddr;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::entry::RelayEntry;
 use ringway_proto::handshake::Offer;
 use ringway_proto::key::PublicKey;
@@ -107,6 +108,15 @@ pub struct MeshConfig {
     pub announces_peers: bool,
     /// Whether there is a registry to ask about peers that no link has told of.
     pub has_registry: bool,
+    /// Whether there is a discovery to ask about clients of the dmsg dialect. Without one the servers that
+    /// links stand with are asked in turn.
+    pub has_discovery: bool,
+    /// Servers of the dmsg dialect that may say of themselves that they are such, besides those that this
+    /// relay knows.
+    pub announcing: AllowedRelays,
+    /// This relay's own word that it is such a server, signed, for those that it makes links with. They do not
+    /// look at its age.
+    pub announcement: Option<Vec<u8>>,
     /// What the relay tells others about itself when it begins a link.
     pub entry: Option<RelayEntry>,
 }
@@ -122,12 +132,23 @@ impl Default for MeshConfig {
             forwarded_streams_max: limits::FORWARDED_STREAMS_MAX,
             announces_peers: true,
             has_registry: false,
+            has_discovery: false,
+            announcing: AllowedRelays::Listed(BTreeSet::new()),
+            announcement: None,
             entry: None,
         }
     }
 }
 
 impl MeshConfig {
+    /// Returns whether there is somebody to ask where a party is.
+    pub(super) const fn has_directory_of(&self, dialect: Dialect) -> bool {
+        match dialect {
+            Dialect::Native => self.has_registry,
+            _ => self.has_discovery,
+        }
+    }
+
     /// Returns whether a relay may make a link.
     #[must_use]
     pub fn allows(&self, key: &PublicKey) -> bool {

@@ -5,11 +5,15 @@
 
 use ::core::net::{IpAddr, SocketAddr};
 
-use ringway_proto::dialect::handshake::{Established, FoldedResponder, Identities, Responder};
+use ringway_proto::dialect::handshake::{
+    Established, FoldedResponder, Identities, Initiator, Responder,
+};
 use ringway_proto::dialect::{Dialect, RequestHash};
+use ringway_proto::dmsg::open::{Geo, PeerAnnounce, StreamResponse};
 use ringway_proto::entry::PeerEntry;
-use ringway_proto::handshake::{Extension, HandshakeError, Initiator, InitiatorEstablished, Offer};
+use ringway_proto::handshake::{Extension, HandshakeError, Offer};
 use ringway_proto::key::PublicKey;
+use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::time::Now;
 
 use super::dial::{DialError, DialKey, Dialed};
@@ -371,6 +375,20 @@ pub(super) enum Step {
         stream: StreamKey,
         request: Vec<u8>,
     },
+    /// Verify what a server says of itself, and sign that it is taken.
+    CheckAnnouncement {
+        stream: StreamKey,
+        hash: RequestHash,
+        announcement: Vec<u8>,
+    },
+    /// Tell a peer where it comes from.
+    AnswerAddress {
+        stream: StreamKey,
+        hash: RequestHash,
+        address: IpAddr,
+        /// Whether it is told where on earth that is.
+        wants_place: bool,
+    },
     /// Begin the handshake of a link with a relay.
     LinkHello {
         relay: PublicKey,
@@ -428,12 +446,22 @@ pub(super) enum Progress {
         request: Vec<u8>,
         is_valid: bool,
     },
+    AnnouncementChecked {
+        stream: StreamKey,
+        /// Absent when it is not signed by whom it names.
+        response: Option<Vec<u8>>,
+    },
+    AddressAnswered {
+        stream: StreamKey,
+        /// Absent when this relay cannot sign it.
+        response: Option<Vec<u8>>,
+    },
     LinkHello {
         initiator: Box<Initiator>,
         message: Vec<u8>,
     },
     LinkAnswer {
-        established: Box<InitiatorEstablished>,
+        keys: Box<(Sealer, Opener)>,
         message: Vec<u8>,
     },
 }
@@ -469,8 +497,25 @@ impl Job {
                 stream,
                 request,
             }),
+            Step::CheckAnnouncement {
+                stream,
+                hash,
+                announcement,
+            } => Ok(Progress::AnnouncementChecked {
+                stream,
+                response: announcement_response(identities, hash, &announcement),
+            }),
+            Step::AnswerAddress {
+                stream,
+                hash,
+                address,
+                wants_place,
+            } => Ok(Progress::AddressAnswered {
+                stream,
+                response: address_response(identities, hash, address, wants_place),
+            }),
             Step::LinkHello { relay, extensions } => {
-                Initiator::of_relay(identities.native(), &relay, &extensions, random).map(
+                Initiator::begin(identities, &relay, &extensions, random).map(
                     |(initiator, message)| Progress::LinkHello {
                         initiator: Box::new(initiator),
                         message,
@@ -478,15 +523,45 @@ impl Job {
                 )
             }
             Step::LinkAnswer { initiator, message } => {
-                initiator.message_2(&message).map(|(message, established)| {
-                    let established = Box::new(established);
-                    Progress::LinkAnswer {
-                        established,
-                        message,
-                    }
+                initiator.message_2(&message).map(|(message, greeted)| {
+                    let keys = Box::new((greeted.sealer, greeted.opener));
+                    Progress::LinkAnswer { keys, message }
                 })
             }
         };
         JobResult { session, outcome }
     }
+}
+
+/// Returns the signed answer to a peer of the dmsg dialect that asks for its own address.
+fn address_response(
+    identities: &Identities,
+    request_hash: RequestHash,
+    address: IpAddr,
+    wants_place: bool,
+) -> Option<Vec<u8>> {
+    let place = wants_place.then(|| identities.locate(address)).flatten();
+    let geo = place.as_ref().map(|place| Geo {
+        country: &place.country,
+        region: &place.region,
+        latitude: place.latitude,
+        longitude: place.longitude,
+    });
+    let response = StreamResponse {
+        ip: Some(address),
+        geo,
+        ..StreamResponse::accept(request_hash, &[])
+    };
+    response.encode(identities.dmsg()?.secret()).ok()
+}
+
+/// Returns the signed answer to another server's word that it is one, if that is its own.
+fn announcement_response(
+    identities: &Identities,
+    request_hash: RequestHash,
+    announcement: &[u8],
+) -> Option<Vec<u8>> {
+    PeerAnnounce::verify(announcement).ok()?;
+    let response = StreamResponse::accept(request_hash, &[]);
+    response.encode(identities.dmsg()?.secret()).ok()
 }

@@ -22,12 +22,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ringway_proto::dialect::Wants;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::{
     FORWARD_TRIES_MAX, LOOKUPS_MAX, NEGATIVE_ANSWER_TIME, NEGATIVE_ANSWERS_MAX, REQUEST_CHECKS_MAX,
     REQUESTS_WAITING_MAX,
 };
-use ringway_proto::open::OpenRequest;
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
 
@@ -185,6 +185,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return self.refuse(key, Reason::RelayCapacity);
         }
         match dialect.decode_request(request) {
+            Ok(head) if head.wants != Wants::Stream => self.answer_address(key, &head),
             Ok(head) => self.route(key, request, &head.destination.key, !is_link),
             Err(error) => self.refuse(key, error.reason()),
         }
@@ -198,9 +199,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         destination: &PublicKey,
     ) {
         // Most opens to nobody end here, before anything is kept of them.
-        let is_known =
-            !self.directory.holders(destination).is_empty() || self.has_link_to(destination);
-        if !is_known && !self.config.mesh.has_registry {
+        let is_known = !self.directory.holders(destination).is_empty()
+            || self.has_link_to(destination)
+            || !self.servers(destination).is_empty();
+        let has_directory = self.config.mesh.has_directory_of(destination.dialect());
+        if !is_known && !has_directory {
             return self.refuse(key, Reason::UnknownDestination);
         }
         let Some(stream) = self.streams.get_mut(key) else {
@@ -210,7 +213,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return;
         };
         let mut request = request.to_vec();
-        OpenRequest::mark_forwarded(&mut request);
+        destination.dialect().mark_forwarded(&mut request);
         opening.forward = Some(Box::new(Forward {
             request,
             destination: *destination,
@@ -229,15 +232,16 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Asks the registry where the destination of an open is, once.
     fn look_up(&mut self, key: StreamKey) -> Result<(), Reason> {
-        let has_registry = self.config.mesh.has_registry;
         let has_room = self.common.stats.lookups_current < u64::from(LOOKUPS_MAX);
         let forward = self.forward_mut(key).ok_or(Reason::UnknownDestination)?;
-        if !has_registry || std::mem::replace(&mut forward.is_looked_up, true) {
+        let destination = forward.destination;
+        let was_looked_up = std::mem::replace(&mut forward.is_looked_up, true);
+        if was_looked_up || !self.config.mesh.has_directory_of(destination.dialect()) {
             return Err(Reason::UnknownDestination);
         }
         let lookup = Lookup {
             stream: key,
-            key: forward.destination,
+            key: destination,
         };
         self.common.stats.lookups_sent += 1;
         if !has_room {
@@ -362,6 +366,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 link,
             });
         }
+        let servers = self.servers(&destination).into_iter();
+        holders.extend(servers.filter(|holder| !asked.contains(&holder.relay)));
         let before = holders.len();
         holders.retain(|holder| !self.negatives.has(&destination, &holder.relay, now));
         self.common.stats.forwards_spared += (before - holders.len()) as u64;

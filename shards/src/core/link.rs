@@ -26,11 +26,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::Initiator;
 use ringway_proto::entry::RelayEntry;
-use ringway_proto::handshake::{Extension, ExtensionKind, HandshakeError, InitiatorEstablished};
+use ringway_proto::handshake::{Extension, ExtensionKind, HandshakeError};
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::{LINK_RETRY_MAX, LINK_RETRY_MIN};
 use ringway_proto::reason::Reason;
+use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::time::Now;
 use ringway_proto::verdict::Verdict;
 
@@ -157,14 +159,14 @@ impl Wanted {
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// Sets the relays that the registry names, besides those of the configuration. Those that it does not
-    /// name any more are no longer dialed; their links stand.
-    pub fn want_relays(&mut self, relays: &[RelayAddress], now: Now) {
+    /// Sets the relays of a dialect that its registry names, besides those of the configuration. Those that it
+    /// does not name any more are no longer dialed; their links stand.
+    pub fn want_relays(&mut self, dialect: Dialect, relays: &[RelayAddress], now: Now) {
         self.now = now;
-        let own = self.config.own_key;
         let mut named: BTreeMap<_, _> = relays.iter().map(|r| (r.key, r.address)).collect();
-        named.remove(&own);
-        for wanted in &mut self.links.wanted {
+        named.retain(|key, _| key.dialect() == dialect && !self.config.is_own(key));
+        let of_dialect = |wanted: &&mut Wanted| wanted.relay.key.dialect() == dialect;
+        for wanted in self.links.wanted.iter_mut().filter(of_dialect) {
             let RelayAddress { key, address } = wanted.relay;
             match wanted.by {
                 WantedBy::Nobody => {}
@@ -181,6 +183,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         for (key, address) in named {
             let relay = RelayAddress { key, address };
             if let Some(number) = self.links.add(relay)
+                && self.is_linked_here(&key)
                 && self.links.with(&key).is_empty()
                 && !self.is_draining
             {
@@ -189,10 +192,26 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
+    /// Returns the wanted relays.
+    pub(super) fn wanted_relays(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        let wanted = self.links.wanted.iter();
+        wanted
+            .filter(|wanted| wanted.by != WantedBy::Nobody)
+            .map(|wanted| wanted.relay.key)
+    }
+
+    /// Returns whether a link with a relay is wanted.
+    pub(super) fn is_wanted_relay(&self, key: &PublicKey) -> bool {
+        self.links.number_of(key).is_some()
+    }
+
     /// Sets the first timers: every wanted relay is dialed at once.
     pub(super) fn want_links(&mut self) {
         for relay in 0..u32::try_from(self.links.wanted.len()).unwrap_or(u32::MAX) {
-            self.set_link_timer(relay, Duration::ZERO);
+            let wanted = self.links.wanted_mut(relay).map(|wanted| wanted.relay.key);
+            if wanted.is_some_and(|key| self.is_linked_here(&key)) {
+                self.set_link_timer(relay, Duration::ZERO);
+            }
         }
     }
 
@@ -274,12 +293,19 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Ok(Progress::LinkHello { initiator, message }) => {
                 (LinkStage::Message2(initiator), message)
             }
-            Ok(Progress::LinkAnswer {
-                established,
-                message,
-            }) => (LinkStage::Verdict(established), message),
+            Ok(Progress::LinkAnswer { keys, message }) => {
+                if !self.has_verdict(slot) {
+                    self.push_control(slot, &message);
+                    return self.link_stands(slot, *keys);
+                }
+                (LinkStage::Verdict(keys), message)
+            }
             Ok(
-                Progress::Established(_) | Progress::Reply { .. } | Progress::RequestChecked { .. },
+                Progress::AddressAnswered { .. }
+                | Progress::AnnouncementChecked { .. }
+                | Progress::Established(_)
+                | Progress::Reply { .. }
+                | Progress::RequestChecked { .. },
             ) => return,
             Err(error) => {
                 return self.end_linking(slot, Cause::Reason(error.reason()), None);
@@ -299,8 +325,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let taken = match &linking.stage {
             // It is our turn to speak.
             LinkStage::Computing => Err(Reason::ProtocolError),
-            LinkStage::Message2(_) => {
-                let length = |prefix: &[u8]| message_length(Dialect::Native, prefix);
+            LinkStage::Message2(initiator) => {
+                let dialect = match **initiator {
+                    Initiator::Native(_) => Dialect::Native,
+                    Initiator::Dmsg(_) => Dialect::Dmsg,
+                };
+                let length = |prefix: &[u8]| message_length(dialect, prefix);
                 take(&mut linking.collected, lease.bytes(), length)
             }
             LinkStage::Verdict(_) => {
@@ -333,8 +363,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 let job = Job { session, step };
                 self.common.actions.push_back(Action::Compute(job));
             }
-            LinkStage::Verdict(established) => {
-                self.take_verdict(slot, *established, &mut collected);
+            LinkStage::Verdict(keys) => {
+                self.take_verdict(slot, *keys, &mut collected);
                 if !lease.is_empty() {
                     self.take_received(slot, lease);
                 }
@@ -343,15 +373,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// The other relay has decided.
-    fn take_verdict(
-        &mut self,
-        slot: Slot,
-        mut established: InitiatorEstablished,
-        object: &mut [u8],
-    ) {
+    fn take_verdict(&mut self, slot: Slot, mut keys: (Sealer, Opener), object: &mut [u8]) {
         let sealed = object.get_mut(2..).unwrap_or_default();
-        let verdict = established
-            .opener
+        let verdict = keys
+            .1
             .open(sealed)
             .map_err(|error| error.reason())
             .and_then(|plain| Verdict::decode(plain).map_err(|error| error.reason()));
@@ -363,6 +388,18 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             let cause = Cause::Reason(verdict.reason);
             return self.end_linking(slot, cause, verdict.retry_after());
         }
+        self.link_stands(slot, keys);
+    }
+
+    /// Returns whether the relay that a link is being made with will say whether it takes it.
+    fn has_verdict(&mut self, slot: Slot) -> bool {
+        let relay = self.linking_mut(slot).map(|linking| linking.relay);
+        let wanted = relay.and_then(|relay| self.links.wanted_mut(relay));
+        wanted.is_none_or(|wanted| wanted.relay.key.dialect().has_verdict())
+    }
+
+    /// The handshake of a link that this relay began has ended well.
+    fn link_stands(&mut self, slot: Slot, keys: (Sealer, Opener)) {
         let now = self.now;
         let Some(relay) = self.linking_mut(slot).map(|linking| linking.relay) else {
             return;
@@ -378,7 +415,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(session) = self.sessions.get_mut(slot.0 as usize) else {
             return;
         };
-        let keys = (established.sealer, established.opener);
         let live = Live::new(key, Some(LinkSide::Begun), keys, now);
         session.phase = Phase::Live(Box::new(live));
         let session = session.key(slot);
@@ -417,12 +453,18 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
+    /// Returns whether the shard has as many links as it may.
+    pub(super) const fn links_are_full(&self) -> bool {
+        self.links.count >= self.config.mesh.links_max
+    }
+
     /// Decides whether a relay may have another link.
     pub(super) fn admit_link(&self, key: &PublicKey) -> Reason {
         let sessions_max = u64::from(self.config.admission.sessions_max);
         let has_room = self.links.count < self.config.mesh.links_max
             && self.common.stats.sessions_current < sessions_max;
-        if !self.config.mesh.allows(key) {
+        // A server of the dmsg dialect was looked up before it got here.
+        if key.dialect().has_verdict() && !self.config.mesh.allows(key) {
             Reason::NotAllowed
         } else if !has_room {
             Reason::TooManySessions
@@ -454,7 +496,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             wanted.failures = 0;
             self.wheel.cancel(&mut wanted.timer);
         }
-        if self.open_announcements(session) {
+        if key.dialect() != Dialect::Native {
+            self.offer_link(&key, session);
+        } else if self.open_announcements(session) {
             self.choose_announcer(&key);
         } else {
             self.refuse_link(session);
@@ -486,7 +530,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 self.links.up.remove(&key);
             }
         }
-        self.end_announcements(&key, session, link);
+        if key.dialect() == Dialect::Native {
+            self.end_announcements(&key, session, link);
+        } else {
+            self.withdraw_link(&key, session);
+        }
         let Some(relay) = self.links.number_of(&key) else {
             return;
         };
@@ -495,7 +543,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             .links
             .wanted_mut(relay)
             .is_some_and(|wanted| wanted.attempt.is_none() && wanted.timer.is_none());
-        if is_idle && !self.is_draining && self.links.with(&key).is_empty() {
+        if is_idle
+            && !self.is_draining
+            && self.is_linked_here(&key)
+            && self.links.with(&key).is_empty()
+        {
             self.set_link_timer(relay, retry_wait(0, seed ^ u64::from(relay), now));
         }
     }

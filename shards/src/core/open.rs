@@ -202,6 +202,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let head = match head {
             Ok(head) => head,
             Err(error) => {
+                if let Some(server) = dialect.decode_announcement(request) {
+                    self.take_announcement(key, server, request);
+                    return Ok(());
+                }
                 self.refuse(key, error.reason());
                 return Ok(());
             }
@@ -210,12 +214,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Some(Reason::Draining)
         } else if is_full {
             Some(Reason::TooManyStreams)
-        } else if head.source.key != peer && !(is_link && head.forwarded) {
+        } else if head.source.key != peer
+            && !(self.is_link_now(slot) && dialect.is_forwarded(&head))
+        {
             Some(Reason::NotAllowed)
         } else if head.forwarded && !is_link {
             Some(Reason::ForwardedTwice)
         } else if self.config.is_own(&peer) {
-            self.take_own_port(key, head.source.port).err()
+            self.take_own_port(key, dialect, head.source.port).err()
         } else {
             None
         };
@@ -240,7 +246,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         may_forward: bool,
     ) {
         if self.config.is_own(destination) {
-            return self.ask_own(key, request);
+            return self.ask_own(key, destination.dialect(), request);
         }
         match self.directory.lookup(destination) {
             None if self.speaks_otherwise(destination) => self.refuse(key, Reason::OtherDialect),
@@ -350,7 +356,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Opens the leg towards the destination and sends it the request.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         target: SessionKey,
         request: &[u8],
@@ -521,6 +527,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return Ok(());
         };
         let (other, id) = (stream.other, stream.id);
+        if other == Other::None && dialect == Dialect::Dmsg {
+            // The answer to this relay's own announcement.
+            self.remove_stream(key);
+            self.end_unanswered(slot, id);
+            return Ok(());
+        }
         let is_accepted = head.is_accepted();
         if is_accepted {
             stream.state = StreamState::Bridged;
@@ -601,14 +613,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(opening) = stream.opening.as_ref() else {
             return;
         };
-        let (slot, id, hash) = (stream.session.slot, stream.id, opening.hash);
+        let hash = opening.hash;
         let dialect = self.dialect_of(key).unwrap_or_default();
         self.common.stats.opens_refused.count(reason);
         match dialect.encode_refusal(&hash, reason) {
             Some(response) => self.finish_open(key, &response, Flags::FIN),
             None => {
                 self.answer_noted(key);
-                self.push_control(slot, &Header::window_update(id, Flags::RST, 0).encode());
+                self.end_refused(key, reason);
             }
         }
         self.remove_stream(key);
@@ -632,7 +644,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Sends the response on the opener's leg; the open is no longer pending.
-    fn finish_open(&mut self, key: StreamKey, response: &[u8], flags: Flags) {
+    pub(super) fn finish_open(&mut self, key: StreamKey, response: &[u8], flags: Flags) {
         self.answer_noted(key);
         let Some(stream) = self.streams.get(key) else {
             return;
@@ -709,11 +721,11 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 }
 
 /// What the destination's leg has to know of the opener's.
-struct Ask {
-    origin: Other,
-    origin_id: u32,
-    hash: RequestHash,
-    window_extra: u32,
+pub(super) struct Ask {
+    pub(super) origin: Other,
+    pub(super) origin_id: u32,
+    pub(super) hash: RequestHash,
+    pub(super) window_extra: u32,
 }
 
 pub(super) fn object_length(dialect: Dialect, prefix: &[u8]) -> Result<Option<usize>, Reason> {

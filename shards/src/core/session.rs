@@ -19,9 +19,8 @@
 use std::net::IpAddr;
 
 use ringway_proto::dialect::Dialect;
-use ringway_proto::dialect::handshake::{FoldedResponder, Responder};
+use ringway_proto::dialect::handshake::{FoldedResponder, Initiator, Responder};
 use ringway_proto::frame::HEADER_LEN;
-use ringway_proto::handshake::{Initiator, InitiatorEstablished};
 use ringway_proto::key::PublicKey;
 use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::time::Now;
@@ -132,7 +131,7 @@ pub(super) enum LinkStage {
     /// Collecting message 2.
     Message2(Box<Initiator>),
     /// Collecting the verdict.
-    Verdict(Box<InitiatorEstablished>),
+    Verdict(Box<(Sealer, Opener)>),
 }
 
 /// Who began a link.
@@ -269,10 +268,13 @@ impl Live {
         now: Now,
     ) -> Self {
         let (sealer, opener) = keys;
-        // The first stream of either side of a link is there from the beginning (`announce`).
-        let (peer_id_last, own_id_next) = match link {
-            None => (0, 2),
-            Some(side) => (side.other().announcing_id(), side.announcing_id() + 2),
+        let (peer_id_last, own_id_next) = match (link, key.dialect()) {
+            (Some(side), Dialect::Native) => {
+                // The first stream of either side is there from the beginning (`announce`).
+                (side.other().announcing_id(), side.announcing_id() + 2)
+            }
+            (Some(LinkSide::Begun), _) => (0, 1),
+            (Some(LinkSide::Accepted) | None, _) => (0, 2),
         };
         Self {
             key,
@@ -312,8 +314,8 @@ impl Live {
 
     /// Returns the streams that somebody has opened.
     pub(super) fn streams_count(&self) -> u32 {
-        let own = if self.link.is_some() { 2 } else { 0 };
-        self.ids.len().saturating_sub(own)
+        let has_own = self.link.is_some() && self.dialect() == Dialect::Native;
+        self.ids.len().saturating_sub(if has_own { 2 } else { 0 })
     }
 
     /// Returns whether a stream of this id is one that the peer opens.

@@ -2,6 +2,7 @@
 
 mod admission;
 mod dials;
+mod dmsg;
 mod forward;
 mod harness;
 mod lookup;

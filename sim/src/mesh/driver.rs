@@ -10,6 +10,7 @@ use core::net::{Ipv4Addr, SocketAddr};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::time::Now;
 use ringway_shards::batch::Batch;
 use ringway_shards::core::{
@@ -260,7 +261,7 @@ impl Mesh {
         } = &mut self.shards[shard];
         match input {
             Input::Accepted(slot, source) => core.accepted(slot, source, now),
-            Input::Attached(slot) => core.attached(slot, now),
+            Input::Attached(slot) => core.attached(slot, Dialect::Native, now),
             Input::Closed(slot, source) => {
                 core.closed(slot);
                 let relay = *relay;
@@ -303,7 +304,7 @@ impl Mesh {
                 core.sent(slot, op.batch, result, now);
             }
             Input::Shutdown => core.shutdown(now),
-            Input::Want(relays) => core.want_relays(&relays, now),
+            Input::Want(relays) => core.want_relays(Dialect::Native, &relays, now),
         }
     }
 

@@ -29,34 +29,18 @@ impl Decoder {
         }
     }
 
-    /// Reads a message, without its length: the value with `read`, or a definition, which is kept.
-    ///
-    /// Returns what `read` returns, nothing for a definition.
-    ///
-    /// # Errors
-    ///
-    /// What `read` returns, and the variants of [`GobError`]. After an error in a value the next message may
-    /// be read, after one in a definition ([`Decoder::is_definition`]) the values that follow are unreadable.
-    pub fn read<'m, T, E: From<GobError>>(
-        &mut self,
-        message: &'m [u8],
-        read: impl FnOnce(Value<'_, 'm>) -> Result<T, E>,
-    ) -> Result<Option<T>, E> {
-        if Self::is_definition(message) {
-            self.define(message)?;
-            Ok(None)
-        } else {
-            self.value(message, read).map(Some)
-        }
-    }
-
     /// Returns whether a message, without its length, defines a type.
     #[must_use]
     pub fn is_definition(message: &[u8]) -> bool {
         read_int(&mut Reader::new(message)).is_ok_and(|id| id < 0)
     }
 
-    fn define(&mut self, message: &[u8]) -> Result<(), GobError> {
+    /// Takes a message, without its length, that defines a type.
+    ///
+    /// # Errors
+    ///
+    /// The variants of [`GobError`]; values of the stream that come behind are unreadable.
+    pub fn define(&mut self, message: &[u8]) -> Result<(), GobError> {
         let mut reader = Reader::new(message);
         // The smallest number has no opposite; it is no id either.
         let id = read_int(&mut reader)?.checked_neg().unwrap_or(0);
@@ -64,7 +48,12 @@ impl Decoder {
         at_end(&reader)
     }
 
-    fn value<'m, T, E: From<GobError>>(
+    /// Reads a message, without its length, that is a value, with `read`.
+    ///
+    /// # Errors
+    ///
+    /// What `read` returns, and the variants of [`GobError`]; the next message may be read none the less.
+    pub fn read<'m, T, E: From<GobError>>(
         &self,
         message: &'m [u8],
         read: impl FnOnce(Value<'_, 'm>) -> Result<T, E>,
@@ -102,7 +91,7 @@ pub fn decode<'m, T, E: From<GobError>>(
         decoder.define(message)?;
     };
     at_end(&Reader::new(stream))?;
-    decoder.value(message, read)
+    decoder.read(message, read)
 }
 
 /// Returns where the message stands that begins `bytes`; its end may lie behind them. None when they are too

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::dialect::handshake::Identities;
+use ringway_proto::dialect::peer;
+use ringway_proto::dmsg;
+use ringway_proto::dmsg::handshake::Identity;
 use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::{Address, PublicKey, SecretKey};
 use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
@@ -14,9 +18,9 @@ use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 
 use crate::core::{
-    Action, AdmissionLimits, CoreConfig, DialError, DialKey, Dialed, Directory, Holder, Lookup,
-    MeshConfig, Message, Place, QueueLimits, RecvEnd, SessionKey, ShardCore, ShardId, Slot, Source,
-    Timeouts,
+    Action, AdmissionLimits, Arrival, CoreConfig, DialError, DialKey, Dialed, Directory, Holder,
+    Lookup, MeshConfig, Message, Place, QueueLimits, RecvEnd, SessionKey, ShardCore, ShardId, Slot,
+    Source, Timeouts,
 };
 use crate::directory::SessionDirectory;
 use crate::lease::Lease;
@@ -141,6 +145,12 @@ pub(super) fn ports() -> PortsConfig {
     }
 }
 
+/// The identity in the dmsg dialect that is made from `byte`.
+pub(super) fn dmsg_identity(byte: u8) -> Arc<Identity> {
+    let secret = dmsg::key::SecretKey::from_bytes([byte; 32]).unwrap();
+    Arc::new(Identity::new(secret))
+}
+
 pub(super) fn secret(byte: u8) -> SecretKey {
     SecretKey::from_seed([byte; 32])
 }
@@ -204,7 +214,7 @@ impl Harness {
             piece_max: usize::MAX,
             handed_in: 0,
             is_accepting: vec![true; usize::from(shards)],
-            identity: RelayIdentity::new(&relay).into(),
+            identity: Identities::new(RelayIdentity::new(&relay), Some(dmsg_identity(byte))),
             relay,
             mailboxes: VecDeque::new(),
             next_slot: vec![0; usize::from(shards)],
@@ -228,10 +238,15 @@ impl Harness {
 
     /// Lets a peer begin its handshake on a socket that was accepted before.
     pub(super) fn shake_hands(&mut self, byte: u8, wire: usize) {
+        let relay = self.relay.public();
+        self.shake_hands_as(secret(byte).into(), relay, wire);
+    }
+
+    fn shake_hands_as(&mut self, identity: peer::Identity, relay: PublicKey, wire: usize) {
         let random = self.random();
         let session = PeerSession::connect(
-            Arc::new(secret(byte)),
-            self.relay.public(),
+            identity,
+            relay,
             PeerConfig::new(1_700_000_000_000_000_000),
             random,
             self.now,
@@ -290,6 +305,20 @@ impl Harness {
         self.next_slot.fill(0);
     }
 
+    /// Connects a socket to the listener of the dmsg dialect.
+    pub(super) fn connect_dmsg(&mut self, shard: usize, address: [u8; 4]) -> usize {
+        let slot = Slot(self.next_slot[shard]);
+        self.next_slot[shard] += 1;
+        let address = IpAddr::from(address);
+        let arrival = Arrival {
+            dialect: Dialect::Dmsg,
+            source: Source::of(address),
+            address: Some(address),
+        };
+        self.cores[shard].accepted(slot, arrival, self.now);
+        self.wire(shard, slot)
+    }
+
     /// Connects a socket from an address.
     pub(super) fn connect_from(&mut self, shard: usize, address: [u8; 4]) -> usize {
         let slot = Slot(self.next_slot[shard]);
@@ -301,12 +330,36 @@ impl Harness {
 
     /// Attaches the relay's own session to a shard: its peer has the relay's key.
     pub(super) fn attach(&mut self, byte: u8, shard: usize) -> usize {
-        let slot = Slot(self.next_slot[shard]);
-        self.next_slot[shard] += 1;
-        self.cores[shard].attached(slot, self.now);
-        let wire = self.wire(shard, slot);
+        let wire = self.attach_raw(shard, Dialect::Native);
         self.shake_hands(byte, wire);
         wire
+    }
+
+    /// The same in the dmsg dialect.
+    pub(super) fn attach_dmsg(&mut self, byte: u8, shard: usize) -> usize {
+        let wire = self.attach_raw(shard, Dialect::Dmsg);
+        self.shake_hands_dmsg(byte, wire);
+        wire
+    }
+
+    /// Attaches a socket that a test drives by hand.
+    pub(super) fn attach_raw(&mut self, shard: usize, dialect: Dialect) -> usize {
+        let slot = Slot(self.next_slot[shard]);
+        self.next_slot[shard] += 1;
+        self.cores[shard].attached(slot, dialect, self.now);
+        self.wire(shard, slot)
+    }
+
+    /// Connects a peer of the dmsg dialect whose key is made from `byte` to a shard.
+    pub(super) fn join_dmsg(&mut self, byte: u8, shard: usize) -> usize {
+        let wire = self.connect_dmsg(shard, [192, 0, 2, 1]);
+        self.shake_hands_dmsg(byte, wire);
+        wire
+    }
+
+    fn shake_hands_dmsg(&mut self, byte: u8, wire: usize) {
+        let relay = self.identity.dmsg().unwrap().public();
+        self.shake_hands_as(dmsg_identity(byte).into(), relay, wire);
     }
 
     fn wire(&mut self, shard: usize, slot: Slot) -> usize {
@@ -583,8 +636,21 @@ impl Harness {
 
     /// The same with a source port.
     pub(super) fn open_from(&mut self, from: usize, source: u16, byte: u8, port: u16) -> StreamId {
+        self.open_at(from, source, Address::new(secret(byte).public(), port))
+    }
+
+    /// Opens a stream from a port to the peer of the dmsg dialect made from `byte`.
+    pub(super) fn open_dmsg(&mut self, from: usize, source: u16, byte: u8) -> StreamId {
+        self.open_at(from, source, Address::new(dmsg_identity(byte).public(), 80))
+    }
+
+    /// Opens a stream to whoever has a key.
+    pub(super) fn open_key(&mut self, from: usize, key: PublicKey) -> StreamId {
+        self.open_at(from, 50_000, Address::new(key, 80))
+    }
+
+    fn open_at(&mut self, from: usize, source: u16, address: Address) -> StreamId {
         let random = self.random();
-        let address = Address::new(secret(byte).public(), port);
         self.session(from)
             .open(address, source, 1_700_000_000_000_000_000, random)
             .unwrap()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::LOOKUPS_MAX;
 use ringway_proto::reason::Reason;
@@ -211,7 +212,7 @@ fn relays_that_the_registry_names_are_linked_with_and_forgotten_ones_dialed_no_m
         let named: Vec<_> = relays.iter().map(|relay| relay_address(*relay)).collect();
         let now = mesh.relays[0].now;
         for core in &mut mesh.relays[0].cores {
-            core.want_relays(&named, now);
+            core.want_relays(Dialect::Native, &named, now);
         }
         mesh.pass(Duration::from_secs(1));
     };
