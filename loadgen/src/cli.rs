@@ -461,43 +461,9 @@ impl Command {
     #[must_use]
     pub fn plan(&self) -> Plan {
         match self {
-            Self::Steady(flags) => {
-                let sessions = flags
-                    .pairs
-                    .map_or(flags.sessions, |pairs| pairs.saturating_mul(2));
-                let target = flags.relay.target();
-                let mut plan = flags.span.plan(&flags.common, Scenario::Steady, target);
-                plan.sessions = sessions;
-                plan.streams = flags.streams;
-                plan.far = flags.far;
-                plan.concurrency = flags.concurrency;
-                flags.payload.add_to(&mut plan);
-                flags.traffic.add_to(&mut plan.traffic);
-                plan.traffic.window_bytes = flags.window;
-                flags.relay.add_to(&mut plan);
-                plan.pace = flags.pace.pace();
-                plan
-            }
-            Self::Handshakes(flags) => {
-                let target = flags.relay.target();
-                let mut plan = flags.span.plan(&flags.common, Scenario::Handshakes, target);
-                plan.sessions = flags.concurrency;
-                plan.concurrency = flags.concurrency;
-                flags.relay.add_to(&mut plan);
-                plan.pace = flags.pace.pace();
-                plan
-            }
-            Self::Opens(flags) => {
-                let target = flags.relay.target();
-                let mut plan = flags.span.plan(&flags.common, Scenario::Opens, target);
-                plan.sessions = flags.sessions;
-                plan.concurrency = flags.concurrency;
-                plan.opens_to = flags.to;
-                flags.payload.add_to(&mut plan);
-                flags.relay.add_to(&mut plan);
-                plan.pace = flags.pace.pace();
-                plan
-            }
+            Self::Steady(flags) => flags.plan(),
+            Self::Handshakes(flags) => flags.plan(),
+            Self::Opens(flags) => flags.plan(),
             Self::Connects(flags) => {
                 let target = Target::Tcp(flags.tcp);
                 let mut plan = flags.span.plan(&flags.common, Scenario::Handshakes, target);
@@ -559,6 +525,52 @@ impl Command {
             Self::Evict(flags) => &flags.common,
             Self::Setups(flags) => &flags.common,
         }
+    }
+}
+
+impl Steady {
+    fn plan(&self) -> Plan {
+        let sessions = self
+            .pairs
+            .map_or(self.sessions, |pairs| pairs.saturating_mul(2));
+        let target = self.relay.target();
+        let mut plan = self.span.plan(&self.common, Scenario::Steady, target);
+        plan.sessions = sessions;
+        plan.streams = self.streams;
+        plan.far = self.far;
+        plan.concurrency = self.concurrency;
+        self.payload.add_to(&mut plan);
+        self.traffic.add_to(&mut plan.traffic);
+        plan.traffic.window_bytes = self.window;
+        self.relay.add_to(&mut plan);
+        plan.pace = self.pace.pace();
+        plan
+    }
+}
+
+impl Handshakes {
+    fn plan(&self) -> Plan {
+        let target = self.relay.target();
+        let mut plan = self.span.plan(&self.common, Scenario::Handshakes, target);
+        plan.sessions = self.concurrency;
+        plan.concurrency = self.concurrency;
+        self.relay.add_to(&mut plan);
+        plan.pace = self.pace.pace();
+        plan
+    }
+}
+
+impl Opens {
+    fn plan(&self) -> Plan {
+        let target = self.relay.target();
+        let mut plan = self.span.plan(&self.common, Scenario::Opens, target);
+        plan.sessions = self.sessions;
+        plan.concurrency = self.concurrency;
+        plan.opens_to = self.to;
+        self.payload.add_to(&mut plan);
+        self.relay.add_to(&mut plan);
+        plan.pace = self.pace.pace();
+        plan
     }
 }
 

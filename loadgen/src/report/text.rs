@@ -130,34 +130,39 @@ fn title(plan: &Plan) -> String {
     let name = plan.title();
     let sessions = plan.sessions;
     match plan.scenario {
-        Scenario::Plain | Scenario::SlowReader | Scenario::Steady => traffic_title(plan),
+        Scenario::Plain | Scenario::SlowReader | Scenario::Steady => {
+            let traffic = &plan.traffic;
+            let rate = plan.pace.as_ref().map_or_else(
+                || "full speed".to_owned(),
+                |pace| format!("{} a second ({})", pace.shape, pace.arrivals.name()),
+            );
+            let streams = plan.streams_total();
+            format!(
+                "{name}: {sessions} sessions, {streams} streams, {} {} B {}, {rate}, {:?}",
+                traffic.mode.name(),
+                traffic.message_bytes,
+                traffic.payload.name(),
+                plan.duration
+            )
+        }
         Scenario::Opens => {
             let to = match plan.opens_to {
-                OpensTo::Peer => String::new(),
-                OpensTo::Nobody => ", to nobody".to_owned(),
+                OpensTo::Peer => "",
+                OpensTo::Nobody => ", to nobody",
             };
+            let payload = plan.traffic.payload.name();
             format!(
-                "{name}: {} at a time on {}, {}{to}, {:?}",
-                plan.concurrency,
-                plan.placement.threads_text(),
-                plan.traffic.payload.name(),
+                "{name}: {}, {payload}{to}, {:?}",
+                at_a_time(plan),
                 plan.duration
             )
         }
-        Scenario::Handshakes => {
-            format!(
-                "{name}: {} at a time on {}, {:?}",
-                plan.concurrency,
-                plan.placement.threads_text(),
-                plan.duration
-            )
-        }
+        Scenario::Handshakes => format!("{name}: {}, {:?}", at_a_time(plan), plan.duration),
         Scenario::Churn => {
             let phases: Vec<&str> = plan.churn.phases.iter().map(|phase| phase.name()).collect();
             format!(
-                "{name}: {} at a time on {}, {} rounds, killed by {} when {}",
-                plan.concurrency,
-                plan.placement.threads_text(),
+                "{name}: {}, {} rounds, killed by {} when {}",
+                at_a_time(plan),
                 plan.churn.rounds,
                 plan.churn.end.name(),
                 phases.join(", ")
@@ -166,10 +171,9 @@ fn title(plan: &Plan) -> String {
         Scenario::Setups => {
             let plural = if plan.hops == 1 { "" } else { "s" };
             format!(
-                "{name}: over {} hop{plural}, {} at a time on {}, {:?}",
+                "{name}: over {} hop{plural}, {}, {:?}",
                 plan.hops,
-                plan.concurrency,
-                plan.placement.threads_text(),
+                at_a_time(plan),
                 plan.duration
             )
         }
@@ -180,9 +184,8 @@ fn title(plan: &Plan) -> String {
             )
         }
         Scenario::Evict => format!(
-            "{name}: {sessions} keys, {} at a time on {}, {:?}",
-            plan.concurrency,
-            plan.placement.threads_text(),
+            "{name}: {sessions} keys, {}, {:?}",
+            at_a_time(plan),
             plan.duration
         ),
         Scenario::Storm => format!(
@@ -193,22 +196,11 @@ fn title(plan: &Plan) -> String {
     }
 }
 
-/// Returns the title of a run of messages.
-fn traffic_title(plan: &Plan) -> String {
-    let traffic = &plan.traffic;
-    let rate = plan.pace.as_ref().map_or_else(
-        || "full speed".to_owned(),
-        |pace| format!("{} a second ({})", pace.shape, pace.arrivals.name()),
-    );
-    let streams = plan.streams_total();
+fn at_a_time(plan: &Plan) -> String {
     format!(
-        "{}: {} sessions, {streams} streams, {} {} B {}, {rate}, {:?}",
-        plan.title(),
-        plan.sessions,
-        traffic.mode.name(),
-        traffic.message_bytes,
-        traffic.payload.name(),
-        plan.duration
+        "{} at a time on {}",
+        plan.concurrency,
+        plan.placement.threads_text()
     )
 }
 

@@ -27,6 +27,8 @@ fn relay_with(
         config.dmsg = Some(DmsgConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             identity,
+            discovery: None,
+            locator: None,
         });
         change(config);
     });
