@@ -306,6 +306,9 @@ fn metrics_are_the_ones_of_the_code() {
     files.push(root().join("src/registry/numbers.rs"));
     files.push(root().join("src/services/route_setup/numbers.rs"));
     files.push(root().join("src/services/finder/numbers.rs"));
+    files.push(root().join("src/dmsg/discovery/numbers.rs"));
+    files.push(root().join("src/dmsg/discovery_server/numbers.rs"));
+    files.push(root().join("src/dmsg/discovery_server/pages.rs"));
     let source: String = files.iter().map(|file| read(file)).collect();
     let code = metric_names(&source, '"');
     let path = root().join("docs/metrics.md");
