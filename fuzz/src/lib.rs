@@ -14,11 +14,11 @@ pub mod canary;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod corpus;
+pub mod dmsg_entry;
 pub mod dmsg_gob;
 pub mod dmsg_handshake;
 pub mod dmsg_open;
 pub mod dmsg_sealed;
-pub mod dmsg_entry;
 pub mod frame;
 pub mod handshake;
 pub mod open_objects;
