@@ -187,6 +187,19 @@ pub struct DmsgConfig {
     pub locator: Option<Arc<dyn Locator>>,
 }
 
+impl DmsgConfig {
+    /// Returns a listener that asks nobody about clients of other servers, nor where addresses are.
+    #[must_use]
+    pub const fn new(listen: SocketAddr, identity: Arc<Identity>) -> Self {
+        Self {
+            listen,
+            identity,
+            discovery: None,
+            locator: None,
+        }
+    }
+}
+
 /// Connections that may wait to be accepted, unless configured: a reconnect storm of this many clients a
 /// shard loses none to a full queue. Costs the kernel 300 bytes each while they wait.
 pub const BACKLOG_DEFAULT: u32 = 4_096;

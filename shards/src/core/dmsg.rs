@@ -38,8 +38,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.remove_stream(key);
         let length = u32::try_from(DMSG_PING.len()).unwrap_or(0);
         let mut frame = [0; HEADER_LEN + DMSG_PING.len()];
-        Header::data(id, Flags::FIN, length).encode_into(&mut frame);
+        Header::data(id, Flags::NONE, length).encode_into(&mut frame);
         self.push_control(slot, &frame);
+        self.end_unanswered(slot, id);
     }
 
     /// Ends the relay's half of a stream whose peer has ended its own, or is about to.
