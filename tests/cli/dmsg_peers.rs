@@ -72,7 +72,7 @@ fn a_service_is_exposed_and_reached_over_dmsg() {
     back.reverse();
     assert!(back == sent, "the answer differs");
     serving.join().unwrap();
-    let state = tunnel.relay.state.path();
+    let state = tunnel.relay.state.path().join("ringway");
     assert!(state.join("dmsg-expose-80.key").is_file());
     assert!(!state.join("expose-80.key").exists());
     tunnel.end();
