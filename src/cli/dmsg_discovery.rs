@@ -141,9 +141,9 @@ Examples:
   ringway dmsg-discovery --allow-loopback                      for a test on one host
   curl http://127.0.0.1:9090/dmsg-discovery/all_servers
 
-A store's URL with a password, and the word for official servers, stay out of the list of processes in
-RINGWAY_DISCOVERY_STORE and RINGWAY_DISCOVERY_AUTH. RINGWAY_LOG=debug writes more than warnings.
-SIGTERM and SIGINT answer what has been asked and end it.";
+A store's URL with a password, and the word for official servers, stay out of the list of
+processes in RINGWAY_DISCOVERY_STORE and RINGWAY_DISCOVERY_AUTH. RINGWAY_LOG=debug writes more than
+warnings. SIGTERM and SIGINT answer what has been asked and end it.";
 
 /// Where entries are kept.
 #[derive(Debug, Clone)]
