@@ -224,8 +224,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Now> {
         let accept = self.accept_deadline();
-        let withdrawal = self.is_withdrawing().then_some(self.now);
-        let others = accept.into_iter().chain(withdrawal);
+        let has_more = self.is_withdrawing() || self.has_own_checks();
+        let at_once = has_more.then_some(self.now);
+        let others = accept.into_iter().chain(at_once);
         self.wheel.next_deadline().into_iter().chain(others).min()
     }
 
