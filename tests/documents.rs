@@ -563,6 +563,8 @@ fn metric_rows(source: &str) -> Vec<String> {
         let kind = rest.split_once("Read::").map_or("", |(_, kind)| kind);
         let (kind, labels) = match kind.split_once('(') {
             Some(("Counter" | "ShardCounter", _)) => ("counter", "`shard`"),
+            Some(("CounterByDialect", _)) => ("counter", "`shard`, `dialect`"),
+            Some(("GaugeByDialect", _)) => ("gauge", "`shard`, `dialect`"),
             Some(("CounterByReason", _)) => ("counter", "`shard`, `reason`"),
             Some(("Gauge" | "ShardGauge", _)) => ("gauge", "`shard`"),
             None if rest.contains("read: Recorder::") => ("histogram", "`shard`, `le`"),

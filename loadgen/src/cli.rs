@@ -314,7 +314,8 @@ pub struct Plain {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Where {
-    /// The relay's key and address, as 'ringway serve' prints them; a key of 66 digits is one of the dmsg dialect
+    /// The relay's key and address, as 'ringway serve' prints them; a key of 66 digits is one of the dmsg
+    /// dialect
     #[arg(long, value_name = "KEY@ADDRESS:PORT")]
     relay: Option<RelayAddress>,
     /// Any TCP server; nothing is sent to it

@@ -675,8 +675,8 @@ fn ring_failed(shard: ShardId, error: &ring::RingError) -> ! {
     )
 }
 
-/// Returns the token of sockets that are attached; no dial has it (`core::DialKey::token`), of which there are
-/// fewer.
+/// Returns the token of sockets that are attached; no dial has it (`core::DialKey::token`), of which there
+/// are fewer.
 fn attach_token(dialect: Dialect) -> u64 {
     u64::MAX - dialect.index() as u64
 }

@@ -683,7 +683,8 @@ fn ports(
     Ok(ports)
 }
 
-/// Returns who gets in: one slot of the file table stays free, and the services have another for each dialect.
+/// Returns who gets in: one slot of the file table stays free, and the services have another for each
+/// dialect.
 fn admission(config: &ShardSetConfig) -> AdmissionLimits {
     let mut admission = config.admission;
     let kept = if config.has_services {

@@ -185,7 +185,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     outcome
 }
 
-/// Holds the key of the dmsg dialect if the relay is to speak it, made at the first start as the other one is.
+/// Holds the key of the dmsg dialect if the relay is to speak it, made at the first start as the other one
+/// is.
 fn hold_dmsg(
     config: &Config,
     key_path: &Path,

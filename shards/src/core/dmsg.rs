@@ -72,8 +72,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Returns what it means when the peer of a leg ends it before its answer. Between relays a reset says
-    /// that there is no such client, an end that the client has refused. Servers of Go end in either case, so that
-    /// alone is no reason not to ask them again.
+    /// that there is no such client, an end that the client has refused. Servers of Go end in either case, so
+    /// that alone is no reason not to ask them again.
     pub(super) fn refusal_of(&self, key: StreamKey, by: Flags) -> Reason {
         match self.is_of_server(key) && by == Flags::RST {
             true => Reason::UnknownDestination,
@@ -269,8 +269,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.remove_stream(key);
     }
 
-    /// Returns whether a session is a link. One of a server that this relay has come to know of meanwhile becomes
-    /// one when it is first used as such.
+    /// Returns whether a session is a link. One of a server that this relay has come to know of meanwhile
+    /// becomes one when it is first used as such.
     pub(super) fn is_link_now(&mut self, slot: Slot) -> bool {
         let Some(session) = self.sessions.get(slot.0 as usize) else {
             return false;

@@ -115,9 +115,9 @@ impl Checks {
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// A request is believed only when its signature says so: it has come over a link, signed by somebody else
-    /// than the relay it came from, or its destination would end its session for a wrong one. The executor
-    /// looks, since that takes as long as a handshake's step.
+    /// A request is believed only when its signature says so: it has come over a link, signed by somebody
+    /// else than the relay it came from, or its destination would end its session for a wrong one. The
+    /// executor looks, since that takes as long as a handshake's step.
     pub(super) fn check_request(&mut self, slot: Slot, stream: StreamKey, request: &[u8]) {
         let Some(session) = self.sessions.get(slot.0 as usize) else {
             return;

@@ -1,6 +1,6 @@
 //! Links with servers of the dmsg dialect: this relay's own and theirs.
 
-use std::net::SocketAddr;
+use ::core::net::SocketAddr;
 use std::time::Duration;
 
 use ringway_proto::dialect::Dialect;
