@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::runtime::{Signals, block_on};
-use super::tunnel::start_logs;
+use super::tunnel::LOG_VARIABLE;
 use crate::config::{parse_duration, parse_size};
 use crate::dmsg::discovery_server::api::lists::Lists;
 use crate::dmsg::discovery_server::api::{self, Api};
@@ -141,8 +142,8 @@ Examples:
   curl http://127.0.0.1:9090/dmsg-discovery/all_servers
 
 A store's URL with a password, and the word for official servers, stay out of the list of processes in
-RINGWAY_DISCOVERY_STORE and RINGWAY_DISCOVERY_AUTH. RINGWAY_LOG=info writes a log. SIGTERM and SIGINT
-answer what has been asked and end it.";
+RINGWAY_DISCOVERY_STORE and RINGWAY_DISCOVERY_AUTH. RINGWAY_LOG=debug writes more than warnings.
+SIGTERM and SIGINT answer what has been asked and end it.";
 
 /// Where entries are kept.
 #[derive(Debug, Clone)]
@@ -179,7 +180,7 @@ fn parse_name(text: &str) -> Result<PublicKey, String> {
 
 /// Runs the command until a signal ends it.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    start_logs();
+    start_logs()?;
     block_on(async {
         let mut signals = Signals::take()?;
         let listener = TcpListener::bind(args.listen).await;
@@ -295,6 +296,7 @@ impl Args {
                 .map(IpAddr::to_canonical)
                 .collect::<BTreeSet<_>>(),
             rates: Mutex::new(Rates::new(self.limits.writes_per_s_max)),
+            has_seen_proxy: AtomicBool::new(false),
             lists: Lists::default(),
             numbers: Arc::new(Numbers::default()),
             about: About {
@@ -313,6 +315,20 @@ impl Args {
     }
 }
 
+/// Writes warnings to standard error, or what the variable asks for.
+fn start_logs() -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::WARN.into())
+        .with_env_var(LOG_VARIABLE)
+        .from_env();
+    let filter = filter.map_err(|error| Failure::Usage(format!("{LOG_VARIABLE}: {error}")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init()
+        .map_err(|error| Failure::host("cannot start the log", error))
+}
+
 /// Takes out now and then what has expired.
 async fn clean<S: Store>(api: Arc<Api<S>>) {
     let mut ticks = interval(CLEAN_INTERVAL);
@@ -326,7 +342,7 @@ async fn clean<S: Store>(api: Arc<Api<S>>) {
                 api.numbers.clients.set(size(counts.clients));
             }
             Err(error) => {
-                tracing::warn!(%error, "what has expired is not taken out");
+                tracing::debug!(%error, "what has expired is not taken out");
                 api.numbers.store_errors.count();
             }
         }

@@ -300,7 +300,7 @@ pub(super) const CONNECTIONS_MAX: u32 = 1_024;
 const COPY_BYTES: usize = 65_536;
 
 /// Says what is logged, as `log.level` of a relay does.
-const LOG_VARIABLE: &str = "RINGWAY_LOG";
+pub(super) const LOG_VARIABLE: &str = "RINGWAY_LOG";
 
 /// Time between two lines of counters in the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);

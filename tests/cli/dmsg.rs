@@ -134,7 +134,7 @@ fn clients_of_two_relays_find_each_other_by_a_discovery() {
 #[test]
 fn key_of_the_dialect_is_made_once_and_kept() {
     let (relay, key, _) = relay("1");
-    let file = relay.state.path().join("dmsg.key");
+    let file = relay.state.path().join("ringway/dmsg.key");
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains(&format!("# Public key: {key}")));
     let shown = crate::support::run(

@@ -445,6 +445,10 @@ fn whole_api_is_served_from_redis_and_two_discoveries_are_one() {
     while first.post(&client(1, 0)) != told(Answer::Written) {
         assert!(Instant::now() < deadline);
     }
-    assert_eq!(first.end("TERM").code, Some(0));
+    let ended = first.end("TERM");
+    assert_eq!(ended.code, Some(0));
+    for said in ["the store does not answer", "the store answers again"] {
+        assert_eq!(ended.err.matches(said).count(), 1, "{}", ended.err);
+    }
     assert_eq!(second.end("INT").code, Some(0));
 }

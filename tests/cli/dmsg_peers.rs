@@ -72,7 +72,7 @@ fn a_service_is_exposed_and_reached_over_dmsg() {
     back.reverse();
     assert!(back == sent, "the answer differs");
     serving.join().unwrap();
-    let state = tunnel.relay.state.path();
+    let state = tunnel.relay.state.path().join("ringway");
     assert!(state.join("dmsg-expose-80.key").is_file());
     assert!(!state.join("expose-80.key").exists());
     tunnel.end();
@@ -85,7 +85,7 @@ fn pings_reach_the_relay_and_parties_of_the_dialect() {
     let own = run(state, &["ping", "-c", "2", "-i", "1ms", &relay.name]);
     assert_eq!(own.code, Some(0), "{}", own.err);
     assert!(own.out.contains("2 answered"), "{}", own.out);
-    let (mut exposed, name) = crate::tunnel::expose(&relay, "127.0.0.1:9");
+    let (exposed, name) = crate::tunnel::expose(&relay, "127.0.0.1:9");
     let (key, _) = name.split_once(':').unwrap();
     let arguments = ["ping", "-c", "2", "-i", "1ms", "--relay", &relay.name, key];
     let party = run(state, &arguments);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use ringway_proto::dmsg::entry::Entry;
@@ -61,6 +61,7 @@ impl Host {
             whitelist: BTreeSet::new(),
             proxies: BTreeSet::new(),
             rates: Mutex::new(Rates::new(0)),
+            has_seen_proxy: AtomicBool::new(false),
             lists: Lists::default(),
             numbers: Arc::default(),
             about: About {

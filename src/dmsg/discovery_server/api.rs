@@ -21,6 +21,7 @@ pub(crate) mod lists;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
@@ -59,6 +60,8 @@ pub(crate) struct Api<S> {
     pub(crate) proxies: BTreeSet<IpAddr>,
     /// How often a source may write.
     pub(crate) rates: Mutex<Rates>,
+    /// Whether somebody has been told of a proxy that is not named.
+    pub(crate) has_seen_proxy: AtomicBool,
     /// Lists that were read a moment ago.
     pub(crate) lists: Lists,
     /// What was counted.
@@ -217,6 +220,7 @@ impl<S: Store> Api<S> {
             rates.take(source, now)
         };
         if !is_allowed {
+            self.look_for_a_proxy(source, headers);
             return Err(Answer::TooMany);
         }
         match timeout(STEP_TIME, body::to_bytes(body, ENTRY_LEN_MAX)).await {
@@ -234,6 +238,18 @@ impl<S: Store> Api<S> {
         match self.proxies.contains(&peer) {
             true => told.unwrap_or(peer),
             false => peer,
+        }
+    }
+
+    /// Says once that somebody who writes too much may be a proxy that nobody has named.
+    fn look_for_a_proxy(&self, source: IpAddr, headers: &HeaderMap) {
+        if headers.contains_key(FORWARDED_FOR) && !self.has_seen_proxy.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                %source,
+                "writes of one address are held up, and it says that it speaks for others: if it is a proxy of yours, \
+                 name it with --proxy {source}"
+            );
         }
     }
 
@@ -335,7 +351,8 @@ impl<S: Store> Api<S> {
 
 /// Returns the answer for a store that has none.
 fn failed(error: &StoreError) -> Answer {
-    tracing::warn!(%error, "the store has no answer");
+    // The store says so once, for all requests.
+    tracing::debug!(%error, "the store has no answer");
     Answer::Down
 }
 

@@ -17,6 +17,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub(crate) struct Doors {
     limits: Limits,
     numbers: Arc<Numbers>,
     seats: Mutex<HashMap<u64, Arc<Seat>>>,
+    /// Whether the last connection could not be taken.
+    is_failing: AtomicBool,
 }
 
 /// The place of one connection.
@@ -75,6 +78,7 @@ impl Doors {
             limits,
             numbers,
             seats: Mutex::default(),
+            is_failing: AtomicBool::new(false),
         })
     }
 
@@ -117,9 +121,14 @@ impl Doors {
         accepted: io::Result<(TcpStream, SocketAddr)>,
     ) -> Option<(TcpStream, SocketAddr)> {
         match accepted {
-            Ok(accepted) => Some(accepted),
+            Ok(accepted) => {
+                self.is_failing.store(false, Ordering::Relaxed);
+                Some(accepted)
+            }
             Err(error) => {
-                tracing::warn!(%error, "a connection cannot be taken");
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "connections cannot be taken");
+                }
                 self.numbers.connections_refused.count();
                 self.shed(|_| true);
                 sleep(ACCEPT_PAUSE).await;

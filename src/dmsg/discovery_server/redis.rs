@@ -116,7 +116,7 @@ impl Redis {
         let outcome = bounded(answer).await;
         let failure = outcome.as_ref().err().map(StoreError::to_string);
         let has_failed = failure.is_some();
-        *self.last_failure() = failure;
+        self.note(failure);
         if has_failed {
             // Whatever it was, the next call begins with a new one.
             self.connection.lock().await.open = None;
@@ -162,6 +162,17 @@ impl Redis {
             count += forgotten;
         }
         Ok(count)
+    }
+
+    /// Keeps why the last call had no answer, and says so once.
+    fn note(&self, failure: Option<String>) {
+        let mut last = self.last_failure();
+        match (&failure, &*last) {
+            (Some(failure), None) => tracing::error!(%failure, "the store does not answer"),
+            (None, Some(_)) => tracing::warn!("the store answers again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        *last = failure;
     }
 
     fn last_failure(&self) -> MutexGuard<'_, Option<String>> {

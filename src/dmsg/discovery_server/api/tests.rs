@@ -59,6 +59,7 @@ impl Desk {
             whitelist: BTreeSet::new(),
             proxies: BTreeSet::new(),
             rates: Mutex::new(Rates::new(per_s)),
+            has_seen_proxy: AtomicBool::new(false),
             lists: Lists::default(),
             numbers: Arc::default(),
             about: pages::About {
