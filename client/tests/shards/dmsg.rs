@@ -330,7 +330,7 @@ async fn answered_with(answer: &'static [u8]) -> Arc<SessionError> {
     let (_socket, refused) = tokio::join!(relay, client);
     match refused {
         Err(ConnectError::Relay { error, .. }) => error,
-        other => panic!("{other:?}"),
+        other => unreachable!("no handshake, and yet {other:?}"),
     }
 }
 

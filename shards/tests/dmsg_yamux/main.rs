@@ -7,6 +7,10 @@
     clippy::unwrap_used,
     reason = "a failure in a helper of a test fails the test"
 )]
+#![expect(
+    clippy::disallowed_types,
+    reason = "clients of a relay are no shards: their tasks share what they have"
+)]
 
 mod party;
 
