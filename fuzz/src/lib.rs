@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     #[cfg(feature = "config")]
     target("config", config::run),
     target("peer_session", peer_session::run),
+    target("dmsg_peer", peer_session::run_dmsg),
     target("shard_core", shard_core::run),
 ];
 

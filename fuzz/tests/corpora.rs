@@ -79,6 +79,11 @@ fn committed_sessions_with_hostile_relays_hold() {
 }
 
 #[test]
+fn committed_sessions_with_hostile_relays_of_the_dmsg_dialect_hold() {
+    holds("dmsg_peer");
+}
+
+#[test]
 fn committed_runs_of_the_shard_core_hold() {
     holds("shard_core");
 }

@@ -35,7 +35,7 @@ fn of_seed(seed: u8) -> DmsgSecretKey {
 }
 
 /// Starts a relay that speaks both dialects; its address is that of dmsg.
-fn start(shards_count: u16) -> Relay {
+pub(crate) fn start(shards_count: u16) -> Relay {
     let native = RelayIdentity::new(&SecretKey::from_seed([249; 32]));
     let dmsg = Arc::new(Identity::new(of_seed(249)));
     let key = dmsg.public();
@@ -330,7 +330,7 @@ async fn answered_with(answer: &'static [u8]) -> Arc<SessionError> {
     let (_socket, refused) = tokio::join!(relay, client);
     match refused {
         Err(ConnectError::Relay { error, .. }) => error,
-        other => panic!("{other:?}"),
+        other => unreachable!("no handshake, and yet {other:?}"),
     }
 }
 

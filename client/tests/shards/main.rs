@@ -5,6 +5,7 @@ mod inside;
 #[path = "../relay/peers.rs"]
 mod peers;
 mod relay;
+mod rogue;
 
 use std::sync::Arc;
 use std::time::Duration;

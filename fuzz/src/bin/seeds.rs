@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const BARE: &[&str] = &["dmsg_gob", "dmsg_open", "frame", "open_objects"];
 const OPERATIONS: &[&str] = &[
     "dmsg_handshake",
+    "dmsg_peer",
     "dmsg_sealed",
     "handshake",
     "peer_session",

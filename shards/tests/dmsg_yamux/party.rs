@@ -2,7 +2,7 @@
 //!
 //! Here: the connection, its task, the tap on its socket. Not here: what the tests expect.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -221,7 +221,7 @@ pub(crate) struct Tap {
 /// The headers of one direction, and where in a frame its bytes end so far.
 #[derive(Default)]
 struct Frames {
-    headers: HashMap<(u8, u16), Vec<Header>>,
+    headers: BTreeMap<(u8, u16), Vec<Header>>,
     partial: Vec<u8>,
     payload_left: usize,
 }
