@@ -4,8 +4,8 @@
 //! pieces of its choice.
 //!
 //! Here: also that no request reaches the application that its source did not sign for this key and, in the
-//! native dialect, this hour, that no open succeeds (the relay cannot answer for the destination), and that the first error
-//! stays. Not here: the relay's side (`shard_core`), damaged handshakes (`handshake`).
+//! native dialect, this hour, that no open succeeds (the relay cannot answer for the destination), and that
+//! the first error stays. Not here: the relay's side (`shard_core`), damaged handshakes (`handshake`).
 //!
 //! Bound: 400 operations an input; each gives at most one frame.
 
@@ -156,7 +156,7 @@ impl Run {
         let native = RelayIdentity::new(&SecretKey::from_seed([1; 32]));
         let relay = identity(dialect, 1);
         let identities = match &relay {
-            Identity::Dmsg(identity) => Identities::new(native, Some(identity.clone())),
+            Identity::Dmsg(identity) => Identities::new(native, Some(Arc::clone(identity))),
             Identity::Native(_) => Identities::from(native),
         };
         let destination = identity(dialect, 2);

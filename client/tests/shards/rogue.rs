@@ -83,8 +83,8 @@ fn identity(byte: u8) -> Identity {
         .into()
 }
 
-/// Returns what the reader of a stream meets whose sender writes what `make` returns and then, if it `is_cut`,
-/// ends.
+/// Returns what the reader of a stream meets whose sender writes what `make` returns and then, if it
+/// `is_cut`, ends.
 async fn met_by(
     make: impl FnOnce(RecordSealer<NativeAead>) -> Vec<u8>,
     is_cut: bool,
