@@ -9,6 +9,7 @@
 //!
 //! Bound: 400 operations an input; each gives at most one frame.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
