@@ -62,7 +62,7 @@ pub(super) struct Args {
         hide_env_values = true,
         help_heading = "Store"
     )]
-    store: Option<Place>,
+    store: Option<String>,
 
     /// Directory for state [default: ringway under the XDG state directory, else
     /// ~/.local/state/ringway]
@@ -141,9 +141,9 @@ Examples:
   ringway dmsg-discovery --allow-loopback                      for a test on one host
   curl http://127.0.0.1:9090/dmsg-discovery/all_servers
 
-A store's URL with a password, and the word for official servers, stay out of the list of
-processes in RINGWAY_DISCOVERY_STORE and RINGWAY_DISCOVERY_AUTH. RINGWAY_LOG=debug writes more than
-warnings. SIGTERM and SIGINT answer what has been asked and end it.";
+RINGWAY_DISCOVERY_STORE and RINGWAY_DISCOVERY_AUTH keep a URL with a password, and the word for
+official servers, out of the list of processes. RINGWAY_LOG=debug writes more than warnings. SIGTERM
+and SIGINT answer what has been asked and end it.";
 
 /// Where entries are kept.
 #[derive(Debug, Clone)]
@@ -183,10 +183,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     start_logs()?;
     block_on(async {
         let mut signals = Signals::take()?;
+        let place = args.place()?;
         let listener = TcpListener::bind(args.listen).await;
         let listener = listener
             .map_err(|error| Failure::listen(args.listen, "--listen ADDRESS:PORT", error))?;
-        match args.place()? {
+        match place {
             Place::Redis(url) => {
                 let LimitArgs {
                     servers_max,
@@ -220,7 +221,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 impl Args {
     fn place(&self) -> Result<Place, Failure> {
-        Ok(self.store.clone().unwrap_or(Place::Embedded(None)))
+        // Not by the parser of the command line, which would show a wrong value with the password in it.
+        let place = self.store.as_deref().map(str::parse).transpose();
+        let place = place.map_err(|error: String| Failure::Usage(format!("--store: {error}")))?;
+        Ok(place.unwrap_or(Place::Embedded(None)))
     }
 
     /// Returns the file of the embedded store.

@@ -33,8 +33,6 @@ pub(crate) struct DmsgChoice {
     pub(crate) allowed: AllowedRelays,
     /// Whether it says so to the servers that it makes links with.
     pub(crate) announces_itself: bool,
-    /// Database that says where addresses are.
-    pub(crate) geo_database: Option<PathBuf>,
 }
 
 impl Default for DmsgChoice {
@@ -49,7 +47,6 @@ impl Default for DmsgChoice {
             links_all: true,
             allowed: AllowedRelays::Listed(BTreeSet::new()),
             announces_itself: true,
-            geo_database: None,
         }
     }
 }

@@ -598,15 +598,6 @@ pub(crate) const KEYS: &[Key] = &[
         },
     },
     Key {
-        path: "dmsg.geo_database",
-        accepts: "a path",
-        default: "",
-        apply: |config, value| {
-            config.dmsg.geo_database = Some(PathBuf::from(filled(value)?));
-            Ok(())
-        },
-    },
-    Key {
         path: "poll.spin",
         accepts: "a duration from \"0us\" (off) to \"10ms\"",
         default: "\"20us\"",

@@ -311,6 +311,13 @@ fn taken_ports_and_files_are_named_with_what_to_do() {
         let refused = run(state.path(), &arguments(&[flag, value]));
         assert_eq!(refused.code, Some(2), "{}", refused.err);
     }
+    let secret = ["--store", "rediss://me:secret@127.0.0.1:1"];
+    let refused = run(state.path(), &arguments(&secret));
+    assert!(
+        refused.err.contains("--store") && !refused.err.contains("secret"),
+        "{}",
+        refused.err
+    );
     assert_eq!(discovery.end("TERM").code, Some(0));
 }
 
