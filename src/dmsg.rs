@@ -5,12 +5,5 @@
 //!
 //! Source: docs/dmsg.md.
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "relays use it once their settings name discoveries"
-    )
-)]
 pub(crate) mod discovery;
 pub(crate) mod discovery_server;

@@ -306,6 +306,9 @@ fn metrics_are_the_ones_of_the_code() {
     files.push(root().join("src/registry/numbers.rs"));
     files.push(root().join("src/services/route_setup/numbers.rs"));
     files.push(root().join("src/services/finder/numbers.rs"));
+    files.push(root().join("src/dmsg/discovery/numbers.rs"));
+    files.push(root().join("src/dmsg/discovery_server/numbers.rs"));
+    files.push(root().join("src/dmsg/discovery_server/pages.rs"));
     let source: String = files.iter().map(|file| read(file)).collect();
     let code = metric_names(&source, '"');
     let path = root().join("docs/metrics.md");
@@ -560,6 +563,8 @@ fn metric_rows(source: &str) -> Vec<String> {
         let kind = rest.split_once("Read::").map_or("", |(_, kind)| kind);
         let (kind, labels) = match kind.split_once('(') {
             Some(("Counter" | "ShardCounter", _)) => ("counter", "`shard`"),
+            Some(("CounterByDialect", _)) => ("counter", "`shard`, `dialect`"),
+            Some(("GaugeByDialect", _)) => ("gauge", "`shard`, `dialect`"),
             Some(("CounterByReason", _)) => ("counter", "`shard`, `reason`"),
             Some(("Gauge" | "ShardGauge", _)) => ("gauge", "`shard`"),
             None if rest.contains("read: Recorder::") => ("histogram", "`shard`, `le`"),

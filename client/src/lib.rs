@@ -10,8 +10,8 @@
 //! how relays are chosen; [`Client::stats`] counts it. A [`Router`] makes the party a hop of routes and opens
 //! [`RouteStream`]s over paths of several parties; see `docs/routes.md`.
 //!
-//! A party is native, or speaks the dmsg dialect: its key decides, and its relays' and destinations' keys are of
-//! the same one. Streams, listeners and pings are the same for both; routes are for native parties.
+//! A party is native, or speaks the dmsg dialect: its key decides, and its relays' and destinations' keys are
+//! of the same one. Streams, listeners and pings are the same for both; routes are for native parties.
 //!
 //! One task per session owns the socket; streams reach the session's state under a mutex that is
 //! never held over an await. Records are sealed and opened outside of that mutex, in the task that

@@ -2,8 +2,8 @@
 //! reason and an answer.
 //!
 //! Here: what was read encodes to a text that reads the same and is not longer than the bounds allow; no text
-//! is signed by a party that has not signed it; a signature stays valid when the text is written anew. Not here:
-//! what a discovery does with an entry (`src/dmsg`).
+//! is signed by a party that has not signed it; a signature stays valid when the text is written anew. Not
+//! here: what a discovery does with an entry (`src/dmsg`).
 
 use ringway_proto::dmsg::entry::answer::Answer;
 use ringway_proto::dmsg::entry::{DELEGATED_MAX, ENTRY_LEN_MAX, Entry, EntryError};

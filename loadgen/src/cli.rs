@@ -314,7 +314,8 @@ pub struct Plain {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Where {
-    /// The relay's key and address, as 'ringway serve' prints them; a key of 66 digits is one of the dmsg dialect
+    /// The relay's key and address, as 'ringway serve' prints them; a key of 66 digits is one of the dmsg
+    /// dialect
     #[arg(long, value_name = "KEY@ADDRESS:PORT")]
     relay: Option<RelayAddress>,
     /// Any TCP server; nothing is sent to it
@@ -440,6 +441,22 @@ struct Common {
     out: Option<PathBuf>,
 }
 
+impl Plain {
+    /// Returns the plan that the flags describe.
+    fn plan(&self) -> Plan {
+        let target = match (self.proxy, self.listen, self.tcp) {
+            (Some(connect), Some(listen), _) => Target::Proxy { connect, listen },
+            (_, _, Some(socket)) => Target::Tcp(socket),
+            _ => unreachable!("one of the two is required"),
+        };
+        let mut plan = self.span.plan(&self.common, Scenario::Plain, target);
+        plan.sessions = self.connections;
+        self.traffic.add_to(&mut plan.traffic);
+        plan.pace = self.pace.pace();
+        plan
+    }
+}
+
 impl Command {
     /// Returns the plan that the flags describe.
     #[must_use]
@@ -466,18 +483,7 @@ impl Command {
                 flags.dialect.add_to(&mut plan);
                 plan
             }
-            Self::Plain(flags) => {
-                let target = match (flags.proxy, flags.listen, flags.tcp) {
-                    (Some(connect), Some(listen), _) => Target::Proxy { connect, listen },
-                    (_, _, Some(socket)) => Target::Tcp(socket),
-                    _ => unreachable!("one of the two is required"),
-                };
-                let mut plan = flags.span.plan(&flags.common, Scenario::Plain, target);
-                plan.sessions = flags.connections;
-                flags.traffic.add_to(&mut plan.traffic);
-                plan.pace = flags.pace.pace();
-                plan
-            }
+            Self::Plain(flags) => flags.plan(),
             Self::Churn(flags) => flags.plan(),
             Self::Slowloris(flags) => flags.plan(),
             Self::SlowReader(flags) => flags.plan(),

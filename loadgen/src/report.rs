@@ -47,8 +47,8 @@ pub struct Figures {
     pub generator: Cost,
     /// Resident memory that a session added to the relay.
     pub relay_bytes_per_session: Option<f64>,
-    /// Whether a run without a clock was as fast as the generator's threads, which had no time left, and maybe not
-    /// as fast as the server.
+    /// Whether a run without a clock was as fast as the generator's threads, which had no time left, and
+    /// maybe not as fast as the server.
     pub is_generator_limit: bool,
 }
 

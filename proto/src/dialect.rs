@@ -104,8 +104,8 @@ impl Dialect {
         }
     }
 
-    /// Returns the relay that says of itself, where a request was due, that it is one; `None` for anything else
-    /// and in dialects whose handshake says so. The signature is not verified.
+    /// Returns the relay that says of itself, where a request was due, that it is one; `None` for anything
+    /// else and in dialects whose handshake says so. The signature is not verified.
     #[must_use]
     pub fn decode_announcement(self, plain: &[u8]) -> Option<PublicKey> {
         match self {

@@ -63,8 +63,8 @@ impl PublicKey {
         }
     }
 
-    /// Reads the text of a key of either dialect, told apart by its length: 64 digits are a native key, 66 one
-    /// of the dmsg dialect.
+    /// Reads the text of a key of either dialect, told apart by its length: 64 digits are a native key, 66
+    /// one of the dmsg dialect.
     ///
     /// # Errors
     ///

@@ -86,9 +86,26 @@ pub(crate) struct Parts {
     /// Congestion control of the connections that the shard makes.
     pub(crate) congestion: Option<String>,
     /// Whom to ask about peers that no link has told of.
-    pub(crate) resolver: Option<Arc<dyn Resolver>>,
-    /// The same for clients of the dmsg dialect.
+    pub(crate) resolvers: Resolvers,
+}
+
+/// Who knows of the parties of each dialect.
+pub(crate) struct Resolvers {
+    pub(crate) registry: Option<Arc<dyn Resolver>>,
     pub(crate) discovery: Option<Arc<dyn Resolver>>,
+}
+
+impl Resolvers {
+    fn of(&self, dialect: Dialect) -> Option<&dyn Resolver> {
+        match dialect {
+            Dialect::Native => self.registry.as_deref(),
+            _ => self.discovery.as_deref(),
+        }
+    }
+
+    const fn is_none(&self) -> bool {
+        self.registry.is_none() && self.discovery.is_none()
+    }
 }
 
 /// The state of the loop.
@@ -331,7 +348,7 @@ impl DataThread {
             let is_there = self.parts.core.hang_up(dialed, now);
             tracing::trace!(is_there, "nobody has taken a dialed connection");
         }
-        if self.parts.resolver.is_some() || self.parts.discovery.is_some() {
+        if !self.parts.resolvers.is_none() {
             for _ in 0..TURN_QUANTUM {
                 let Some((lookup, answer)) = inbox.answers.pop() else {
                     break;
@@ -384,8 +401,7 @@ impl DataThread {
             rings,
             service,
             congestion,
-            resolver,
-            discovery,
+            resolvers,
             shard,
             ..
         } = &mut self.parts;
@@ -419,13 +435,14 @@ impl DataThread {
                 }
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
                 Action::Compute(job) => service.submit(job, now),
+                Action::Doubt { key } => {
+                    if let Some(resolver) = resolvers.of(key.dialect()) {
+                        resolver.doubt(key);
+                    }
+                }
                 Action::LookUp(lookup) => {
-                    let whom = match lookup.key.dialect() {
-                        Dialect::Native => &resolver,
-                        _ => &discovery,
-                    };
-                    let is_asked = whom
-                        .as_ref()
+                    let is_asked = resolvers
+                        .of(lookup.key.dialect())
                         .is_some_and(|resolver| resolver.look_up(*shard, lookup));
                     if !is_asked {
                         core.looked_up(lookup, LookedUp::Unavailable, now);
@@ -658,8 +675,8 @@ fn ring_failed(shard: ShardId, error: &ring::RingError) -> ! {
     )
 }
 
-/// Returns the token of sockets that are attached; no dial has it (`core::DialKey::token`), of which there are
-/// fewer.
+/// Returns the token of sockets that are attached; no dial has it (`core::DialKey::token`), of which there
+/// are fewer.
 fn attach_token(dialect: Dialect) -> u64 {
     u64::MAX - dialect.index() as u64
 }

@@ -36,6 +36,7 @@ use crate::data::DataThread;
 use crate::data::Doorbell;
 use crate::data::Parts;
 use crate::data::Placing;
+use crate::data::Resolvers;
 use crate::data::since;
 use crate::directory::SessionDirectory;
 use crate::load::Loads;
@@ -184,6 +185,19 @@ pub struct DmsgConfig {
     pub discovery: Option<Arc<dyn Resolver>>,
     /// Knows where addresses are on earth, for clients that ask.
     pub locator: Option<Arc<dyn Locator>>,
+}
+
+impl DmsgConfig {
+    /// Returns a listener that asks nobody about clients of other servers, nor where addresses are.
+    #[must_use]
+    pub const fn new(listen: SocketAddr, identity: Arc<Identity>) -> Self {
+        Self {
+            listen,
+            identity,
+            discovery: None,
+            locator: None,
+        }
+    }
 }
 
 /// Connections that may wait to be accepted, unless configured: a reconnect storm of this many clients a
@@ -623,8 +637,10 @@ impl Seed {
             epoch: self.epoch,
             spin: self.config.spin,
             congestion: self.config.congestion,
-            resolver: self.config.resolver,
-            discovery: self.config.dmsg.and_then(|dmsg| dmsg.discovery),
+            resolvers: Resolvers {
+                registry: self.config.resolver,
+                discovery: self.config.dmsg.and_then(|dmsg| dmsg.discovery),
+            },
         };
         Some(DataThread::new(parts).run())
     }
@@ -667,7 +683,8 @@ fn ports(
     Ok(ports)
 }
 
-/// Returns who gets in: one slot of the file table stays free, and the services have another for each dialect.
+/// Returns who gets in: one slot of the file table stays free, and the services have another for each
+/// dialect.
 fn admission(config: &ShardSetConfig) -> AdmissionLimits {
     let mut admission = config.admission;
     let kept = if config.has_services {

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use clap::Args as ClapArgs;
 use ringway_proto::dmsg;
+use ringway_proto::key::SecretKey;
 use tokio::sync::oneshot;
 
 use super::args::{DeployArgs, KeyArgs, path_text};
@@ -137,18 +138,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let fleet = Fleet::new();
     let dmsg = dmsg_key.as_ref().map(|held| &held.secret);
     let discoveries = Discoveries::wanted(&config);
-    let plane = Plane::launch(
-        &config,
-        &capacity,
-        &held.secret,
-        dmsg,
-        &fleet,
-        discoveries.as_ref(),
-    )?;
-    let plane = Arc::new(plane);
-    if let Some((discoveries, secret)) = discoveries.as_ref().zip(dmsg) {
-        discoveries.start(&config, &capacity, secret, plane.shards())?;
-    }
+    let keys = (&held.secret, dmsg);
+    let plane = start_plane(&config, &capacity, keys, (&fleet, discoveries.as_ref()))?;
     let registry = fleet.start(&of_registry, &held.secret, plane.shards(), &key_path)?;
     let (registry, view) = registry.unzip();
     let announced = place.map(|place| place.announce(key, plane.address()));
@@ -190,13 +181,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     ));
     // The runtime's threads that wait for snapshots hold the shards too.
     drop(runtime);
-    if let Some(plane) = Arc::into_inner(plane) {
-        plane.end();
-    }
+    Arc::into_inner(plane).into_iter().for_each(Plane::end);
     outcome
 }
 
-/// Holds the key of the dmsg dialect if the relay is to speak it, made at the first start as the other one is.
+/// Holds the key of the dmsg dialect if the relay is to speak it, made at the first start as the other one
+/// is.
 fn hold_dmsg(
     config: &Config,
     key_path: &Path,
@@ -209,6 +199,20 @@ fn hold_dmsg(
         None => key_path.with_file_name("dmsg.key"),
     };
     Ok(Some(key_file::hold(&path, "--set dmsg.key_file=FILE")?))
+}
+
+/// Starts the shards, and what they ask.
+fn start_plane(
+    config: &Config,
+    capacity: &Capacity,
+    (secret, dmsg): (&SecretKey, Option<&dmsg::key::SecretKey>),
+    (fleet, discoveries): (&Fleet, Option<&Arc<Discoveries>>),
+) -> Result<Arc<Plane>, Failure> {
+    let plane = Plane::launch(config, capacity, secret, dmsg, fleet, discoveries)?;
+    if let Some((discoveries, secret)) = discoveries.zip(dmsg) {
+        discoveries.start(config, capacity, secret, plane.shards())?;
+    }
+    Ok(Arc::new(plane))
 }
 
 /// Returns the runtime of the control plane, on the thread that asks.

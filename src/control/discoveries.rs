@@ -147,6 +147,12 @@ impl Resolver for Discoveries {
             shard.answer(lookup, answer);
         })
     }
+
+    fn doubt(&self, key: PublicKey) {
+        if let Some(running) = self.running.get() {
+            running.handle.doubt(key);
+        }
+    }
 }
 
 /// Returns which of a client's servers is asked: the first that a link stands with.

@@ -3,9 +3,9 @@
 //! Here: the laws between metrics, times, the writer. Not here: the one table of metrics (`table`), HTTP,
 //! counting.
 //!
-//! Labels are `shard`, `reason`, `dialect`, and `le` of a bucket, and nothing else, so the number of series is bounded
-//! by shards times reasons or buckets. A law stands in the HELP of the metric on its left side; `/health`
-//! checks it.
+//! Labels are `shard`, `reason`, `dialect`, and `le` of a bucket, and nothing else, so the number of series
+//! is bounded by shards times reasons or buckets. A law stands in the HELP of the metric on its left side;
+//! `/health` checks it.
 //! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
 
 mod table;

@@ -6,15 +6,16 @@
 //!                   servers <--entries of servers--
 //! ```
 //!
-//! All of it runs on one thread of its own, and nothing in a relay waits for it: a change is noted, a question is
-//! handed over, and the answer comes when there is one, at the latest after the time of a request.
+//! All of it runs on one thread of its own, and nothing in a relay waits for it: a change is noted, a
+//! question is handed over, and the answer comes when there is one, at the latest after the time of a
+//! request.
 //!
 //! Here: what a relay gives and gets. Not here: when an entry is written (`registration`), what is remembered
 //! (`memory`), requests (`fetch`), the tasks (`service`); a discovery as a server (`discovery_server`).
 //!
 //! Invariant: the entry of a relay that ends is deleted, or lapses within two minutes.
-//! Bound: one request at a time for the entry and one for the servers of each discovery, 64 for clients; each ends
-//! within [`REQUEST_TIME`].
+//! Bound: one request at a time for the entry and one for the servers of each discovery, 64 for clients; each
+//! ends within [`REQUEST_TIME`].
 //! Source: docs/dmsg.md, the section on the discovery.
 
 pub(crate) mod fetch;
@@ -51,8 +52,8 @@ pub(crate) struct DiscoveryConfig {
     pub(crate) reads_servers: bool,
 }
 
-/// Longest time for a request, connecting and looking a name up included: ten times what a discovery on another continent
-/// takes. A question about a client may wait so long.
+/// Longest time for a request, connecting and looking a name up included: ten times what a discovery on
+/// another continent takes. A question about a client may wait so long.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 
 /// What a relay says of itself.
@@ -64,8 +65,8 @@ pub(crate) struct Published {
     pub(crate) address_v6: String,
     /// The word that makes it official in discoveries that know one; else empty.
     pub(crate) word: String,
-    /// Whether streams may be opened to the relay's own key: its entry then is a client's too, which is served by the
-    /// relay itself.
+    /// Whether streams may be opened to the relay's own key: its entry then is a client's too, which is
+    /// served by the relay itself.
     pub(crate) is_client: bool,
     /// Returns how many sessions the relay still takes. Called on the discoveries' thread; it must not wait.
     pub(crate) available: Arc<dyn Fn() -> u32 + Send + Sync>,
@@ -153,14 +154,14 @@ pub(crate) fn start(
 }
 
 impl DiscoveryHandle {
-    /// Says that the relay takes more or fewer sessions than before. Costs next to nothing; discoveries are told once a
-    /// second at most.
+    /// Says that the relay takes more or fewer sessions than before. Costs next to nothing; discoveries are
+    /// told once a second at most.
     pub(crate) fn changed(&self) {
         self.changed.send_replace(());
     }
 
-    /// Asks where a client is. `answer` is called on the discoveries' thread, and must not wait; when this returns false
-    /// it is not: too many questions wait.
+    /// Asks where a client is. `answer` is called on the discoveries' thread, and must not wait; when this
+    /// returns false it is not: too many questions wait.
     pub(crate) fn ask(&self, key: PublicKey, answer: impl FnOnce(Found) + Send + 'static) -> bool {
         let question = Question::Find {
             key,
@@ -187,6 +188,7 @@ impl DiscoveryHandle {
     }
 
     /// Returns what was counted.
+    #[cfg(test)]
     pub(crate) fn numbers(&self) -> &Arc<DiscoveryNumbers> {
         &self.numbers
     }

@@ -6,10 +6,11 @@
 //!                              +----> store    a file of this process, or Redis
 //! ```
 //!
-//! Here: what a discovery is made of. Not here: entries and answers themselves (`ringway_proto::dmsg::entry`), the
-//! command line (`cli::dmsg_discovery`).
+//! Here: what a discovery is made of. Not here: entries and answers themselves
+//! (`ringway_proto::dmsg::entry`), the command line (`cli::dmsg_discovery`).
 //!
-//! Invariant: what stands in a store has been verified when it was written, and was newer than what it replaced.
+//! Invariant: what stands in a store has been verified when it was written, and was newer than what it
+//! replaced.
 //! Bound: [`Limits`] of connections, `embedded::Bounds` of entries, `rates` of writes.
 
 pub(crate) mod api;

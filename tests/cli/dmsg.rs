@@ -16,7 +16,8 @@ const LIBRARIES: [&str; 3] = [
     "github.com/hashicorp/yamux",
 ];
 
-/// Builds the program into `directory`; `None`, and a line that says why, where Go or its libraries are missing.
+/// Builds the program into `directory`; `None`, and a line that says why, where Go or its libraries are
+/// missing.
 fn built(directory: &Path) -> Option<Command> {
     let has_go = Command::new("go").arg("version").output().is_ok();
     let missing = LIBRARIES

@@ -430,7 +430,7 @@ fn whole_api_is_served_from_redis_and_two_discoveries_are_one() {
     let clients: Vec<String> = connection.smembers("clients").unwrap();
     assert_eq!(clients.len(), 2);
     let visors: Vec<String> = connection.smembers("visorClients").unwrap();
-    assert_eq!(visors, [one.clone()]);
+    assert_eq!(visors, std::slice::from_ref(&one));
     // One that Redis has lost is no longer listed after the next cleaning, and can be written anew.
     let _: () = connection.del(&two).unwrap();
     assert_eq!(second.entry(secret(2).public()), None);

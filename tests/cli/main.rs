@@ -14,6 +14,8 @@ mod deploy;
 mod dmsg;
 #[cfg(test)]
 mod dmsg_discovery;
+#[cfg(test)]
+mod dmsg_peers;
 mod help;
 mod keys;
 #[cfg(test)]

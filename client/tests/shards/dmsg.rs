@@ -41,10 +41,7 @@ fn start(shards_count: u16) -> Relay {
     let key = dmsg.public();
     let config = ShardSetConfig {
         shards_count,
-        dmsg: Some(DmsgConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            identity: dmsg,
-        }),
+        dmsg: Some(DmsgConfig::new(([127, 0, 0, 1], 0).into(), dmsg)),
         has_services: true,
         ..ShardSetConfig::new(Arc::new(native)).with_sockets(255)
     };
@@ -204,10 +201,7 @@ async fn a_party_is_found_at_any_relay() {
         let dmsg = Arc::new(Identity::new(of_seed(seed)));
         let key = dmsg.public();
         let config = ShardSetConfig {
-            dmsg: Some(DmsgConfig {
-                listen: ([127, 0, 0, 1], 0).into(),
-                identity: dmsg,
-            }),
+            dmsg: Some(DmsgConfig::new(([127, 0, 0, 1], 0).into(), dmsg)),
             ..ShardSetConfig::new(Arc::new(native)).with_sockets(255)
         };
         let set = ShardSet::launch(&config).expect("a relay");

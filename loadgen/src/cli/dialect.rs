@@ -12,7 +12,8 @@ use crate::plan::{DialectName, DmsgPlan, Payload, Plan, RelayAddress, Target};
 /// A relay.
 #[derive(Debug, Args)]
 pub(super) struct Relay {
-    /// The relay's key and address, as 'ringway serve' prints them; a key of 66 digits is one of the dmsg dialect
+    /// The relay's key and address, as 'ringway serve' prints them; a key of 66 digits is one of the dmsg
+    /// dialect
     #[arg(long, value_name = "KEY@ADDRESS:PORT")]
     relay: RelayAddress,
     #[command(flatten)]
@@ -33,15 +34,18 @@ impl Relay {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Dialect")]
 pub(super) struct DialectFlags {
-    /// Dialect of the relay, which its key says as well: one that differs is refused [default: that of the key]
+    /// Dialect of the relay, which its key says as well: one that differs is refused [default: that of the
+    /// key]
     #[arg(long, value_enum, value_name = "NAME")]
     dialect: Option<DialectName>,
     /// dmsg: time from message 3 of the handshake to the ping whose answer shows that the session stands. The
-    /// dialect has no verdict, so with 0s the first bytes come right behind message 3, in the same send; a server
-    /// that refuses such sessions, as Go's did until 2026, needs some 100ms, which are then in each time
+    /// dialect has no verdict, so with 0s the first bytes come right behind message 3, in the same send; a
+    /// server that refuses such sessions, as Go's did until 2026, needs some 100ms, which are then in each
+    /// time
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     ping_after: Duration,
-    /// dmsg: time after which a handshake or an open without an answer has failed; 5s is what clients of 2026 wait
+    /// dmsg: time after which a handshake or an open without an answer has failed; 5s is what clients of 2026
+    /// wait
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     patience: Duration,
 }
@@ -59,8 +63,9 @@ impl DialectFlags {
 /// What streams carry.
 #[derive(Debug, Args)]
 pub(super) struct PayloadFlags {
-    /// How streams are opened and what they carry: opaque bytes on streams that share their requests, which costs
-    /// the relay the same and the generator less, or everything as peers do it [default: opaque; dmsg: sealed]
+    /// How streams are opened and what they carry: opaque bytes on streams that share their requests, which
+    /// costs the relay the same and the generator less, or everything as peers do it [default: opaque; dmsg:
+    /// sealed]
     #[arg(long, value_enum, value_name = "KIND")]
     payload: Option<Payload>,
     /// The same as --payload opaque: only the server is measured, without end-to-end encryption

@@ -28,7 +28,8 @@ pub enum DialectName {
 }
 
 impl DialectName {
-    /// Returns the name of the dialect that a key belongs to; `None` for one that this program does not speak.
+    /// Returns the name of the dialect that a key belongs to; `None` for one that this program does not
+    /// speak.
     #[must_use]
     pub const fn of(key: &PublicKey) -> Option<Self> {
         match key.dialect() {
@@ -112,7 +113,8 @@ impl Plan {
         matches!(self.dialect(), Some(DialectName::Dmsg))
     }
 
-    /// Returns what a result is called: the name of the subcommand, and the dialect if it is not Ringway's own.
+    /// Returns what a result is called: the name of the subcommand, and the dialect if it is not Ringway's
+    /// own.
     #[must_use]
     pub fn title(&self) -> String {
         if self.is_dmsg() {

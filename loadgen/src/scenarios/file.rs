@@ -116,7 +116,8 @@ struct File {
 const PARTS_MAX: usize = 64;
 
 impl ScenarioFile {
-    /// Reads a file; `sets` are overrides: `GROUP.KEY=VALUE`, `PHASE.time=TIME`, `dialect=NAME`, `seed=NUMBER`.
+    /// Reads a file; `sets` are overrides: `GROUP.KEY=VALUE`, `PHASE.time=TIME`, `dialect=NAME`,
+    /// `seed=NUMBER`.
     ///
     /// # Errors
     /// Everything that is wrong, a sentence each; the name of the scenario stands in front.

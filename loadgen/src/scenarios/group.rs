@@ -30,8 +30,8 @@ pub struct GroupFile {
     pub far: Option<TargetName>,
     /// Phases that it is there in, in their order; all if absent.
     pub phases: Option<Vec<String>>,
-    /// Dialect that it speaks, if the file says so: its relay is then the one of that number among those of the
-    /// dialect.
+    /// Dialect that it speaks, if the file says so: its relay is then the one of that number among those of
+    /// the dialect.
     pub dialect: Option<DialectName>,
     /// Its other keys.
     keys: Keys,

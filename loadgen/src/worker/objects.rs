@@ -1,7 +1,7 @@
 //! The objects that open a stream, and the handshake in them, in either dialect.
 //!
-//! Here: requests, answers, keys of streams. Not here: sealing them for the session, frames, what becomes of a
-//! stream (`open`).
+//! Here: requests, answers, keys of streams. Not here: sealing them for the session, frames, what becomes of
+//! a stream (`open`).
 //!
 //! Invariant: what is made here is what a peer would make, but for the text of a [`stand_in`].
 

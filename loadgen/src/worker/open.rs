@@ -1,14 +1,15 @@
 //! Opening and ending streams.
 //!
-//! Here: the request, its answer, FIN both ways. Not here: what the objects are made of (`objects`), messages.
+//! Here: the request, its answer, FIN both ways. Not here: what the objects are made of (`objects`),
+//! messages.
 //!
 //! With opaque payload the streams of a pair share one signed request and one signed answer, renewed
 //! every [`REQUEST_AGE_MAX_S`] seconds, and a random text stands where the Noise messages would be: the
 //! relay sees well-formed, fresh objects of the true size, and the generator saves four point
 //! multiplications and two signatures a stream. With sealed payload everything is done as peers do it.
 //!
-//! In the dmsg dialect each stream is acknowledged at once, as Go's clients demand, and a refusal is a reset or
-//! the end of the stream.
+//! In the dmsg dialect each stream is acknowledged at once, as Go's clients demand, and a refusal is a reset
+//! or the end of the stream.
 
 use std::sync::atomic::Ordering;
 

@@ -3,14 +3,15 @@
 //! Here: what a dmsg server may leave without an answer, and the first sign of life of a session. Not here:
 //! handshakes (`setup`), opens (`open`).
 //!
-//! A native relay ends what takes too long, and tells why. A dmsg server of 2024 answers an open that it cannot
-//! carry out with nothing at all; so here the generator gives up as clients do, and says so by name.
+//! A native relay ends what takes too long, and tells why. A dmsg server of 2024 answers an open that it
+//! cannot carry out with nothing at all; so here the generator gives up as clients do, and says so by name.
 //!
-//! The dialect has no verdict. A session stands once message 3 is sent, and the generator counts it when a ping
-//! behind message 3 is answered: the first sign that the server thinks so too.
+//! The dialect has no verdict. A session stands once message 3 is sent, and the generator counts it when a
+//! ping behind message 3 is answered: the first sign that the server thinks so too.
 //!
 //! Invariant: deadlines stand in the order in which they come, since all of a kind have the same length.
-//! Bound: an entry leaves when it is over and no older one waits, at the latest after the patience of the plan.
+//! Bound: an entry leaves when it is over and no older one waits, at the latest after the patience of the
+//! plan.
 
 use std::collections::VecDeque;
 use std::time::Duration;

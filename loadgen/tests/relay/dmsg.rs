@@ -24,10 +24,10 @@ fn relay_with(
     let identity = Arc::new(identity(7));
     let key = identity.public();
     let (set, native) = super::relay_with(shards_count, |config| {
-        config.dmsg = Some(DmsgConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        config.dmsg = Some(DmsgConfig::new(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
             identity,
-        });
+        ));
         change(config);
     });
     let socket = set.dmsg_address().expect("a relay of the dmsg dialect");

@@ -50,8 +50,8 @@ impl Identity {
         }
     }
 
-    /// Makes an open request to `destination` and returns it with what its answer is checked against; `random`
-    /// is the ephemeral secret of the stream's handshake.
+    /// Makes an open request to `destination` and returns it with what its answer is checked against;
+    /// `random` is the ephemeral secret of the stream's handshake.
     ///
     /// # Errors
     ///

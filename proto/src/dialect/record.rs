@@ -23,8 +23,8 @@ impl Dialect {
         }
     }
 
-    /// Returns the length of the record that starts with `prefix`, its length prefix included, once the prefix
-    /// is there.
+    /// Returns the length of the record that starts with `prefix`, its length prefix included, once the
+    /// prefix is there.
     ///
     /// # Errors
     ///
@@ -56,8 +56,8 @@ impl<A: RecordAead> RecordSealer<A> {
         }
     }
 
-    /// Seals `plain`, of at most [`RECORD_PAYLOAD_MAX`] bytes, in as few records as it takes and appends them to
-    /// `out`: one in the native dialect, one for each 4,070 bytes in that of dmsg.
+    /// Seals `plain`, of at most [`RECORD_PAYLOAD_MAX`] bytes, in as few records as it takes and appends them
+    /// to `out`: one in the native dialect, one for each 4,070 bytes in that of dmsg.
     ///
     /// # Errors
     ///

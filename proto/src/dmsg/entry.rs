@@ -8,9 +8,10 @@
 //! keeps entries and for how long; what a discovery answers (`answer`).
 //!
 //! Invariant: what [`Entry::decode`] takes is within the bounds below, and encodes to the bytes that its
-//! signature is over. Fields that are not listed here are dropped before that, so an entry that was signed with
-//! one of them does not verify.
-//! Bound: [`ENTRY_LEN_MAX`] bytes, [`DELEGATED_MAX`] servers of a client, [`ADDRESS_LEN_MAX`] bytes of a text.
+//! signature is over. Fields that are not listed here are dropped before that, so an entry that was signed
+//! with one of them does not verify.
+//! Bound: [`ENTRY_LEN_MAX`] bytes, [`DELEGATED_MAX`] servers of a client, [`ADDRESS_LEN_MAX`] bytes of a
+//! text.
 //! Source: docs/dmsg.md, the section on entries.
 
 pub mod answer;
@@ -111,7 +112,8 @@ pub struct Client {
     pub delegated_servers: Option<Vec<PublicKey>>,
 }
 
-/// A server's part of an entry. What is not marked otherwise is of 2024, and the fields of 2026 are empty then.
+/// A server's part of an entry. What is not marked otherwise is of 2024, and the fields of 2026 are empty
+/// then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Where it listens: `host:port`, of IPv4 if there are two.
@@ -223,8 +225,8 @@ impl Entry {
         Ok(key::verify(&self.key, &self.signed_text(), &signature)?)
     }
 
-    /// Verifies the entry that was read from `json`, which may have fields that are not known here: they count when a
-    /// reader looks at the text as it stands, and a discovery hands it on so.
+    /// Verifies the entry that was read from `json`, which may have fields that are not known here: they
+    /// count when a reader looks at the text as it stands, and a discovery hands it on so.
     ///
     /// # Errors
     ///
@@ -262,8 +264,8 @@ impl Entry {
         }
     }
 
-    /// Checks when the entry was signed, `now_ns` being nanoseconds since 1970. Only servers refresh theirs, so
-    /// a client's may have any age.
+    /// Checks when the entry was signed, `now_ns` being nanoseconds since 1970. Only servers refresh theirs,
+    /// so a client's may have any age.
     ///
     /// # Errors
     ///

@@ -324,7 +324,8 @@ fn what_cannot_be_read_ends_the_conversation_and_stays_so() {
     let long = u32::try_from(CALL_MESSAGE_MAX + 1).unwrap().to_be_bytes();
     let cases = [
         (out, RpcError::PeerMethodLength { have }),
-        // A message that is too long, one that is no number, a definition of nothing, a head that is a number.
+        // A message that is too long, one that is no number, a definition of nothing, a head that is a
+        // number.
         (
             [&[0xfc][..], &long].concat(),
             RpcError::PeerGob(GobError::PeerTooLong {

@@ -1,4 +1,5 @@
-//! What the dmsg dialect does otherwise: no verdict, resets for refusals, an acknowledgement for every stream.
+//! What the dmsg dialect does otherwise: no verdict, resets for refusals, an acknowledgement for every
+//! stream.
 
 use ringway_proto::dialect::Dialect;
 use ringway_proto::dialect::peer::Identity;

@@ -38,8 +38,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.remove_stream(key);
         let length = u32::try_from(DMSG_PING.len()).unwrap_or(0);
         let mut frame = [0; HEADER_LEN + DMSG_PING.len()];
-        Header::data(id, Flags::FIN, length).encode_into(&mut frame);
+        Header::data(id, Flags::NONE, length).encode_into(&mut frame);
         self.push_control(slot, &frame);
+        self.end_unanswered(slot, id);
     }
 
     /// Ends the relay's half of a stream whose peer has ended its own, or is about to.
@@ -71,8 +72,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     }
 
     /// Returns what it means when the peer of a leg ends it before its answer. Between relays a reset says
-    /// that there is no such client, an end that the client has refused. Servers of Go end in either case, so that
-    /// alone is no reason not to ask them again.
+    /// that there is no such client, an end that the client has refused. Servers of Go end in either case, so
+    /// that alone is no reason not to ask them again.
     pub(super) fn refusal_of(&self, key: StreamKey, by: Flags) -> Reason {
         match self.is_of_server(key) && by == Flags::RST {
             true => Reason::UnknownDestination,
@@ -268,8 +269,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.remove_stream(key);
     }
 
-    /// Returns whether a session is a link. One of a server that this relay has come to know of meanwhile becomes
-    /// one when it is first used as such.
+    /// Returns whether a session is a link. One of a server that this relay has come to know of meanwhile
+    /// becomes one when it is first used as such.
     pub(super) fn is_link_now(&mut self, slot: Slot) -> bool {
         let Some(session) = self.sessions.get(slot.0 as usize) else {
             return false;

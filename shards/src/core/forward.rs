@@ -115,9 +115,9 @@ impl Checks {
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// A request is believed only when its signature says so: it has come over a link, signed by somebody else
-    /// than the relay it came from, or its destination would end its session for a wrong one. The executor
-    /// looks, since that takes as long as a handshake's step.
+    /// A request is believed only when its signature says so: it has come over a link, signed by somebody
+    /// else than the relay it came from, or its destination would end its session for a wrong one. The
+    /// executor looks, since that takes as long as a handshake's step.
     pub(super) fn check_request(&mut self, slot: Slot, stream: StreamKey, request: &[u8]) {
         let Some(session) = self.sessions.get(slot.0 as usize) else {
             return;
@@ -333,6 +333,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         };
         if reason == Reason::UnknownDestination {
             self.negatives.note(forward.destination, asked, now);
+            if forward.is_looked_up {
+                let key = forward.destination;
+                self.common.actions.push_back(Action::Doubt { key });
+            }
         }
         if !is_untouched || !is_worth_another(reason) || forward.asked.len() >= FORWARD_TRIES_MAX {
             return false;

@@ -76,7 +76,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.common.stats.opens_received += 1;
         self.common.stats.of_dialect_mut(dialect).opens_received += 1;
         let streams_max = live.streams_max(&self.config);
-        if live.streams_count() >= streams_max + REFUSALS_PENDING_MAX {
+        let finds_room = live.streams_count() < streams_max + REFUSALS_PENDING_MAX;
+        let is_acknowledged = dialect.acknowledges_at_once();
+        if is_acknowledged {
+            // Also before a reset: Go's yamux ends a session in which this one does not come.
+            self.push_control(slot, &Header::window_update(id, Flags::ACK, 0).encode());
+        }
+        if !finds_room {
             self.common
                 .stats
                 .opens_refused
@@ -89,12 +95,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let mut stream = Stream::opening(key, id, StreamState::Collecting, self.now);
         if let Some(opening) = stream.opening.as_mut() {
             opening.window_extra = extra;
-        }
-        if dialect.acknowledges_at_once() {
-            if let Some(opening) = stream.opening.as_mut() {
-                opening.is_acknowledged = true;
-            }
-            self.push_control(slot, &Header::window_update(id, Flags::ACK, 0).encode());
+            opening.is_acknowledged = is_acknowledged;
         }
         match self.insert_stream(slot, id, stream) {
             Some(stream) => self.set_stream_timer(stream, deadline),
@@ -665,9 +666,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if live.sealer.seal(response, &mut frame).is_err() {
             return;
         }
+        let ends_apart = live.dialect().ends_apart() && flags.intersects(Flags::FIN);
+        let flags = match ends_apart {
+            true => flags.without(Flags::FIN),
+            false => flags,
+        };
         let length = u32::try_from(frame.len() - HEADER_LEN).unwrap_or(0);
         Header::data(id, flags, length).encode_into(&mut frame);
         self.push_control(slot, &frame);
+        if ends_apart {
+            self.end_unanswered(slot, id);
+        }
     }
 
     /// Ends an open from either leg: the opener is refused, the destination's leg is reset.

@@ -108,8 +108,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.ask_at(key, place, request);
     }
 
-    /// Takes the source port of a stream that the relay opens with its key of a dialect; it comes back with the
-    /// stream.
+    /// Takes the source port of a stream that the relay opens with its key of a dialect; it comes back with
+    /// the stream.
     ///
     /// # Errors
     /// [`Reason::VirtualPortsExhausted`] when the port is none of the shard's slice, in use, or at rest.

@@ -2,8 +2,9 @@
 //!
 //! Here: HTTP, connections that are used again, times and sizes. Not here: what is asked when.
 //!
-//! Bound: the time that a request is given, connecting and looking its name up included; [`IDLE_MAX`] connections that wait
-//! for the next one, [`IDLE_TIME`] each, less than discoveries keep them: so a request rarely meets one that has ended.
+//! Bound: the time that a request is given, connecting and looking its name up included; [`IDLE_MAX`]
+//! connections that wait for the next one, [`IDLE_TIME`] each, less than discoveries keep them: so a request
+//! rarely meets one that has ended.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -205,8 +206,8 @@ impl Fetcher {
                 .map_err(|error| error.to_string())
         };
         if let Some(sender) = self.take_idle() {
-            // It may have ended a moment ago; then nobody has seen the request, or it is one that can be sent twice: a
-            // second copy of an entry is refused as one that stands already, and read.
+            // It may have ended a moment ago; then nobody has seen the request, or it is one that can be sent
+            // twice: a second copy of an entry is refused as one that stands already, and read.
             if let Ok(answer) = self.send(sender, request()?, len_max).await {
                 return Ok(answer);
             }

@@ -2,8 +2,8 @@
 //!
 //! Here: a pure state machine. Not here: discoveries.
 //!
-//! Bound: [`ENTRIES_MAX`] clients, those that came first go first; each with [`ringway_proto::dmsg::entry::DELEGATED_MAX`]
-//! servers at most, and [`KEYS_MAX`] servers of all together.
+//! Bound: [`ENTRIES_MAX`] clients, those that came first go first; each with
+//! [`ringway_proto::dmsg::entry::DELEGATED_MAX`] servers at most, and [`KEYS_MAX`] servers of all together.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -97,8 +97,8 @@ impl Memory {
     }
 }
 
-/// How long a place is believed without asking again. Clients write their entries again when their sessions change; who
-/// goes where one was finds out, and says so.
+/// How long a place is believed without asking again. Clients write their entries again when their sessions
+/// change; who goes where one was finds out, and says so.
 const FOUND_TIME: Duration = Duration::from_secs(30);
 
 /// How long a client is nowhere: it may come any moment.

@@ -7,10 +7,11 @@
 //!      +----------------------------------------+   (at most CONFLICTS_MAX times, then a pause)
 //! ```
 //!
-//! Here: a pure state machine; times and outcomes go in, the next step comes out. Not here: requests, entries.
+//! Here: a pure state machine; times and outcomes go in, the next step comes out. Not here: requests,
+//! entries.
 //!
-//! Invariant: between two writes lies [`CHANGE_PAUSE`] at least, whatever changes; after a failure a pause that grows.
-//! While the discovery answers, the entry is refreshed twice in its life.
+//! Invariant: between two writes lies [`CHANGE_PAUSE`] at least, whatever changes; after a failure a pause
+//! that grows. While the discovery answers, the entry is refreshed twice in its life.
 //! Source: docs/dmsg.md, the section on entries.
 
 use std::time::Duration;
@@ -120,7 +121,8 @@ impl Registration {
         self.conflicts = 0;
     }
 
-    /// Something else stands there than was known; returns whether that was so too often to be tried again at once.
+    /// Something else stands there than was known; returns whether that was so too often to be tried again at
+    /// once.
     pub(super) fn conflicted(&mut self, now: Instant, chance: u32) -> bool {
         self.next = None;
         self.conflicts += 1;
@@ -163,7 +165,8 @@ fn part_of(time: Duration, chance: u32) -> Duration {
 /// Shortest time between two writes.
 pub(super) const CHANGE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Conflicts in a row that are resolved at once: another discovery's copy, a restart, a second relay with this key.
+/// Conflicts in a row that are resolved at once: another discovery's copy, a restart, a second relay with
+/// this key.
 const CONFLICTS_MAX: u32 = 5;
 
 /// First pause after a failure; it doubles.
@@ -280,8 +283,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: writes are a second apart, sequences only grow, no step waits for what is past, and with a
-        /// discovery that answers the last word of the relay is told within the time of a refresh.
+        /// Whatever happens: writes are a second apart, sequences only grow, no step waits for what is past,
+        /// and with a discovery that answers the last word of the relay is told within the time of a refresh.
         #[test]
         fn writes_are_apart_and_the_last_word_is_told(events in prop::collection::vec(event(), 0..200)) {
             let mut registration = Registration::new();

@@ -1,10 +1,10 @@
 //! The tasks that keep discoveries in step with a relay.
 //!
-//! Here: what they share, their start and their end. Not here: the relay's entry (`keeper`), the list of servers
-//! (`servers`), questions about clients (`lookups`).
+//! Here: what they share, their start and their end. Not here: the relay's entry (`keeper`), the list of
+//! servers (`servers`), questions about clients (`lookups`).
 //!
-//! A discovery that hangs holds up its own entry and nobody else's; once it has failed, questions are not held up by it
-//! for [`REST_TIME`] either.
+//! A discovery that hangs holds up its own entry and nobody else's; once it has failed, questions are not
+//! held up by it for [`REST_TIME`] either.
 //!
 //! Bound: [`LEAVE_TIME`] for the end.
 

@@ -1,4 +1,5 @@
-//! A relay's side of discoveries, against this project's own discovery, and against ones that hang, fail or go away.
+//! A relay's side of discoveries, against this project's own discovery, and against ones that hang, fail or
+//! go away.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

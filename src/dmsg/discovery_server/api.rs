@@ -3,18 +3,18 @@
 //! | method, path | answer |
 //! |---|---|
 //! | `GET /dmsg-discovery/entry/KEY` | the entry |
-//! | `POST /dmsg-discovery/entry/`, `.../entry/KEY`, `?timeout=true` for a life of 3 minutes | that it is written |
+//! | `POST /dmsg-discovery/entry/`, `.../entry/KEY`, `?timeout=true` for 3 minutes | that it is written |
 //! | `DELETE /dmsg-discovery/entry` | that it is deleted |
 //! | `GET /dmsg-discovery/entries`, `.../visorEntries` | keys of clients |
-//! | `GET /dmsg-discovery/available_servers` | up to 512 entries of servers with room, those with most first |
+//! | `GET /dmsg-discovery/available_servers` | up to 512 entries of servers with room, most first |
 //! | `GET /dmsg-discovery/all_servers` | every server's entry |
 //! | `DELETE /dmsg-discovery/deregister` | `null`, for keys of the operator's list |
 //!
-//! Here: requests and their order of checks. Not here: what may be written (`rules`), lists (`lists`), pages for
-//! operators (`pages`).
+//! Here: requests and their order of checks. Not here: what may be written (`rules`), lists (`lists`), pages
+//! for operators (`pages`).
 //!
-//! Bound: [`ENTRY_LEN_MAX`] bytes of a body, [`STEP_TIME`] for it to come; a write of one key that is contended is
-//! judged [`TRIES_MAX`] times.
+//! Bound: [`ENTRY_LEN_MAX`] bytes of a body, [`STEP_TIME`] for it to come; a write of one key that is
+//! contended is judged [`TRIES_MAX`] times.
 //! Source: docs/dmsg.md, the section on the discovery.
 
 pub(crate) mod lists;
@@ -359,8 +359,8 @@ pub(crate) fn json(status: StatusCode, text: Bytes) -> Response {
 /// How often a write is judged again because another one of the same key was faster.
 const TRIES_MAX: u32 = 4;
 
-/// The header in which proxies say whom they speak for: the last address is what they saw themselves, those before it
-/// are what their client claims.
+/// The header in which proxies say whom they speak for: the last address is what they saw themselves, those
+/// before it are what their client claims.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The header with the key of a monitor.

@@ -1,12 +1,13 @@
 //! Connections of HTTP: who gets in, and how long a slow one may stay.
 //!
-//! Here: taking connections, HTTP on each of them, their end. Not here: when one is too slow (`pace`), what is
-//! answered (`api`).
+//! Here: taking connections, HTTP on each of them, their end. Not here: when one is too slow (`pace`), what
+//! is answered (`api`).
 //!
-//! Invariant: a connection that does nothing makes room for one that does. When all places are taken, the one that
-//! has been silent for longest goes; first of the source that asks, so that nobody takes the places of others.
-//! Bound: [`Limits::connections_max`], [`Limits::connections_source_max`]; [`HEAD_BYTES_MAX`] of a request's head;
-//! times as `pace` has them. An answer is held once, however many read it.
+//! Invariant: a connection that does nothing makes room for one that does. When all places are taken, the one
+//! that has been silent for longest goes; first of the source that asks, so that nobody takes the places of
+//! others.
+//! Bound: [`Limits::connections_max`], [`Limits::connections_source_max`]; [`HEAD_BYTES_MAX`] of a request's
+//! head; times as `pace` has them. An answer is held once, however many read it.
 
 mod pace;
 
@@ -109,7 +110,8 @@ impl Doors {
         }
     }
 
-    /// Looks at what accepting gave. Without descriptors it fails at once, again and again: the pause is for that.
+    /// Looks at what accepting gave. Without descriptors it fails at once, again and again: the pause is for
+    /// that.
     async fn accepted(
         &self,
         accepted: io::Result<(TcpStream, SocketAddr)>,
@@ -160,7 +162,8 @@ impl Doors {
         })
     }
 
-    /// Ends the connection that has been silent for longest, of those that `may` allows; false if there is none.
+    /// Ends the connection that has been silent for longest, of those that `may` allows; false if there is
+    /// none.
     fn shed(&self, may: impl Fn(&Seat) -> bool) -> bool {
         let mut seats = self.lock();
         let silent = seats.iter().filter(|(_, seat)| may(seat));

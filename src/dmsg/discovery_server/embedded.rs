@@ -5,9 +5,9 @@
 //!        <-------- what is in the file by now ---+
 //! ```
 //!
-//! A change is in force once it is in memory, and answered once it is in the file too, so that a process that is
-//! killed has lost nothing it has confirmed. With a file that cannot be written (a full disk) changes are in force
-//! and answered all the same; `complaint` tells, and the writer tries again to write all of it.
+//! A change is in force once it is in memory, and answered once it is in the file too, so that a process that
+//! is killed has lost nothing it has confirmed. With a file that cannot be written (a full disk) changes are
+//! in force and answered all the same; `complaint` tells, and the writer tries again to write all of it.
 //!
 //! Here: memory, its bounds, the thread. Not here: the file itself (`journal`).
 //!
@@ -341,13 +341,15 @@ impl Memory {
         }
     }
 
-    /// Returns whether the caller has judged that nothing stands, and what is here has only not been taken out.
+    /// Returns whether the caller has judged that nothing stands, and what is here has only not been taken
+    /// out.
     fn has_ended(&self, key: PublicKey, write: &Write<'_>) -> bool {
         let found = self.records.get(&key);
         write.before.is_none() && found.is_some_and(|found| !found.is_standing(write.now))
     }
 
-    /// Returns whether there is room for an entry. One that takes no more than what it replaces always has it.
+    /// Returns whether there is room for an entry. One that takes no more than what it replaces always has
+    /// it.
     fn has_room(&self, write: &Write<'_>) -> bool {
         let Write {
             record, is_vouched, ..

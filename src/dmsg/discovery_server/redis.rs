@@ -1,11 +1,11 @@
-//! Entries in Redis or Valkey, for several discoveries beside each other, or one that must not lose anything with its
-//! host.
+//! Entries in Redis or Valkey, for several discoveries beside each other, or one that must not lose anything
+//! with its host.
 //!
 //! The keys are those of the Go implementation, so that one can take over from the other with what stands:
 //!
 //! | key | value | time to live |
 //! |---|---|---|
-//! | `KEY`, 66 hex digits | the entry as readers get it | 120 s for a server; for a client as the discovery is told |
+//! | `KEY`, 66 hex digits | the entry as readers get it | 120 s for a server, a client's as told |
 //! | `servers`, `clients`, `visorClients` | sets of keys; one without an entry is taken out now and then | |
 //! | `ringway:source:KEY` | the address the entry was written from; this project's own | the entry's |
 //!
@@ -53,7 +53,8 @@ struct Connection {
 }
 
 impl Redis {
-    /// Returns the store at `url`: `redis://[[USER:]PASSWORD@]HOST[:PORT][/DATABASE]` or `redis+unix:///PATH`.
+    /// Returns the store at `url`: `redis://[[USER:]PASSWORD@]HOST[:PORT][/DATABASE]` or
+    /// `redis+unix:///PATH`.
     ///
     /// # Errors
     ///

@@ -2,11 +2,11 @@
 //!
 //! Here: pure judgement of one request, given what stands and the time. Not here: HTTP, stores, rates.
 //!
-//! Entries are public, so whoever reads one has a text that its party has signed. For writing that is of no use:
-//! a later entry needs a greater sequence. To delete one, clients of the Go implementation send the entry back
-//! as they read it, and so could anybody. So an entry that is not newer than the one that stands deletes it only
-//! from the address that it was written from; from anywhere else it takes one that is newer, which only the party
-//! can sign.
+//! Entries are public, so whoever reads one has a text that its party has signed. For writing that is of no
+//! use: a later entry needs a greater sequence. To delete one, clients of the Go implementation send the
+//! entry back as they read it, and so could anybody. So an entry that is not newer than the one that stands
+//! deletes it only from the address that it was written from; from anywhere else it takes one that is newer,
+//! which only the party can sign.
 //! Source: docs/dmsg.md, the section on the discovery.
 
 use std::collections::BTreeSet;

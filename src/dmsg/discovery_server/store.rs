@@ -2,8 +2,8 @@
 //!
 //! Here: the questions. Not here: the two places (`embedded`, `redis`), which entry may be written (`rules`).
 //!
-//! Invariant: an entry is replaced or taken out only if it is still the one that the caller has judged, so two
-//! requests for one key cannot both win.
+//! Invariant: an entry is replaced or taken out only if it is still the one that the caller has judged, so
+//! two requests for one key cannot both win.
 //! Bound: every call ends within [`super::STEP_TIME`], and holds no lock while it waits.
 
 use std::future::Future;

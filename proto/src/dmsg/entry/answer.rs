@@ -90,8 +90,8 @@ impl Answer {
         serde_json::to_vec(&message).unwrap_or_default()
     }
 
-    /// Returns the answer that a discovery gave; none when the JSON is something else, or the sentence not one
-    /// of these.
+    /// Returns the answer that a discovery gave; none when the JSON is something else, or the sentence not
+    /// one of these.
     #[must_use]
     pub fn decode(json: &[u8]) -> Option<Self> {
         let message: Message = serde_json::from_slice(json).ok()?;

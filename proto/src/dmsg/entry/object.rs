@@ -1,6 +1,7 @@
 //! Structures that stand in JSON as objects and as nothing else.
 //!
-//! Here: the refusal of lists, from which serde would read the fields of a structure by their order. Not here: fields.
+//! Here: the refusal of lists, from which serde would read the fields of a structure by their order. Not
+//! here: fields.
 
 use core::fmt;
 use core::marker::PhantomData;

@@ -113,6 +113,8 @@ pub(super) struct Harness {
     pub(super) dialed: Vec<(DialKey, Result<Dialed, DialError>)>,
     /// Questions to the registry, with the shards that ask.
     pub(super) lookups: Vec<(usize, Lookup)>,
+    /// What the registry was told to forget.
+    pub(super) doubts: Vec<PublicKey>,
     /// Slots of dialed sockets that were closed, when `holds_closes` is set.
     pub(super) closes_held: Vec<Slot>,
     pub(super) holds_closes: bool,
@@ -204,6 +206,7 @@ impl Harness {
             cancelled: Vec::new(),
             dialed: Vec::new(),
             lookups: Vec::new(),
+            doubts: Vec::new(),
             closes_held: Vec::new(),
             holds_closes: false,
             cores,
@@ -483,6 +486,7 @@ impl Harness {
             }),
             Action::Dialed { dial, outcome } => self.dialed.push((dial, outcome)),
             Action::Close { slot } => self.close(shard, slot),
+            Action::Doubt { key } => self.doubts.push(key),
             Action::LookUp(lookup) => self.lookups.push((shard, lookup)),
             Action::Compute(job) => {
                 let random = self.random();

@@ -1,8 +1,10 @@
 //! The relay's entry in one discovery.
 //!
-//! Here: writing it when `registration` says so, what goes wrong, deleting it at the end. Not here: when it is due.
+//! Here: writing it when `registration` says so, what goes wrong, deleting it at the end. Not here: when it
+//! is due.
 //!
-//! Invariant: what is deleted is what this relay has written; the entry of another one with the same key stays.
+//! Invariant: what is deleted is what this relay has written; the entry of another one with the same key
+//! stays.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -107,7 +109,8 @@ impl Keeper {
         }
     }
 
-    /// Returns whether an entry of this key, signed then, was written by somebody else since this relay began to write.
+    /// Returns whether an entry of this key, signed then, was written by somebody else since this relay began
+    /// to write.
     fn is_anothers(&self, at_ns: i64) -> bool {
         let is_others = |sent_ns| at_ns > self.confirmed_ns && at_ns != sent_ns;
         self.sent_ns.is_some_and(is_others)
@@ -178,7 +181,8 @@ impl Keeper {
             sequence: stands.sequence.saturating_add(1),
             timestamp_ns_min: stands.timestamp_ns,
         };
-        // A newer one, signed anew: discoveries change what they store, so that it could not be deleted with itself.
+        // A newer one, signed anew: discoveries change what they store, so that it could not be deleted with
+        // itself.
         let outcome = discovery.fetcher.delete(&self.entry(next, None)).await;
         self.shared.note(discovery, &outcome);
         match outcome {

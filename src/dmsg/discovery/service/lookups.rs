@@ -1,11 +1,11 @@
 //! Questions where a client is.
 //!
-//! Here: asking memory, then discoveries; answering all who ask about one client together. Not here: what is remembered
-//! (`memory`).
+//! Here: asking memory, then discoveries; answering all who ask about one client together. Not here: what is
+//! remembered (`memory`).
 //!
 //! Invariant: every question that was taken is answered, unless the service ends.
-//! Bound: [`QUESTIONS_MAX`] questions in the queue and as many that wait for answers, [`LOOKUPS_MAX`] clients that are
-//! looked for at once.
+//! Bound: [`QUESTIONS_MAX`] questions in the queue and as many that wait for answers, [`LOOKUPS_MAX`] clients
+//! that are looked for at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

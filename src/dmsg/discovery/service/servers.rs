@@ -2,8 +2,8 @@
 //!
 //! Here: reading the lists and joining them. Not here: links.
 //!
-//! A list that cannot be read is kept as it was for [`STALE_TIME`]: servers come and go rarely, and whoever dials one that
-//! is gone finds out.
+//! A list that cannot be read is kept as it was for [`STALE_TIME`]: servers come and go rarely, and whoever
+//! dials one that is gone finds out.
 //! Bound: [`SERVERS_MAX`] servers of each discovery.
 
 use std::collections::BTreeMap;

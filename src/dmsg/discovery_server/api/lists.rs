@@ -1,11 +1,12 @@
 //! Lists of entries and keys, as text.
 //!
-//! Every client that starts reads the list of servers, and monitors read that of all clients: each is made once for
-//! all who ask until something changes.
+//! Every client that starts reads the list of servers, and monitors read that of all clients: each is made
+//! once for all who ask until something changes.
 //!
 //! Here: making and keeping the texts. Not here: where entries are (`store`).
 //!
-//! Bound: one text of each list; one of more than [`LONG_BYTES`] is not made anew more than once in [`LONG_TIME`].
+//! Bound: one text of each list; one of more than [`LONG_BYTES`] is not made anew more than once in
+//! [`LONG_TIME`].
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -92,7 +93,8 @@ impl Lists {
 }
 
 impl Kept {
-    /// Returns whether the list is still what it would be if it were made now, or made so lately that it may not be.
+    /// Returns whether the list is still what it would be if it were made now, or made so lately that it may
+    /// not be.
     fn is_fresh(&self, generation: u64, is_shared: bool) -> bool {
         let age = self.made_at.elapsed();
         let is_long = self

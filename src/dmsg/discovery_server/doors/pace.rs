@@ -8,8 +8,8 @@
 //!
 //! Here: a pure state machine; times go in. Not here: sockets.
 //!
-//! Bound: [`READ_TIME`] for a head, [`SERVE_TIME`] for a body and the answer, [`WRITE_TIME`] without a byte taken and
-//! [`WRITE_TIME_MAX`] in all for writing, [`SILENCE_MAX`] between two requests.
+//! Bound: [`READ_TIME`] for a head, [`SERVE_TIME`] for a body and the answer, [`WRITE_TIME`] without a byte
+//! taken and [`WRITE_TIME_MAX`] in all for writing, [`SILENCE_MAX`] between two requests.
 
 use std::time::Duration;
 
@@ -99,8 +99,8 @@ impl Pace {
 /// Longest time for the head of a request.
 const READ_TIME: Duration = Duration::from_secs(3);
 
-/// Longest time for the body and the answer of the store, which have limits of their own: this is for what they
-/// overlook.
+/// Longest time for the body and the answer of the store, which have limits of their own: this is for what
+/// they overlook.
 const SERVE_TIME: Duration = Duration::from_secs(15);
 
 /// Longest time without a byte taken of an answer.
@@ -109,8 +109,8 @@ const WRITE_TIME: Duration = Duration::from_secs(3);
 /// Longest time for an answer: a list of 100,000 clients at 2 Mbit/s.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Longest silence between two requests. Clients of Go let go after 90 s: who closes first must not be the one that
-/// does not know whether a request is under way.
+/// Longest silence between two requests. Clients of Go let go after 90 s: who closes first must not be the
+/// one that does not know whether a request is under way.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //! {"removed":"02ab..."}
 //! ```
 //!
-//! A later line about a party replaces an earlier one. Once lines that no longer count make up half of the file, all
-//! that stands is written to a new file beside it, which takes its place; an end at any moment leaves one of the two.
-//! Only the last line can be cut short, and then nobody was told that it stands.
+//! A later line about a party replaces an earlier one. Once lines that no longer count make up half of the
+//! file, all that stands is written to a new file beside it, which takes its place; an end at any moment
+//! leaves one of the two. Only the last line can be cut short, and then nobody was told that it stands.
 //!
 //! Here: reading, appending, replacing, and that one process has the file. Not here: what stands.
 //!
@@ -100,8 +100,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// The system's; that somebody has removed the file. A part of the lines may be in it, and it has to be written
-    /// anew.
+    /// The system's; that somebody has removed the file. A part of the lines may be in it, and it has to be
+    /// written anew.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.file.metadata()?.nlink() == 0 {
             return Err(io::Error::new(

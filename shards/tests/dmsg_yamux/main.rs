@@ -5,7 +5,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a failure in a helper of a test fails the test"
 )]
 
@@ -43,10 +42,10 @@ impl Relay {
         let key = identity.public();
         let mut config = ShardSetConfig {
             shards_count,
-            dmsg: Some(DmsgConfig {
-                listen: ([127, 0, 0, 1], 0).into(),
-                identity: Arc::new(identity),
-            }),
+            dmsg: Some(DmsgConfig::new(
+                ([127, 0, 0, 1], 0).into(),
+                Arc::new(identity),
+            )),
             ..ShardSetConfig::new(Arc::new(native)).with_sockets(255)
         };
         change(&mut config);
