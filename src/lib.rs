@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod control;
 mod failure;
+mod geo;
 mod key_file;
 mod lan;
 mod local_ports;

@@ -65,6 +65,8 @@ pub use crate::core::AllowedRelays;
 pub use crate::core::LookedUp;
 pub use crate::core::Lookup;
 pub use crate::core::MeshConfig;
+pub use crate::core::Prefix;
+pub use crate::core::Proxies;
 pub use crate::core::QueueLimits;
 pub use crate::core::RelayAddress;
 pub use crate::core::Timeouts;
@@ -179,6 +181,8 @@ pub struct DmsgConfig {
     pub listen: SocketAddr,
     /// The relay's key in that dialect.
     pub identity: Arc<Identity>,
+    /// Who may say in a header of the PROXY protocol where a client comes from.
+    pub proxies: Proxies,
     /// Answers questions about clients of other servers; without one those that links stand with are asked in
     /// turn.
     pub discovery: Option<Arc<dyn Resolver>>,
@@ -600,6 +604,7 @@ impl Seed {
             shards_count: self.config.shards_count,
             own_key: self.config.identity.public(),
             dmsg_key: dmsg.map(|dmsg| dmsg.identity.public()),
+            proxies: dmsg.map_or(Proxies::NONE, |dmsg| dmsg.proxies.clone()),
             offer: self.config.offer,
             admission: admission(&self.config),
             queue: self.config.queue,

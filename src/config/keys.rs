@@ -16,8 +16,8 @@ use toml::Value;
 use super::units::{parse_address, parse_port_range};
 use super::values::{
     allowed_relays, allowed_servers, announced, automatic, congestion, cores, count, dmsg_relays,
-    duration, filled, host_and_port, is_off, is_on, key_set, registry, relays, size, size_u32,
-    small, sources, text, urls, word,
+    duration, filled, host_and_port, is_off, is_on, key_set, proxies, registry, relays, size,
+    size_u32, small, sources, text, urls, word,
 };
 use super::{Announce, Config, LogFormat, Preflight, SESSIONS_MAX_MAX};
 use crate::access::KeySet;
@@ -603,6 +603,15 @@ pub(crate) const KEYS: &[Key] = &[
         default: "",
         apply: |config, value| {
             config.dmsg.geo_database = Some(PathBuf::from(filled(value)?));
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.proxy_protocol",
+        accepts: "\"off\", \"all\" or addresses and prefixes of proxies, such as [\"10.0.0.0/8\"]",
+        default: "\"off\"",
+        apply: |config, value| {
+            config.dmsg.proxies = proxies(value)?;
             Ok(())
         },
     },

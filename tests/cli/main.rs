@@ -25,6 +25,8 @@ mod namespace;
 #[cfg(test)]
 mod preflight;
 #[cfg(test)]
+mod proxied;
+#[cfg(test)]
 mod registry;
 mod relay;
 #[cfg(test)]

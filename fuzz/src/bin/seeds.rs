@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const BARE: &[&str] = &["frame", "open_objects"];
+const BARE: &[&str] = &["frame", "open_objects", "proxy_header"];
 const OPERATIONS: &[&str] = &[
     "dmsg_handshake",
     "dmsg_sealed",
