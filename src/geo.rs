@@ -133,28 +133,45 @@ type Found<'a> = maxminddb::LookupResult<'a, Vec<u8>>;
 
 /// Returns the place that a record names, if it names any.
 fn place_of(found: &Found<'_>) -> Result<Option<Place>, MaxMindDbError> {
-    let text = |path: &[PathElement<'_>], len_max: usize| {
-        let text = found.decode_path::<&str>(path)?;
-        let is_code = |text: &&str| {
-            text.len() <= len_max && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
-        };
-        Ok(text.filter(is_code).unwrap_or_default().to_owned())
-    };
-    let degrees = |path: &[PathElement<'_>], most: f64| {
-        let degrees = found.decode_path::<f64>(path)?;
-        Ok(degrees.filter(|degrees| degrees.abs() <= most))
-    };
-    let latitude = degrees(&path!["location", "latitude"], 90.0)?;
-    let longitude = degrees(&path!["location", "longitude"], 180.0)?;
+    let latitude = degrees(found, &path!["location", "latitude"], 90.0)?;
+    let longitude = degrees(found, &path!["location", "longitude"], 180.0)?;
     // One without the other is no place.
     let (latitude, longitude) = latitude.zip(longitude).unwrap_or_default();
     let place = Place {
-        country: text(&path!["country", "iso_code"], COUNTRY_LEN_MAX)?,
-        region: text(&path!["subdivisions", 0, "iso_code"], REGION_LEN_MAX)?,
+        country: code(found, &path!["country", "iso_code"], COUNTRY_LEN_MAX)?,
+        region: code(found, &path!["subdivisions", 0, "iso_code"], REGION_LEN_MAX)?,
         latitude,
         longitude,
     };
     Ok((place != Place::default()).then_some(place))
+}
+
+/// Reads a code of letters and digits; one that is longer than any is left out.
+fn code(
+    found: &Found<'_>,
+    path: &[PathElement<'_>],
+    len_max: usize,
+) -> Result<String, MaxMindDbError> {
+    let code: Option<&str> = found.decode_path(path)?;
+    let is_one = |code: &&str| {
+        code.len() <= len_max && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    Ok(code.filter(is_one).unwrap_or_default().to_owned())
+}
+
+/// Reads degrees; more than there are, of either sign, and what is no number are left out.
+fn degrees(
+    found: &Found<'_>,
+    path: &[PathElement<'_>],
+    most: f64,
+) -> Result<Option<f64>, MaxMindDbError> {
+    let degrees: Result<Option<f64>, _> = found.decode_path(path);
+    let degrees = match degrees {
+        Ok(degrees) => degrees,
+        // Some databases have them in single precision.
+        Err(_) => found.decode_path::<f32>(path)?.map(f64::from),
+    };
+    Ok(degrees.filter(|degrees| degrees.abs() <= most))
 }
 
 /// Returns whether an address is one that the whole internet knows by the same name.

@@ -184,14 +184,13 @@ fn what_a_record_says_oddly_is_left_out() {
 }
 
 #[test]
-fn degrees_may_be_of_any_kind_of_number() {
-    let degrees = Value::Map(vec![
-        ("latitude", Value::Uint(5, 52)),
-        ("longitude", Value::Uint(6, 13)),
-    ]);
-    let record = Value::Map(vec![("location", degrees)]);
+fn degrees_may_be_in_single_precision() {
+    let degrees = [("latitude", 52.5), ("longitude", -13.25)];
+    let degrees = degrees.map(|(name, value)| (name, Value::Float(value)));
+    let record = fields(&[("location", &degrees)]);
     let database = open(&Writer::new(4, 24).insert("192.0.2.0/24", &record)).unwrap();
-    assert_eq!(locate(&database, "192.0.2.1"), place("", "", [52.0, 13.0]));
+    let expected = place("", "", [52.5, -13.25]);
+    assert_eq!(locate(&database, "192.0.2.1"), expected);
 }
 
 /// A file of a test's own; its directory goes with the test.

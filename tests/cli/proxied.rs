@@ -24,6 +24,7 @@ use socket2::{Domain, Socket, Type};
 use self::mmdb::{Value, Writer};
 use crate::support::{PATIENCE, Relay, run};
 
+#[expect(dead_code, reason = "kinds of values that no place here has")]
 #[path = "../support/mmdb.rs"]
 mod mmdb;
 

@@ -18,6 +18,7 @@ use std::net::IpAddr;
 pub(crate) enum Value {
     Array(Vec<Self>),
     Double(f64),
+    Float(f32),
     Map(Vec<(&'static str, Self)>),
     Text(String),
     Uint(u8, u64),
@@ -52,6 +53,10 @@ impl Value {
             }
             Self::Double(value) => {
                 head(out, 3, 8);
+                out.extend(value.to_be_bytes());
+            }
+            Self::Float(value) => {
+                head(out, 15, 4);
                 out.extend(value.to_be_bytes());
             }
             Self::Map(fields) => {
