@@ -16,7 +16,7 @@
 //! Invariant: what bytes begin with does not change with those behind them, but from [`Beginning::Part`] and
 //! [`Beginning::Unclear`] to something else.
 //! Bound: [`PROXY_HEADER_MAX`]; a longer one is an error before it is there.
-//! Source: HAProxy, "The PROXY protocol", sections 2.1 and 2.2.
+//! Source: `HAProxy`, "The PROXY protocol", sections 2.1 and 2.2.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::FromStr;
