@@ -8,6 +8,7 @@ mod check_config;
 mod config;
 mod curl;
 mod demo;
+mod dmsg_discovery;
 mod expose;
 mod forward;
 mod keygen;
@@ -47,6 +48,7 @@ enum Command {
     CheckConfig(check_config::Args),
     Config(config::Args),
     Demo(demo::Args),
+    DmsgDiscovery(dmsg_discovery::Args),
 }
 
 /// Parses and runs a command line, the program's own name first.
@@ -67,6 +69,7 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), F
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::DmsgDiscovery(args) => dmsg_discovery::run(&args),
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) use effective::{Effective, Resolved};
 pub(crate) use keys::KEYS;
 pub use problems::Problems;
 pub(crate) use resolve::{Settings, resolve};
-pub(crate) use units::{parse_address, parse_duration, size_text};
+pub(crate) use units::{parse_address, parse_duration, parse_size, size_text};
 
 /// Where a relay listens when nothing else is said.
 pub(crate) const LISTEN_DEFAULT: SocketAddr = loopback(7100);

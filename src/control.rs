@@ -5,6 +5,7 @@
 //! snapshots and told commands, and its sockets are never touched.
 
 pub(crate) mod admin;
+pub(crate) mod discoveries;
 pub(crate) mod drain;
 pub(crate) mod fleet;
 pub(crate) mod health;
@@ -13,6 +14,7 @@ pub(crate) mod metrics;
 pub(crate) mod pages;
 pub(crate) mod plane;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
@@ -21,6 +23,7 @@ use ringway_shards::core::{CoreStats, Recorder};
 use ringway_shards::ring::RingNumbers;
 use ringway_shards::set::{DataNumbers, Placement, ShardAudit, StalledTurn};
 
+use self::discoveries::Discoveries;
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::registry::start::View;
@@ -44,6 +47,8 @@ pub(crate) struct Relay {
     pub(crate) started: SystemTime,
     /// When it started, for the uptime.
     pub(crate) started_at: Instant,
+    /// Its discoveries of the dmsg dialect, if it has some.
+    pub(crate) discoveries: Option<Arc<Discoveries>>,
     /// Its registry, if it has one.
     pub(crate) registry: Option<View>,
     /// Whether it is ending.
@@ -72,6 +77,7 @@ impl Relay {
             placement: Placement::default(),
             started: SystemTime::UNIX_EPOCH,
             started_at: Instant::now(),
+            discoveries: None,
             registry: None,
             is_draining: AtomicBool::new(false),
         }

@@ -6,7 +6,7 @@
 //! Invariant: whatever the file holds, a lookup ends in a place or in none.
 //! Bound: [`FILE_BYTES_MAX`], all of it in memory: an executor must not wait for a disk, and a mapped file that
 //! is cut short later would end the process.
-//! Source: MaxMind, "MaxMind DB File Format Specification" 2.0; the fields are those of its databases of cities.
+//! Source: `MaxMind`, "DB File Format Specification" 2.0; the fields are those of its databases of cities.
 
 use std::fmt;
 use std::fs::File;

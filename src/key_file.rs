@@ -15,6 +15,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use ringway_client::Identity;
+use ringway_proto::dialect::Dialect;
 use ringway_proto::dmsg;
 use ringway_proto::key::{PublicKey, SecretKey};
 use rustix::fs::FlockOperation;
@@ -152,6 +154,16 @@ pub(crate) struct HeldKey<S = SecretKey> {
     _lock: File,
 }
 
+impl<S> HeldKey<S> {
+    /// Makes something else of the key; the lock stays with it.
+    pub(crate) fn map<T>(self, make: impl FnOnce(S) -> T) -> HeldKey<T> {
+        HeldKey {
+            secret: make(self.secret),
+            _lock: self._lock,
+        }
+    }
+}
+
 /// Reads the key at `path`, or makes one there first; holds it for this process.
 ///
 /// # Errors
@@ -208,6 +220,21 @@ pub(crate) fn generate<S: Secret>() -> Result<S, KeyFileError> {
         if let Ok(secret) = S::from_bytes(*bytes) {
             return Ok(secret);
         }
+    }
+}
+
+/// Returns who a party is: by the key at `path` if there is one, else by a fresh key.
+///
+/// # Errors
+///
+/// [`KeyFileError`] of reading, and [`KeyFileError::Os`] when the kernel gives no random bytes.
+pub(crate) fn identity(path: Option<&Path>, dialect: Dialect) -> Result<Identity, KeyFileError> {
+    fn of<S: Secret + Into<Identity>>(path: Option<&Path>) -> Result<Identity, KeyFileError> {
+        path.map_or_else(generate::<S>, load).map(Into::into)
+    }
+    match dialect {
+        Dialect::Dmsg => of::<dmsg::key::SecretKey>(path),
+        _ => of::<SecretKey>(path),
     }
 }
 

@@ -13,6 +13,7 @@ mod capacity;
 mod cli;
 mod config;
 mod control;
+mod dmsg;
 mod failure;
 mod geo;
 mod key_file;

@@ -11,7 +11,7 @@ use ringway_proto::key::{KeyError, PublicKey};
 
 use crate::failure::Failure;
 
-/// A relay as people name it: `KEY@HOST:PORT`, the host by address or by name.
+/// A relay as people name it: `KEY@HOST:PORT`, the key of either dialect, the host by address or by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RelayName {
     /// Who it must prove to be.
@@ -53,11 +53,20 @@ impl FromStr for RelayName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::parse_by(text, |key| key.parse())
+        Self::parse_by(text, PublicKey::parse_any)
     }
 }
 
 impl RelayName {
+    /// Reads the name of a native relay.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(crate) fn parse_native(text: &str) -> Result<Self, String> {
+        Self::parse_by(text, |key| key.parse())
+    }
+
     /// Reads the name of a server of the dmsg dialect.
     ///
     /// # Errors
@@ -98,7 +107,7 @@ mod tests {
         let key = "ab".repeat(32);
         let error = |text: &str| text.parse::<RelayName>().unwrap_err();
         assert!(error("nonsense").contains("no '@'"));
-        assert!(error("ab@127.0.0.1:1").contains("64 characters"));
+        assert!(error("ab@127.0.0.1:1").contains("66 characters"));
         assert!(error(&format!("{key}@localhost")).contains("port"));
         let name: RelayName = format!("{key}@127.0.0.1:7100").parse().unwrap();
         assert_eq!(name.resolve().unwrap().port(), 7100);

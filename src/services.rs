@@ -7,9 +7,13 @@
 //!   port 7   echo, for `ringway ping`            whoever has a session
 //! ```
 //!
+//! A relay that speaks the dmsg dialect too has ports 80, 81 and 7 on its key of that one as well, the same
+//! pages for the same sets of keys; port 7 answers pings as Skywire's clients do.
+//!
 //! Each shard has a thread of its own for them, on the same core at the priority of the service executor,
-//! with a client of the relay inside: a stream to the relay's key ends on the shard that it came to. Here:
-//! the threads and their end. Not here: what the ports do (`http`), the client's other side (`shards::core`).
+//! with a client of the relay inside for each key: a stream to a key of the relay ends on the shard that it
+//! came to. Here: the threads and their end. Not here: what the ports do (`http`), the clients' other side
+//! (`shards::core`).
 //!
 //! Bound: as `http` and the client say; a service that is busy delays others on its shard, never a data
 //! thread.
@@ -26,7 +30,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use ringway_client::{Client, ListenError, SecretKey};
+use ringway_client::{Client, Identity, ListenError};
 use ringway_proto::route::ROUTE_SETUP_PORT;
 use ringway_shards::set::ShardHandle;
 use tokio::runtime::{Builder, Runtime};
@@ -54,6 +58,15 @@ enum Stage {
     Ended,
 }
 
+/// The keys of a relay.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys {
+    /// Its own.
+    pub(crate) native: Identity,
+    /// That of the dmsg dialect, if it speaks it.
+    pub(crate) dmsg: Option<Identity>,
+}
+
 /// The running services. Dropping them ends them.
 #[derive(Debug)]
 pub(crate) struct Services {
@@ -70,7 +83,7 @@ impl Services {
     /// [`Failure::Host`] when there is no thread for them.
     pub(crate) fn start(
         pages: &Pages,
-        secret: &SecretKey,
+        keys: &Keys,
         shards: &[ShardHandle],
     ) -> Result<Self, Failure> {
         let (stage, _) = watch::channel(Stage::Serving);
@@ -89,11 +102,13 @@ impl Services {
                 .enable_all()
                 .build()
                 .map_err(|error| Failure::host("cannot start the services", error))?;
-            let client = {
+            let client = |identity: &Identity| {
                 let _inside = runtime.enter();
-                peer::start(secret, handle, count, &pages.relay.config)
-                    .map_err(|error| Failure::host("cannot start the services", error))?
+                peer::start(identity, handle, count, &pages.relay.config)
+                    .map_err(|error| Failure::host("cannot start the services", error))
             };
+            let dmsg = keys.dmsg.as_ref().map(client).transpose()?;
+            let client = client(&keys.native)?;
             services.shared.probes.add(handle.shard().0, client.clone());
             let (ready, stands) = mpsc::sync_channel(1);
             let shard = Shard {
@@ -101,6 +116,7 @@ impl Services {
                 number: handle.shard().0,
                 shards_count: count,
                 client,
+                dmsg,
                 pages: pages.clone(),
                 stage: services.stage.subscribe(),
             };
@@ -148,6 +164,8 @@ struct Shard {
     number: u16,
     shards_count: u16,
     client: Client,
+    /// The client with the key of the dmsg dialect.
+    dmsg: Option<Client>,
     pages: Pages,
     stage: watch::Receiver<Stage>,
 }
@@ -168,21 +186,23 @@ async fn serve(shard: Shard) {
     }
     let Shard {
         client,
+        dmsg,
         mut stage,
         ready,
         ..
     } = shard;
+    let clients: Vec<Client> = [Some(client), dmsg].into_iter().flatten().collect();
     tokio::select! {
-        _ = client.ready() => {}
+        _ = join_all(clients.iter().map(Client::ready)) => {}
         () = at_least(&mut stage, Stage::Draining) => {}
     }
     if ready.try_send(()).is_err() {
         tracing::debug!("nobody waits for the services any more");
     }
-    // From here on only its listeners and streams keep the client.
+    // From here on only their listeners and streams keep the clients.
     let drained = at_least(&mut stage, Stage::Draining);
     drained.await;
-    drop(client);
+    drop(clients);
     tokio::select! {
         () = at_least(&mut stage, Stage::Ended) => {}
         () = async { while services.join_next().await.is_some() {} } => {}
@@ -195,24 +215,23 @@ fn start_all(shard: &Shard, services: &mut JoinSet<()>) -> Result<(), ListenErro
         number,
         shards_count,
         client,
+        dmsg,
         pages,
         stage,
         ..
     } = shard;
     let choice = &pages.relay.config.services;
-    let among = |keys: &KeySet| -> door::Allowed {
-        let keys = keys.clone();
-        Arc::new(move |key| keys.has(key))
-    };
-    if !choice.http.is_empty() {
-        let door = Door::open(client, HTTP_PORT, among(&choice.http))?;
-        let router = pages::router(pages.clone());
-        services.spawn(http::serve(door, router, stage.clone()));
-    }
-    if !choice.debug.is_empty() {
-        let door = Door::open(client, DEBUG_PORT, among(&choice.debug))?;
-        let router = debug::router(pages.clone());
-        services.spawn(http::serve(door, router, stage.clone()));
+    for client in [Some(client), dmsg.as_ref()].into_iter().flatten() {
+        if !choice.http.is_empty() {
+            let door = Door::open(client, HTTP_PORT, among(&choice.http))?;
+            let router = pages::router(pages.clone());
+            services.spawn(http::serve(door, router, stage.clone()));
+        }
+        if !choice.debug.is_empty() {
+            let door = Door::open(client, DEBUG_PORT, among(&choice.debug))?;
+            let router = debug::router(pages.clone());
+            services.spawn(http::serve(door, router, stage.clone()));
+        }
     }
     if choice.has_route_setup {
         let door = Door::open(client, ROUTE_SETUP_PORT, among(&choice.route_setup))?;
@@ -235,6 +254,11 @@ fn start_all(shard: &Shard, services: &mut JoinSet<()>) -> Result<(), ListenErro
         }
     }
     Ok(())
+}
+
+fn among(keys: &KeySet) -> door::Allowed {
+    let keys = keys.clone();
+    Arc::new(move |key| keys.has(key))
 }
 
 /// Gives back the memory of transports that nobody announces any more.

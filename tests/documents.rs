@@ -79,6 +79,8 @@ fn limit_values_of_peers() -> Vec<(&'static str, String)> {
         OPEN_RESPONSE_FIXED
         OPEN_REQUEST_MAX
         OPEN_RESPONSE_MAX
+        DMSG_OPEN_NOISE_MAX
+        DMSG_GEO_TEXT_MAX
         VERDICT_LEN
         SEALED_OVERHEAD
         SEALED_PLAIN_MAX
@@ -181,7 +183,11 @@ fn limit_sums() -> Vec<(&'static str, String)> {
 
 #[test]
 fn hex_examples_are_the_golden_vectors() {
-    for (document, least) in [("docs/protocol.md", 5), ("docs/routes.md", 5)] {
+    for (document, least) in [
+        ("docs/protocol.md", 5),
+        ("docs/routes.md", 5),
+        ("docs/dmsg.md", 4),
+    ] {
         let path = root().join(document);
         let (text, problems, count) = with_hex_examples(&read(&path));
         assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
@@ -302,6 +308,9 @@ fn metrics_are_the_ones_of_the_code() {
     files.push(root().join("src/registry/numbers.rs"));
     files.push(root().join("src/services/route_setup/numbers.rs"));
     files.push(root().join("src/services/finder/numbers.rs"));
+    files.push(root().join("src/dmsg/discovery/numbers.rs"));
+    files.push(root().join("src/dmsg/discovery_server/numbers.rs"));
+    files.push(root().join("src/dmsg/discovery_server/pages.rs"));
     let source: String = files.iter().map(|file| read(file)).collect();
     let code = metric_names(&source, '"');
     let path = root().join("docs/metrics.md");
@@ -556,6 +565,8 @@ fn metric_rows(source: &str) -> Vec<String> {
         let kind = rest.split_once("Read::").map_or("", |(_, kind)| kind);
         let (kind, labels) = match kind.split_once('(') {
             Some(("Counter" | "ShardCounter", _)) => ("counter", "`shard`"),
+            Some(("CounterByDialect", _)) => ("counter", "`shard`, `dialect`"),
+            Some(("GaugeByDialect", _)) => ("gauge", "`shard`, `dialect`"),
             Some(("CounterByReason", _)) => ("counter", "`shard`, `reason`"),
             Some(("Gauge" | "ShardGauge", _)) => ("gauge", "`shard`"),
             None if rest.contains("read: Recorder::") => ("histogram", "`shard`, `le`"),

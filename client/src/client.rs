@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringway_proto::dialect::peer::Identity;
 use ringway_proto::key::{Address, PublicKey, SecretKey};
 use ringway_proto::reason::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::PING_PORT;
 use crate::config::Config;
 use crate::dial::dial;
-use crate::echo;
+use crate::echo::{self, Probe};
 use crate::error::{ConnectError, DialError, ListenError, PingError};
 use crate::inner::Inner;
 use crate::listener::Listener;
@@ -69,20 +70,24 @@ struct Handle {
 }
 
 impl Client {
-    /// Begins to make sessions, and waits until one stands.
+    /// Begins to make sessions, and waits until one stands. The identity is a [`SecretKey`], or one of the
+    /// dmsg dialect for relays that speak that.
     ///
     /// The others, and those that end, are made in the background for as long as the client lives;
     /// when all were tried, sessions stay with the [`Config::sessions_min`] nearest relays.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::LocalNoRelay`], and [`ConnectError::Relay`] when every relay was tried once in
-    /// vain. Use [`Client::start`] and [`Client::ready`] to go on trying.
+    /// [`ConnectError::LocalNoRelay`], [`ConnectError::LocalDialect`], and [`ConnectError::Relay`] when every
+    /// relay was tried once in vain. Use [`Client::start`] and [`Client::ready`] to go on trying.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub async fn connect(identity: SecretKey, config: Config) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        identity: impl Into<Identity>,
+        config: Config,
+    ) -> Result<Self, ConnectError> {
         let client = Self::start(identity, config)?;
         let mut watch = client.watch();
         let is_decided = |all: &Arc<[SessionStatus]>| {
@@ -108,14 +113,19 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ConnectError::LocalNoRelay`].
+    /// [`ConnectError::LocalNoRelay`] and [`ConnectError::LocalDialect`].
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start(identity: SecretKey, config: Config) -> Result<Self, ConnectError> {
+    pub fn start(identity: impl Into<Identity>, config: Config) -> Result<Self, ConnectError> {
+        let identity = identity.into();
         if config.relays.is_empty() {
             return Err(ConnectError::LocalNoRelay);
+        }
+        let dialect = identity.dialect();
+        if let Some(relay) = config.relays.iter().find(|it| it.key.dialect() != dialect) {
+            return Err(ConnectError::LocalDialect { relay: *relay });
         }
         let inner = Arc::new(Inner::new(identity, config));
         for (index, relay) in inner.relays().into_iter().enumerate() {
@@ -219,7 +229,8 @@ impl Client {
     }
 
     /// Measures the round trip to another party: opens a stream to its echo service, then sends a
-    /// few bytes and waits for them. The open does not count.
+    /// few bytes and waits for them. The open does not count. In the dmsg dialect it is that dialect's own
+    /// ping of port 7.
     ///
     /// # Errors
     ///
@@ -227,16 +238,16 @@ impl Client {
     pub async fn ping(&self, key: PublicKey) -> Result<Duration, PingError> {
         let dial_timeout = self.handle.inner.config.dial_timeout;
         let mut stream = self.dial(Address::new(key, PING_PORT)).await?;
-        let mut sent = [0; PING_BYTES];
-        getrandom::fill(&mut sent).map_err(DialError::LocalRandom)?;
-        let mut echoed = [0; PING_BYTES];
+        let Probe { question, answer } =
+            Probe::new(key.dialect()).map_err(DialError::LocalRandom)?;
+        let mut heard = vec![0; answer.len()];
         let started = Instant::now();
         let exchange = async {
-            stream.write_all(&sent).await?;
-            stream.read_exact(&mut echoed).await
+            stream.write_all(&question).await?;
+            stream.read_exact(&mut heard).await
         };
         match timeout(dial_timeout, exchange).await {
-            Ok(Ok(_)) if echoed != sent => Err(PingError::PeerNoEcho),
+            Ok(Ok(_)) if heard != answer => Err(PingError::PeerNoEcho),
             Ok(Ok(_)) => {
                 let rtt = started.elapsed();
                 // The time is taken; how the stream ends does not matter.
@@ -265,8 +276,12 @@ impl Client {
         self.handle.inner.key
     }
 
-    pub(crate) fn identity(&self) -> Arc<SecretKey> {
-        Arc::clone(&self.handle.inner.identity)
+    /// Returns the secret key, of a native party.
+    pub(crate) fn native_secret(&self) -> Option<Arc<SecretKey>> {
+        match &self.handle.inner.identity {
+            Identity::Native(secret) => Some(Arc::clone(secret)),
+            Identity::Dmsg(_) => None,
+        }
     }
 
     /// Returns what the client has counted since its start.
@@ -293,6 +308,3 @@ impl Drop for Handle {
         self.inner.stop(None);
     }
 }
-
-/// Bytes of a ping's echo.
-const PING_BYTES: usize = 16;

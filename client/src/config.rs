@@ -49,11 +49,11 @@ impl fmt::Display for RelayAddress {
 impl FromStr for RelayAddress {
     type Err = RelayAddressError;
 
-    /// Reads `<key>@<ip>:<port>`, the key in 64 lower-case hex digits.
+    /// Reads `<key>@<ip>:<port>`, the key in 64 lower-case hex digits, or in 66 for the dmsg dialect.
     fn from_str(text: &str) -> Result<Self, RelayAddressError> {
         let (key, socket) = text.split_once('@').ok_or(RelayAddressError::Separator)?;
         Ok(Self {
-            key: key.parse()?,
+            key: PublicKey::parse_any(key)?,
             socket: socket.parse()?,
         })
     }
@@ -84,7 +84,7 @@ pub enum RelayAddressError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Relays that may be used; the first 16 are.
+    /// Relays that may be used; the first 16 are. All of them speak the dialect of the client's key.
     ///
     /// A session with one costs a socket, a task and about 130 KiB of buffers.
     pub relays: Vec<RelayAddress>,
@@ -119,7 +119,8 @@ pub struct Config {
     pub backlog_max: u32,
     /// Most payload of one record, bytes; at most 65,519.
     ///
-    /// The receiver can open a record only when it is whole.
+    /// The receiver can open a record only when it is whole. Those of the dmsg dialect hold 4,070 at most;
+    /// there it is what one write seals.
     pub record_payload_max: u32,
     /// Upper end of the first pause before a session is made again; it doubles with each failure.
     pub backoff_min: Duration,

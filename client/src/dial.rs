@@ -42,6 +42,9 @@ async fn open(inner: &Arc<Inner>, destination: Address) -> Result<Stream, DialEr
     if inner.is_stopped() {
         return Err(DialError::LocalClosed);
     }
+    if destination.key.dialect() != inner.key.dialect() {
+        return Err(DialError::LocalDialect);
+    }
     let plan = inner.plan(&destination.key);
     let failure = plan
         .refusal

@@ -185,6 +185,15 @@ impl SessionError {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum ConnectError {
+    /// The key of a relay is of another dialect than that of the client.
+    #[error(
+        "{relay} speaks another dialect than this party's key: keys and relays of 66 digits (dmsg) go together, \
+         and so do those of 64 (native)"
+    )]
+    LocalDialect {
+        /// The relay.
+        relay: RelayAddress,
+    },
     /// The configuration names no relay.
     #[error("no relay is configured")]
     LocalNoRelay,
@@ -204,7 +213,7 @@ impl ConnectError {
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
-            Self::LocalNoRelay => None,
+            Self::LocalDialect { .. } | Self::LocalNoRelay => None,
             Self::Relay { error, .. } => error.refusal(),
         }
     }
@@ -217,6 +226,11 @@ pub enum DialError {
     /// The client was closed.
     #[error("client was closed")]
     LocalClosed,
+    /// The destination's key is of another dialect than this party's: no relay joins the two.
+    #[error(
+        "key of the destination is of another dialect (64 digits: native, 66: dmsg) than this party's"
+    )]
+    LocalDialect,
     /// The destination's key cannot be used.
     #[error("key of the destination cannot be used")]
     LocalKey,
@@ -292,9 +306,11 @@ impl DialError {
             | Self::LocalStreams
             | Self::RelaySession(_)
             | Self::Timeout(_) => true,
-            Self::LocalClosed | Self::LocalKey | Self::LocalPorts { .. } | Self::LocalRandom(_) => {
-                false
-            }
+            Self::LocalClosed
+            | Self::LocalDialect
+            | Self::LocalKey
+            | Self::LocalPorts { .. }
+            | Self::LocalRandom(_) => false,
         }
     }
 }
@@ -303,6 +319,9 @@ impl DialError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ListenError {
+    /// Routes are of the native dialect, and the client's key is of another.
+    #[error("routes are for native parties: this one's key is of the dmsg dialect")]
+    LocalDialect,
     /// The client was closed.
     #[error("client was closed")]
     LocalClosed,

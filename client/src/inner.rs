@@ -12,7 +12,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ringway_proto::key::{PublicKey, SecretKey};
+use ringway_proto::dialect::peer::Identity;
+use ringway_proto::key::PublicKey;
 use ringway_proto::time::Now;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,7 +31,7 @@ use crate::status::{SessionState, SessionStatus};
 /// What the client's tasks share. Relays are numbers: their place in the configuration.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) identity: Arc<SecretKey>,
+    pub(crate) identity: Identity,
     pub(crate) config: Config,
     pub(crate) listeners: Arc<Listeners>,
     pub(crate) key: PublicKey,
@@ -72,7 +73,7 @@ pub(crate) struct Relay {
 // ---- What the supervisors report and ask ---------------------------------------------------------
 
 impl Inner {
-    pub(crate) fn new(identity: SecretKey, config: Config) -> Self {
+    pub(crate) fn new(identity: Identity, config: Config) -> Self {
         let relays = config.relays.iter().take(RELAYS_MAX).map(|relay| Relay {
             address: *relay,
             session: None,
@@ -92,7 +93,7 @@ impl Inner {
         };
         Self {
             key: identity.public(),
-            identity: Arc::new(identity),
+            identity,
             listeners: Arc::default(),
             ports: Ports::new(config.inside.as_ref()),
             epoch: Instant::now(),

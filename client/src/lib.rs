@@ -10,6 +10,9 @@
 //! how relays are chosen; [`Client::stats`] counts it. A [`Router`] makes the party a hop of routes and opens
 //! [`RouteStream`]s over paths of several parties; see `docs/routes.md`.
 //!
+//! A party is native, or speaks the dmsg dialect: its key decides, and its relays' and destinations' keys are
+//! of the same one. Streams, listeners and pings are the same for both; routes are for native parties.
+//!
 //! One task per session owns the socket; streams reach the session's state under a mutex that is
 //! never held over an await. Records are sealed and opened outside of that mutex, in the task that
 //! reads or writes the stream.
@@ -48,6 +51,8 @@ pub use error::{
 };
 pub use inside::Inside;
 pub use listener::Listener;
+pub use ringway_proto::dialect::peer::Identity;
+pub use ringway_proto::dmsg::key::SecretKey as DmsgSecretKey;
 pub use ringway_proto::key::{Address, PublicKey, SecretKey};
 pub use ringway_proto::reason::Reason;
 pub use ringway_proto::record::NativeAead;

@@ -131,7 +131,7 @@ struct Handle {
 }
 
 impl Router {
-    /// Listens on ports 36 and 37 of the client and serves what comes there.
+    /// Listens on ports 36 and 37 of the client, which is a native party, and serves what comes there.
     ///
     /// # Errors
     ///
@@ -141,6 +141,7 @@ impl Router {
     ///
     /// Outside of a tokio runtime.
     pub fn start(client: Client, config: RouterConfig) -> Result<Self, ListenError> {
+        let secret = client.native_secret().ok_or(ListenError::LocalDialect)?;
         let hops = client.listen(ROUTE_SETUP_PORT)?;
         let packets = client.listen(ROUTE_PACKET_PORT)?;
         let configured = client.status().into_iter().map(|one| one.relay.key);
@@ -151,7 +152,7 @@ impl Router {
         };
         let state = State::new(
             client.key(),
-            client.identity(),
+            secret,
             config.groups_max,
             config.neighbour_idle,
         );

@@ -91,6 +91,7 @@ impl DialFailures {
     pub(crate) fn count(&mut self, error: &DialError) {
         let counter = match error {
             DialError::LocalClosed
+            | DialError::LocalDialect
             | DialError::LocalKey
             | DialError::LocalPorts { .. }
             | DialError::LocalQueue

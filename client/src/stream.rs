@@ -3,8 +3,8 @@
 //! Here: records over the bytes of a session's stream, behind tokio's traits. Not here: windows,
 //! frames, the session.
 //!
-//! Reading opens records in place in `inbox`; writing seals one record a call and hands it over
-//! whole, so nothing that was written waits for a flush.
+//! Reading opens records in place in `inbox`; writing seals one record a call, or as many as a dialect of
+//! short records needs, and hands them over whole, so nothing that was written waits for a flush.
 //!
 //! Invariant: `plain` lies before `start`, the bytes in `start..end` are sealed and in order.
 //! Bound: the inbox is at most one record of `RECORD_MAX` bytes or `INBOX_BYTES`; an idle stream has
@@ -15,10 +15,12 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::record::{RecordError, RecordOpener, RecordSealer};
 use ringway_proto::key::Address;
 use ringway_proto::kk::RecordKeys;
 use ringway_proto::limits::{RECORD_PAYLOAD_MAX, RECORD_PREFIX};
-use ringway_proto::record::{NativeAead, RecordError, RecordOpener, RecordSealer, record_len};
+use ringway_proto::record::NativeAead;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
@@ -82,6 +84,7 @@ pub struct Stream {
 /// Received bytes: what was opened and not read, then what is still sealed.
 #[derive(Debug, Default)]
 struct Inbox {
+    dialect: Dialect,
     bytes: Vec<u8>,
     plain: Range<usize>,
     start: usize,
@@ -112,13 +115,14 @@ impl Stream {
         local_port: u16,
         payload_max: usize,
     ) -> Self {
+        let dialect = peer.key.dialect();
         Self {
             handle,
             peer,
             local_port,
-            opener: RecordOpener::new(NativeAead::new(&keys.open)),
-            sealer: RecordSealer::new(NativeAead::new(&keys.seal)),
-            inbox: Inbox::default(),
+            opener: RecordOpener::new(dialect, NativeAead::new(&keys.open)),
+            sealer: RecordSealer::new(dialect, NativeAead::new(&keys.seal)),
+            inbox: Inbox::new(dialect),
             outbox: Vec::new(),
             payload_max: payload_max.clamp(1, RECORD_PAYLOAD_MAX),
             read_error: None,
@@ -154,7 +158,8 @@ impl Stream {
         while self.inbox.plain.is_empty() {
             if let Some(record) = self.inbox.next_record()? {
                 let plain = self.opener.open(&mut self.inbox.bytes[record.clone()])?;
-                self.inbox.plain = record.start..record.start + plain.len();
+                let start = record.start + self.opener.plain_at();
+                self.inbox.plain = start..start + plain.len();
                 continue;
             }
             if ready!(self.inbox.poll_fill(&self.handle, cx))? == 0 {
@@ -188,7 +193,7 @@ impl AsyncRead for Stream {
                 if matches!(error, StreamError::PeerRecord) {
                     self.handle.reset();
                 }
-                self.inbox = Inbox::default();
+                self.inbox.clear();
                 self.read_error = Some(error.clone());
                 return Poll::Ready(Err(error.into()));
             }
@@ -235,10 +240,22 @@ impl AsyncWrite for Stream {
 }
 
 impl Inbox {
+    fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            ..Self::default()
+        }
+    }
+
+    /// Forgets everything and frees the memory.
+    fn clear(&mut self) {
+        *self = Self::new(self.dialect);
+    }
+
     /// Returns where the next whole record lies, without its prefix, and steps over it.
     fn next_record(&mut self) -> Result<Option<Range<usize>>, StreamError> {
         let sealed = &self.bytes[self.start..self.end];
-        match record_len(sealed)? {
+        match self.dialect.record_len(sealed)? {
             Some(len) if len <= sealed.len() => {
                 let record = self.start + RECORD_PREFIX..self.start + len;
                 self.start = record.end;
@@ -260,11 +277,12 @@ impl Inbox {
             }
             *self = Self {
                 bytes: std::mem::take(&mut self.bytes),
-                ..Self::default()
+                ..Self::new(self.dialect)
             };
         }
         let sealed = &self.bytes[self.start..self.end];
-        let wanted = record_len(sealed)?.unwrap_or(0).max(INBOX_BYTES);
+        let wanted = self.dialect.record_len(sealed)?;
+        let wanted = wanted.unwrap_or(0).max(INBOX_BYTES);
         if self.bytes.len() < self.start + wanted {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -277,7 +295,7 @@ impl Inbox {
         let polled = handle.poll_read(cx, &mut self.bytes[self.end..]);
         match polled {
             Poll::Ready(Ok(n)) => self.end += n,
-            Poll::Pending if self.start == self.end => *self = Self::default(),
+            Poll::Pending if self.start == self.end => self.clear(),
             Poll::Ready(Err(_)) | Poll::Pending => {}
         }
         polled
@@ -291,7 +309,7 @@ impl Inbox {
         cx: &Context<'_>,
     ) -> Poll<Result<usize, StreamError>> {
         let mut first = [0; FIRST_BYTES];
-        *self = Self::default();
+        self.clear();
         let n = ready!(handle.poll_read(cx, &mut first))?;
         self.bytes = first[..n].to_vec();
         self.end = n;

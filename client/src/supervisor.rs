@@ -178,7 +178,7 @@ async fn make(inner: &Arc<Inner>, relay: RelayAddress) -> Result<Made, Arc<Sessi
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(SessionError::LocalRandom)?;
     let config = peer_config(inner, limit.saturating_sub(started.elapsed()));
-    let identity = Arc::clone(&inner.identity);
+    let identity = inner.identity.clone();
     let peer = PeerSession::connect(identity, relay.key, config, random, Now::ZERO)
         .map_err(SessionError::RelayProtocol)?;
     let (over, when_over) = oneshot::channel();

@@ -14,7 +14,10 @@ pub mod canary;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod corpus;
+pub mod dmsg_entry;
+pub mod dmsg_gob;
 pub mod dmsg_handshake;
+pub mod dmsg_open;
 pub mod dmsg_sealed;
 pub mod frame;
 pub mod handshake;
@@ -46,14 +49,18 @@ pub const TARGETS: &[Target] = &[
     target("proxy_header", proxy_header::run),
     target("open_objects", open_objects::run),
     target("handshake", handshake::run),
+    target("dmsg_entry", dmsg_entry::run),
     target("record", record::run),
     target("sealed", sealed::run),
+    target("dmsg_gob", dmsg_gob::run),
+    target("dmsg_open", dmsg_open::run),
     target("dmsg_handshake", dmsg_handshake::run),
     target("dmsg_sealed", dmsg_sealed::run),
     target("route", route::run),
     #[cfg(feature = "config")]
     target("config", config::run),
     target("peer_session", peer_session::run),
+    target("dmsg_peer", peer_session::run_dmsg),
     target("shard_core", shard_core::run),
 ];
 

@@ -1,10 +1,11 @@
 //! A hostile relay: what it sends neither breaks a peer nor makes it keep more than its limits allow.
 //!
-//! A session that was admitted, then frames and bytes of the relay's choice, in pieces of its choice.
+//! A session that was admitted, in one dialect or the other, then frames and bytes of the relay's choice, in
+//! pieces of its choice.
 //!
-//! Here: also that no request reaches the application that its source did not sign for this key and this
-//! hour, that no open succeeds (the relay cannot answer for the destination), and that the first error
-//! stays. Not here: the relay's side (`shard_core`), damaged handshakes (`handshake`).
+//! Here: also that no request reaches the application that its source did not sign for this key and, in the
+//! native dialect, this hour, that no open succeeds (the relay cannot answer for the destination), and that
+//! the first error stays. Not here: the relay's side (`shard_core`), damaged handshakes (`handshake`).
 //!
 //! Bound: 400 operations an input; each gives at most one frame.
 
@@ -12,9 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use ringway_proto::frame::{Flags, FrameKind, Header};
-use ringway_proto::handshake::{Offer, RelayIdentity, Responder, message_len};
-use ringway_proto::key::{Address, SecretKey};
+use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::handshake::{Identities, Responder};
+use ringway_proto::dialect::peer::Identity;
+use ringway_proto::dmsg;
+use ringway_proto::dmsg::open::StreamRequest;
+use ringway_proto::frame::{Flags, FrameKind, HEADER_LEN, Header};
+use ringway_proto::handshake::{Offer, RelayIdentity};
+use ringway_proto::key::{Address, PublicKey, SecretKey};
 use ringway_proto::kk::KkInitiator;
 use ringway_proto::limits::{STREAMS_MAX, WINDOW_MAX};
 use ringway_proto::open::OpenRequest;
@@ -91,19 +97,30 @@ enum Wrong {
 
 const UNIX_NS: u64 = 1_700_000_000_000_000_000;
 
-/// Takes what a relay does, as a structured input.
+/// Takes what a native relay does, as a structured input.
 ///
 /// # Panics
 ///
 /// When the session holds too much, believes the relay what only a peer can say, or forgets its error.
 pub fn run(bytes: &[u8]) {
     if let Some(input) = structured::<Input>(bytes) {
-        serve(&input);
+        serve(Dialect::Native, &input);
     }
 }
 
-fn serve(input: &Input) {
-    let mut run = Run::admitted(input.piece);
+/// Takes what a relay of the dmsg dialect does, as a structured input.
+///
+/// # Panics
+///
+/// As [`run`].
+pub fn run_dmsg(bytes: &[u8]) {
+    if let Some(input) = structured::<Input>(bytes) {
+        serve(Dialect::Dmsg, &input);
+    }
+}
+
+fn serve(dialect: Dialect, input: &Input) {
+    let mut run = Run::admitted(dialect, input.piece);
     for operation in input.operations.iter().take(400) {
         if run.peer.error().is_some() {
             break;
@@ -125,8 +142,8 @@ fn serve(input: &Input) {
 struct Run {
     peer: PeerSession,
     sealer: Sealer,
-    source: SecretKey,
-    destination: SecretKey,
+    source: Identity,
+    destination: PublicKey,
     streams: Vec<StreamId>,
     now: Now,
     piece: usize,
@@ -136,13 +153,17 @@ struct Run {
 
 impl Run {
     /// Returns a session after an honest handshake.
-    fn admitted(piece: u8) -> Self {
-        let relay_secret = SecretKey::from_seed([1; 32]);
-        let destination = SecretKey::from_seed([2; 32]);
-        let relay = RelayIdentity::new(&relay_secret);
+    fn admitted(dialect: Dialect, piece: u8) -> Self {
+        let native = RelayIdentity::new(&SecretKey::from_seed([1; 32]));
+        let relay = identity(dialect, 1);
+        let identities = match &relay {
+            Identity::Dmsg(identity) => Identities::new(native, Some(Arc::clone(identity))),
+            Identity::Native(_) => Identities::from(native),
+        };
+        let destination = identity(dialect, 2);
         let now = Now::from_nanos(1_000_000_000);
         let mut peer = PeerSession::connect(
-            Arc::new(destination.clone()),
+            destination.clone(),
             relay.public(),
             PeerConfig::new(UNIX_NS),
             [3; 32],
@@ -155,26 +176,33 @@ impl Run {
             stream_window: 262_144,
             keepalive_s: 30,
         };
-        let mut responder = Responder::new(&relay, offer, [4; 32]);
-        let message_2 = responder
-            .message_1(&next_message(&mut peer))
-            .expect("message 1 is the peer's own");
+        let (message_1, _) = next_message(dialect, &mut peer);
+        let begun = Responder::begin(dialect, &identities, offer, [4; 32], &message_1);
+        let (responder, message_2) = begun.expect("message 1 is the peer's own");
         peer.receive(&message_2, now).expect("message 2 is honest");
+        let (message_3, behind) = next_message(dialect, &mut peer);
         let established = responder
-            .message_3(&next_message(&mut peer))
+            .message_3(&message_3)
             .expect("message 3 is the peer's own");
         let mut sealer = established.sealer;
         let mut verdict = Vec::new();
-        sealer
-            .seal(&Verdict::ACCEPTED.encode(), &mut verdict)
-            .expect("a verdict is short enough to seal");
+        if dialect.has_verdict() {
+            sealer
+                .seal(&Verdict::ACCEPTED.encode(), &mut verdict)
+                .expect("a verdict is short enough to seal");
+        } else {
+            let ping = behind.first_chunk::<HEADER_LEN>();
+            let ping = ping.expect("a ping is behind message 3");
+            let ping = Header::decode(ping).expect("the ping is the peer's own");
+            verdict.extend_from_slice(&Header::ping(Flags::ACK, ping.length).encode());
+        }
         peer.receive(&verdict, now).expect("the verdict is honest");
         assert!(peer.is_ready());
         Self {
             peer,
             sealer,
-            source: SecretKey::from_seed([5; 32]),
-            destination,
+            source: identity(dialect, 5),
+            destination: destination.public(),
             streams: Vec::new(),
             now,
             piece: usize::from(piece).max(1),
@@ -260,34 +288,55 @@ impl Run {
     fn incoming(&mut self, stream: u32, port: u16, wrong: Wrong) {
         let destination = match wrong {
             Wrong::Destination => self.source.public(),
-            Wrong::Nothing | Wrong::Signature | Wrong::Time => self.destination.public(),
-        };
-        let Ok((_, noise)) = KkInitiator::new(&self.source, &self.destination.public(), [8; 32])
-        else {
-            return;
-        };
-        let request = OpenRequest {
-            forwarded: false,
-            timestamp_ns: match wrong {
-                Wrong::Time => UNIX_NS / 2,
-                Wrong::Destination | Wrong::Nothing | Wrong::Signature => UNIX_NS,
-            },
-            source: Address::new(self.source.public(), 50_001),
-            destination: Address::new(destination, port),
-            noise: &noise,
+            Wrong::Nothing | Wrong::Signature | Wrong::Time => self.destination,
         };
         let mut object = Vec::new();
-        let mut plain = request
-            .encode(&self.source)
-            .expect("a request with a KK message encodes");
+        let mut plain = self.request(Address::new(destination, port), wrong == Wrong::Time);
         if wrong == Wrong::Signature {
-            let last = plain.len() - 1;
-            plain[last] ^= 1;
+            // In one dialect it is the last of the object, in the other the first.
+            let at = match self.source {
+                Identity::Native(_) => plain.len() - 1,
+                Identity::Dmsg(_) => 7,
+            };
+            plain[at] ^= 1;
         }
         self.honest_count += u64::from(wrong == Wrong::Nothing);
         if self.sealer.seal(&plain, &mut object).is_ok() {
             self.object(stream, Flags::SYN, &object);
         }
+    }
+
+    /// Returns a request of the source, as the wire has it inside the seal.
+    fn request(&self, destination: Address, is_stale: bool) -> Vec<u8> {
+        let source = Address::new(self.source.public(), 50_001);
+        match &self.source {
+            Identity::Native(secret) => {
+                let (_, noise) = KkInitiator::new(secret, &self.destination, [8; 32])
+                    .expect("the peer's key is a point");
+                let request = OpenRequest {
+                    forwarded: false,
+                    timestamp_ns: if is_stale { UNIX_NS / 2 } else { UNIX_NS },
+                    source,
+                    destination,
+                    noise: &noise,
+                };
+                request.encode(secret)
+            }
+            Identity::Dmsg(identity) => {
+                let begun = dmsg::kk::KkInitiator::new(identity, &self.destination, [8; 32]);
+                let (_, noise) = begun.expect("the peer's key is a point");
+                let request = StreamRequest {
+                    timestamp_ns: i64::from(!is_stale),
+                    source,
+                    destination,
+                    wants_ip: false,
+                    wants_geo: false,
+                    noise: &noise,
+                };
+                request.encode(identity.secret()).map_err(Into::into)
+            }
+        }
+        .expect("a request with a KK message encodes")
     }
 
     fn object(&mut self, stream: u32, flags: Flags, object: &[u8]) {
@@ -366,10 +415,20 @@ fn forged_answer() -> ! {
     panic!("the relay answered for the destination")
 }
 
-/// Returns the handshake message the peer wants to send, without its length prefix.
-fn next_message(peer: &mut PeerSession) -> Vec<u8> {
+fn identity(dialect: Dialect, byte: u8) -> Identity {
+    match dialect {
+        Dialect::Dmsg => dmsg::key::SecretKey::from_bytes([byte; 32])
+            .expect("small numbers are scalars of the curve")
+            .into(),
+        _ => SecretKey::from_seed([byte; 32]).into(),
+    }
+}
+
+/// Returns the handshake message the peer wants to send, without its length prefix, and what is behind it.
+fn next_message(dialect: Dialect, peer: &mut PeerSession) -> (Vec<u8>, Vec<u8>) {
     let mut out = Vec::new();
     peer.transmit(&mut out, 65_536);
-    assert_eq!(message_len(&out), Ok(Some(out.len())));
-    out.split_off(2)
+    let length = dialect.message_len(&out).expect("the length is allowed");
+    let behind = out.split_off(length.expect("the message has a prefix"));
+    (out.split_off(2), behind)
 }

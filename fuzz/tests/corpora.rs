@@ -33,6 +33,21 @@ fn committed_handshakes_hold() {
 }
 
 #[test]
+fn committed_entries_of_dmsg_hold() {
+    holds("dmsg_entry");
+}
+
+#[test]
+fn committed_gobs_hold() {
+    holds("dmsg_gob");
+}
+
+#[test]
+fn committed_open_objects_of_the_dmsg_dialect_hold() {
+    holds("dmsg_open");
+}
+
+#[test]
 fn committed_handshakes_of_the_dmsg_dialect_hold() {
     holds("dmsg_handshake");
 }
@@ -66,6 +81,11 @@ fn committed_configurations_hold() {
 #[test]
 fn committed_sessions_with_hostile_relays_hold() {
     holds("peer_session");
+}
+
+#[test]
+fn committed_sessions_with_hostile_relays_of_the_dmsg_dialect_hold() {
+    holds("dmsg_peer");
 }
 
 #[test]

@@ -9,18 +9,20 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::compare::{DiffFlags, KneeFlags, Over};
+use self::dialect::{DialectFlags, PayloadFlags, Relay};
 pub use self::hostile::{ChurnFlags, SlowReaderFlags, SlowlorisFlags};
 pub use self::returning::{EvictFlags, StormFlags};
 pub use self::scenario::{RunFlags, ScenariosFlags};
 pub use self::setups::SetupsFlags;
 use crate::null_server::NullServer;
 use crate::plan::{
-    Arrivals, End, Mode, PROCESSES_MAX, Pace, Payload, Placement, Plan, PortChoice, RelayAddress,
+    Arrivals, End, Mode, OpensTo, PROCESSES_MAX, Pace, Placement, Plan, PortChoice, RelayAddress,
     Scenario, Shape, Target, Traffic,
 };
 use crate::sources::{PortRange, Source, Sources};
 
 mod compare;
+mod dialect;
 mod hostile;
 mod returning;
 mod scenario;
@@ -147,6 +149,11 @@ Examples:
       --admin 127.0.0.1:7180 --relay-pid \"$(pidof ringway)\"
   ringway-loadgen slowloris --relay KEY@127.0.0.1:7100 --sockets 10000 --hold 8s
   ringway-loadgen slow-reader --relay KEY@127.0.0.1:7100 --pairs 100 --slow 1 --windows 6
+  ringway-loadgen opens --relay KEY66@127.0.0.1:7101 --raw --duration 10s
+  ringway-loadgen steady --relay KEY66@127.0.0.1:8081 --mode ping-pong --message-size 64 --ping-after 100ms
+
+A key of 66 digits is that of a server of Skywire's dmsg, or of a relay that speaks its dialect as well
+(the line 'dmsg' of 'ringway serve'); a dmsg server of Go until September 2026 needs --ping-after.
 
 On a terminal a run has a live view, in which q or ctrl-C end it early; --no-live shows one line
 instead. In pipes there is a line on standard error every ten seconds.
@@ -179,9 +186,8 @@ pub struct Steady {
     /// Streams of each dialing session
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     streams: u32,
-    /// What the relay carries: plain bytes, or the encrypted records that peers send
-    #[arg(long, value_enum, default_value_t = Payload::Opaque)]
-    payload: Payload,
+    #[command(flatten)]
+    payload: PayloadFlags,
     /// Receive window of a stream
     #[arg(long, value_name = "BYTES", default_value_t = 262_144)]
     window: u32,
@@ -223,6 +229,11 @@ pub struct Opens {
     /// Opens in progress at a time on each thread
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     concurrency: u32,
+    /// Whom opens are for: peers of this run, or nobody, which measures how soon the relay says no
+    #[arg(long, value_name = "WHOM", value_enum, default_value_t = OpensTo::Peer)]
+    to: OpensTo,
+    #[command(flatten)]
+    payload: PayloadFlags,
     #[command(flatten)]
     pace: PaceFlags,
     #[command(flatten)]
@@ -256,6 +267,8 @@ pub struct Connects {
 pub struct Idle {
     #[command(flatten)]
     to: Where,
+    #[command(flatten)]
+    dialect: DialectFlags,
     /// Answer no sign of life, as peers that are gone without a word: what is measured is how long the relay
     /// lets them stand
     #[arg(long, conflicts_with = "tcp")]
@@ -297,18 +310,12 @@ pub struct Plain {
     common: Common,
 }
 
-#[derive(Debug, Args)]
-struct Relay {
-    /// The relay's key and address, as 'ringway serve' prints them
-    #[arg(long, value_name = "KEY@ADDRESS:PORT")]
-    relay: RelayAddress,
-}
-
 /// A relay, or any server.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Where {
-    /// The relay's key and address, as 'ringway serve' prints them
+    /// The relay's key and address, as 'ringway serve' prints them; a key of 66 digits is one of the dmsg
+    /// dialect
     #[arg(long, value_name = "KEY@ADDRESS:PORT")]
     relay: Option<RelayAddress>,
     /// Any TCP server; nothing is sent to it
@@ -358,9 +365,9 @@ struct TrafficFlags {
     /// One way, or there and back
     #[arg(long, value_enum, default_value_t = Mode::Bulk)]
     mode: Mode,
-    /// Bytes of a message; each is one frame
-    #[arg(long, value_name = "BYTES", default_value_t = 16_384)]
-    message_size: u32,
+    /// Bytes of a message; each is one frame [default: 16384; dmsg: 4070, one record of its clients]
+    #[arg(long, value_name = "BYTES")]
+    message_size: Option<u32>,
     /// Messages there and back that a stream has on their way
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     in_flight: u32,
@@ -434,41 +441,30 @@ struct Common {
     out: Option<PathBuf>,
 }
 
+impl Plain {
+    /// Returns the plan that the flags describe.
+    fn plan(&self) -> Plan {
+        let target = match (self.proxy, self.listen, self.tcp) {
+            (Some(connect), Some(listen), _) => Target::Proxy { connect, listen },
+            (_, _, Some(socket)) => Target::Tcp(socket),
+            _ => unreachable!("one of the two is required"),
+        };
+        let mut plan = self.span.plan(&self.common, Scenario::Plain, target);
+        plan.sessions = self.connections;
+        self.traffic.add_to(&mut plan.traffic);
+        plan.pace = self.pace.pace();
+        plan
+    }
+}
+
 impl Command {
     /// Returns the plan that the flags describe.
     #[must_use]
     pub fn plan(&self) -> Plan {
         match self {
-            Self::Steady(flags) => {
-                let sessions = flags
-                    .pairs
-                    .map_or(flags.sessions, |pairs| pairs.saturating_mul(2));
-                let target = Target::Relay(flags.relay.relay);
-                let mut plan = flags.span.plan(&flags.common, Scenario::Steady, target);
-                plan.sessions = sessions;
-                plan.streams = flags.streams;
-                plan.far = flags.far;
-                plan.concurrency = flags.concurrency;
-                plan.traffic = flags.traffic.traffic(flags.payload, flags.window);
-                plan.pace = flags.pace.pace();
-                plan
-            }
-            Self::Handshakes(flags) => {
-                let target = Target::Relay(flags.relay.relay);
-                let mut plan = flags.span.plan(&flags.common, Scenario::Handshakes, target);
-                plan.sessions = flags.concurrency;
-                plan.concurrency = flags.concurrency;
-                plan.pace = flags.pace.pace();
-                plan
-            }
-            Self::Opens(flags) => {
-                let target = Target::Relay(flags.relay.relay);
-                let mut plan = flags.span.plan(&flags.common, Scenario::Opens, target);
-                plan.sessions = flags.sessions;
-                plan.concurrency = flags.concurrency;
-                plan.pace = flags.pace.pace();
-                plan
-            }
+            Self::Steady(flags) => flags.plan(),
+            Self::Handshakes(flags) => flags.plan(),
+            Self::Opens(flags) => flags.plan(),
             Self::Connects(flags) => {
                 let target = Target::Tcp(flags.tcp);
                 let mut plan = flags.span.plan(&flags.common, Scenario::Handshakes, target);
@@ -484,20 +480,10 @@ impl Command {
                 plan.sessions = flags.sessions;
                 plan.concurrency = flags.concurrency;
                 plan.is_mute = flags.mute;
+                flags.dialect.add_to(&mut plan);
                 plan
             }
-            Self::Plain(flags) => {
-                let target = match (flags.proxy, flags.listen, flags.tcp) {
-                    (Some(connect), Some(listen), _) => Target::Proxy { connect, listen },
-                    (_, _, Some(socket)) => Target::Tcp(socket),
-                    _ => unreachable!("one of the two is required"),
-                };
-                let mut plan = flags.span.plan(&flags.common, Scenario::Plain, target);
-                plan.sessions = flags.connections;
-                plan.traffic = flags.traffic.traffic(Payload::Opaque, WINDOW_DEFAULT);
-                plan.pace = flags.pace.pace();
-                plan
-            }
+            Self::Plain(flags) => flags.plan(),
             Self::Churn(flags) => flags.plan(),
             Self::Slowloris(flags) => flags.plan(),
             Self::SlowReader(flags) => flags.plan(),
@@ -543,16 +529,58 @@ impl Command {
     }
 }
 
+impl Steady {
+    fn plan(&self) -> Plan {
+        let sessions = self
+            .pairs
+            .map_or(self.sessions, |pairs| pairs.saturating_mul(2));
+        let target = self.relay.target();
+        let mut plan = self.span.plan(&self.common, Scenario::Steady, target);
+        plan.sessions = sessions;
+        plan.streams = self.streams;
+        plan.far = self.far;
+        plan.concurrency = self.concurrency;
+        self.payload.add_to(&mut plan);
+        self.traffic.add_to(&mut plan.traffic);
+        plan.traffic.window_bytes = self.window;
+        self.relay.add_to(&mut plan);
+        plan.pace = self.pace.pace();
+        plan
+    }
+}
+
+impl Handshakes {
+    fn plan(&self) -> Plan {
+        let target = self.relay.target();
+        let mut plan = self.span.plan(&self.common, Scenario::Handshakes, target);
+        plan.sessions = self.concurrency;
+        plan.concurrency = self.concurrency;
+        self.relay.add_to(&mut plan);
+        plan.pace = self.pace.pace();
+        plan
+    }
+}
+
+impl Opens {
+    fn plan(&self) -> Plan {
+        let target = self.relay.target();
+        let mut plan = self.span.plan(&self.common, Scenario::Opens, target);
+        plan.sessions = self.sessions;
+        plan.concurrency = self.concurrency;
+        plan.opens_to = self.to;
+        self.payload.add_to(&mut plan);
+        self.relay.add_to(&mut plan);
+        plan.pace = self.pace.pace();
+        plan
+    }
+}
+
 impl TrafficFlags {
-    const fn traffic(&self, payload: Payload, window_bytes: u32) -> Traffic {
-        Traffic {
-            mode: self.mode,
-            payload,
-            message_bytes: self.message_size,
-            in_flight: self.in_flight,
-            window_bytes,
-            verify: self.verify,
-        }
+    fn add_to(&self, traffic: &mut Traffic) {
+        traffic.mode = self.mode;
+        traffic.message_bytes = self.message_size.unwrap_or(traffic.message_bytes);
+        traffic.in_flight = self.in_flight;
+        traffic.verify = self.verify;
     }
 }
 
@@ -588,8 +616,6 @@ impl Common {
         }
     }
 }
-
-const WINDOW_DEFAULT: u32 = ringway_proto::limits::WINDOW_INITIAL;
 
 #[cfg(test)]
 mod tests {

@@ -86,7 +86,7 @@ impl View {
             _ => Length::Time(plan.duration),
         };
         Self {
-            title: format!("{}{rate}", plan.name()),
+            title: format!("{}{rate}", plan.title()),
             target: format!("{target}, {}", plan.placement.threads_text()),
             // Those that come and go are counted when they come.
             sessions: match plan.scenario {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::sources::{PortRange, Sources};
 
 pub use self::churn::{Churn, End, KillPhase, STANDING};
+pub use self::dialect::{DMSG_MESSAGE_MAX, DialectName, DmsgPlan, OpensTo};
 pub use self::limits::{Host, PROCESSES_MAX, PlanError};
 pub use self::setups::{HOPS, HOPS_MAX};
 pub use self::shape::{Piece, RateLine, Shape};
@@ -23,6 +24,7 @@ pub use self::slow::{Loiter, Slow};
 pub use self::storm::Storm;
 
 mod churn;
+mod dialect;
 mod limits;
 mod setups;
 mod shape;
@@ -81,6 +83,12 @@ pub struct Plan {
     pub slow: Slow,
     /// Peers behind the asker of a route, where routes are set up.
     pub hops: u32,
+    /// The dialect that was asked for; that of the relay's key must be the same.
+    pub dialect_named: Option<DialectName>,
+    /// What only a run in the dmsg dialect has.
+    pub dmsg: DmsgPlan,
+    /// Whom the opens of `opens` are for.
+    pub opens_to: OpensTo,
 }
 
 /// What a run does.
@@ -178,7 +186,7 @@ impl Target {
     }
 }
 
-/// A relay's key and where it listens: `<64 hex digits>@127.0.0.1:7100`.
+/// A relay's key and where it listens: `<64 hex digits>@127.0.0.1:7100`, with 66 digits in the dmsg dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct RelayAddress {
@@ -195,8 +203,7 @@ impl FromStr for RelayAddress {
         let (key, socket) = text
             .split_once('@')
             .ok_or_else(|| format!("'{text}' has no '@': write KEY@ADDRESS:PORT"))?;
-        let key = key
-            .parse()
+        let key = PublicKey::parse_any(key)
             .map_err(|error| format!("'{key}' is no public key: {error}"))?;
         let socket = socket
             .parse()
@@ -291,7 +298,7 @@ impl Mode {
 pub enum Payload {
     /// Plain bytes: the relay never looks inside, and the generator saves two ciphers a byte.
     Opaque,
-    /// Encrypted records, as peers send them.
+    /// Encrypted records, as peers send them, on streams that are opened as peers do it.
     Sealed,
 }
 
@@ -365,6 +372,8 @@ impl Plan {
     /// leaves the rest to the host.
     #[must_use]
     pub fn new(scenario: Scenario, target: Target) -> Self {
+        let is_dmsg =
+            matches!(&target, Target::Relay(relay) if relay.dialect() == Some(DialectName::Dmsg));
         Self {
             scenario,
             target,
@@ -372,12 +381,12 @@ impl Plan {
             streams: 1,
             traffic: Traffic {
                 mode: Mode::Bulk,
-                // Route setup is read by the relay.
-                payload: match scenario {
-                    Scenario::Setups => Payload::Sealed,
-                    _ => Payload::Opaque,
+                payload: dialect::payload_of(scenario, is_dmsg),
+                message_bytes: if is_dmsg {
+                    DMSG_MESSAGE_MAX
+                } else {
+                    MESSAGE_BYTES
                 },
-                message_bytes: 16_384,
                 in_flight: 1,
                 window_bytes: WINDOW_INITIAL,
                 verify: false,
@@ -409,6 +418,9 @@ impl Plan {
             churn: Churn::default(),
             slow: Slow::default(),
             hops: HOPS,
+            dialect_named: None,
+            dmsg: DmsgPlan::default(),
+            opens_to: OpensTo::default(),
         }
     }
 
@@ -499,6 +511,9 @@ impl Plan {
         total / threads + if index < total % threads { 1 } else { 0 }
     }
 }
+
+/// Bytes of a message unless others are asked for, in the native dialect.
+const MESSAGE_BYTES: u32 = 16_384;
 
 #[cfg(test)]
 mod tests {

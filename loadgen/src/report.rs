@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use crate::plan::Plan;
 use crate::run::Outcome;
+use crate::tally::Tally;
 
 /// Figures that follow from an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -46,6 +47,9 @@ pub struct Figures {
     pub generator: Cost,
     /// Resident memory that a session added to the relay.
     pub relay_bytes_per_session: Option<f64>,
+    /// Whether a run without a clock was as fast as the generator's threads, which had no time left, and
+    /// maybe not as fast as the server.
+    pub is_generator_limit: bool,
 }
 
 /// What a process cost while it counted.
@@ -105,9 +109,20 @@ impl Figures {
             relay,
             generator: cost(tally.cpu, None),
             relay_bytes_per_session: rss,
+            is_generator_limit: plan.pace.is_none() && is_busy(plan, tally),
         }
     }
 }
+
+/// Returns whether the generator's threads had no time left.
+pub(crate) fn is_busy(plan: &Plan, tally: &Tally) -> bool {
+    let time = tally.measured * plan.placement.threads;
+    let busy = tally.cpu.saturating_sub(tally.looked);
+    !time.is_zero() && busy.as_secs_f64() > BUSY * time.as_secs_f64()
+}
+
+/// Share of their time after which threads have none left.
+const BUSY: f64 = 0.9;
 
 /// How a run ended; its number is the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

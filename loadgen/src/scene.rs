@@ -113,8 +113,9 @@ pub(crate) fn run(flags: &RunFlags, interrupt: &AtomicBool) -> ExitCode {
 /// Reads the scenario that the flags name.
 fn read(flags: &RunFlags) -> Result<ScenarioFile, Vec<String>> {
     let name = flags.scenario.as_str();
+    let sets = flags.sets();
     if let Some(text) = scenarios::built_in(name) {
-        return ScenarioFile::read(name, text, &flags.set);
+        return ScenarioFile::read(name, text, &sets);
     }
     let path = Path::new(name);
     if path.extension().is_none() && !path.exists() {
@@ -124,7 +125,7 @@ fn read(flags: &RunFlags) -> Result<ScenarioFile, Vec<String>> {
     let stem = path
         .file_stem()
         .map_or_else(|| name.into(), |stem| stem.to_string_lossy());
-    ScenarioFile::read(&stem, &text, &flags.set)
+    ScenarioFile::read(&stem, &text, &sets)
 }
 
 fn unknown(name: &str) -> String {
@@ -203,7 +204,7 @@ impl Started {
                 if scenario.start.linked {
                     sets.extend(started.link_settings());
                 }
-                let server = Server::relay(&program, &own, &sets);
+                let server = Server::relay(&program, &own, &sets, scenario.needs_dmsg());
                 started
                     .relays
                     .push(server.map_err(|error: ServerError| error.to_string())?);
@@ -255,18 +256,22 @@ impl Started {
         if self.relays.is_empty() && self.tcp.is_empty() {
             return Targets {
                 relays: flags.relay.clone(),
+                twin: None,
                 tcp: flags.tcp.clone(),
                 pid: flags.relay_pid,
                 admin: flags.admin,
             };
         }
         let first = self.relays.first().or_else(|| self.tcp.first());
+        let relays = self.relays.iter();
         Targets {
-            relays: self
-                .relays
-                .iter()
+            // Groups that name no dialect count these alone.
+            relays: relays
+                .clone()
                 .filter_map(|server| server.relay)
+                .chain(relays.filter_map(|server| server.dmsg))
                 .collect(),
+            twin: self.relays.first().and_then(|server| server.dmsg),
             tcp: self.tcp.iter().map(|server| server.address).collect(),
             pid: first.map(Server::pid),
             admin: first.and_then(|server| server.admin),

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use crate::plan::RelayAddress;
+use crate::plan::{DialectName, RelayAddress};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,8 @@ pub struct Server {
     stdin: Option<ChildStdin>,
     /// Key and address of a relay.
     pub relay: Option<RelayAddress>,
+    /// The same in the dmsg dialect, if it was started with that.
+    pub dmsg: Option<RelayAddress>,
     /// Where it listens.
     pub address: SocketAddr,
     /// Where a relay tells its state.
@@ -49,17 +51,26 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a relay with a key of its own, that nobody else knows and that is gone afterwards.
+    /// Starts a relay with a key of its own, that nobody else knows and that is gone afterwards; with
+    /// `with_dmsg` it speaks that dialect as well, with one more such key and on a port of its own.
     ///
     /// # Errors
     /// [`ServerError`] when it does not say where it listens.
-    pub fn relay(program: &Path, state: &Path, sets: &[String]) -> Result<Self, ServerError> {
+    pub fn relay(
+        program: &Path,
+        state: &Path,
+        sets: &[String],
+        with_dmsg: bool,
+    ) -> Result<Self, ServerError> {
         let mut command = Command::new(program);
         command
             .args(["serve", "--until-stdin-closes"])
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .arg("--state-dir")
             .arg(state);
+        if with_dmsg {
+            command.args(["--set", "dmsg.listen=127.0.0.1:0"]);
+        }
         for set in sets {
             command.args(["--set", set]);
         }
@@ -68,6 +79,7 @@ impl Server {
             child,
             stdin,
             relay: None,
+            dmsg: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: None,
         };
@@ -80,12 +92,18 @@ impl Server {
                 server.admin = server.admin.or_else(|| admin.parse().ok());
             }
             for word in line.split_ascii_whitespace() {
-                if let Ok(relay) = word.parse::<RelayAddress>() {
+                let Ok(relay) = word.parse::<RelayAddress>() else {
+                    continue;
+                };
+                if relay.dialect() == Some(DialectName::Dmsg) {
+                    server.dmsg = Some(relay);
+                } else {
                     server.address = relay.socket;
                     server.relay = Some(relay);
                 }
             }
-            if server.relay.is_some() && server.admin.is_some() {
+            let has_all = server.relay.is_some() && (server.dmsg.is_some() || !with_dmsg);
+            if has_all && server.admin.is_some() {
                 return Ok(server);
             }
         }
@@ -133,6 +151,7 @@ impl Server {
                 child,
                 stdin,
                 relay: None,
+                dmsg: None,
                 address,
                 admin: None,
             }),

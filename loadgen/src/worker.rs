@@ -18,8 +18,11 @@ mod hop;
 mod ids;
 mod input;
 mod loiter;
+mod objects;
 mod open;
 mod output;
+mod party;
+mod patience;
 mod quantum;
 mod routes;
 mod session;
@@ -35,6 +38,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
+use ringway_proto::key::PublicKey;
 use ringway_proto::time::Now;
 use ringway_shards::batch::Batch;
 use ringway_shards::ring::{
@@ -46,6 +51,8 @@ use self::churn::Cycles;
 use self::due::Due;
 use self::handover::Handover;
 use self::loiter::Loiters;
+use self::party::Party;
+use self::patience::Patience;
 use self::quantum::Quantum;
 use self::routes::Routes;
 use self::session::{Part, Session, SlowState, Step, Stream};
@@ -69,8 +76,6 @@ pub(crate) enum WorkerError {
     Hello(&'static str),
     #[error(transparent)]
     Listen(#[from] ringway_shards::ring::ListenError),
-    #[error("no randomness: {0}")]
-    Random(getrandom::Error),
     #[error(transparent)]
     Ring(#[from] RingError),
 }
@@ -82,6 +87,11 @@ pub(crate) struct Worker {
     index: u32,
     ring: Ring,
     target: SocketAddr,
+    /// Whether its sessions speak the dmsg dialect.
+    is_dmsg: bool,
+    /// A key that nobody has, for opens to nobody.
+    nobody: PublicKey,
+    patience: Patience,
     tuples: Tuples,
     /// Session of each slot.
     by_slot: Vec<u32>,
@@ -159,8 +169,12 @@ impl Worker {
         let message_bytes = usize::try_from(plan.traffic.message_bytes).unwrap_or(usize::MAX);
         let filling = Filling::new(message_bytes.max(HEAD_LEN));
         let now = shared.now();
-        let (sessions, standing) = sessions(plan, index)?;
+        let (sessions, standing) = sessions(plan, index).map_err(WorkerError::Hello)?;
+        let nobody = Party::new(dialect(plan)).map_err(WorkerError::Hello)?;
         Ok(Self {
+            is_dmsg: plan.is_dmsg(),
+            nobody: nobody.public(),
+            patience: Patience::new(plan),
             cycles: Cycles::new(&sessions),
             loiters: Loiters::new(plan, now).map_err(WorkerError::Hello)?,
             slow: SlowPairs::default(),
@@ -221,6 +235,9 @@ impl Worker {
                 self.advance_phase();
             }
             self.quantum.start(self.next_due().is_some());
+            if self.is_dmsg {
+                self.look_at_patience();
+            }
             self.advance();
             self.flush();
             self.publish();
@@ -488,7 +505,8 @@ impl Worker {
         if self.quantum.is_short() {
             return Wait::No;
         }
-        if let Some(due) = self.next_due() {
+        let due = [self.next_due(), self.patience.next_ping()];
+        if let Some(due) = due.into_iter().flatten().min() {
             let left = due.saturating_since(self.now);
             return match left.checked_sub(SPIN_TIME) {
                 None => Wait::No,
@@ -551,7 +569,7 @@ fn tuples(plan: &Plan, index: u32) -> Tuples {
 
 /// Returns the thread's sessions, pairs side by side, and how many of them are made once; those that
 /// come and go follow.
-fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), WorkerError> {
+fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), &'static str> {
     let pair: &[Part] = &[Part::Acceptor, Part::Dialer];
     let alone: &[Part] = if plan.target.is_plain() {
         &[Part::Client]
@@ -573,18 +591,23 @@ fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), WorkerErro
         }
     };
     let mut sessions = Vec::new();
-    add_sessions(&mut sessions, parts, count)?;
+    let dialect = dialect(plan);
+    add_sessions(&mut sessions, dialect, parts, count)?;
     if plan.scenario == Scenario::Evict {
         for pair in sessions.chunks_exact_mut(2) {
-            let (secret, key) = (pair[0].secret.clone(), pair[0].key);
-            (pair[1].secret, pair[1].key) = (secret, key);
+            let (keys, key) = (pair[0].keys.clone(), pair[0].key);
+            (pair[1].keys, pair[1].key) = (keys, key);
         }
     }
     let standing = sessions.len();
     match plan.scenario {
-        Scenario::Churn => add_sessions(&mut sessions, &[Part::Churner], plan.concurrency)?,
+        Scenario::Churn => {
+            let count = plan.concurrency;
+            add_sessions(&mut sessions, dialect, &[Part::Churner], count)?;
+        }
         Scenario::SlowReader => {
-            add_sessions(&mut sessions, pair, plan.share(plan.slow.pairs, index))?;
+            let count = plan.share(plan.slow.pairs, index);
+            add_sessions(&mut sessions, dialect, pair, count)?;
         }
         _ => {}
     }
@@ -596,22 +619,31 @@ fn sessions(plan: &Plan, index: u32) -> Result<(Vec<Session>, usize), WorkerErro
 
 fn add_sessions(
     sessions: &mut Vec<Session>,
+    dialect: Dialect,
     parts: &[Part],
     count: u32,
-) -> Result<(), WorkerError> {
+) -> Result<(), &'static str> {
     for _ in 0..count {
         for part in parts {
-            let mut seed = [0; 32];
-            getrandom::fill(&mut seed).map_err(WorkerError::Random)?;
+            let keys = match part {
+                Part::Client | Part::Loiterer | Part::Sink => Party::nobody(),
+                Part::Acceptor | Part::Alone | Part::Churner | Part::Dialer => Party::new(dialect)?,
+            };
             let own = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
             let partner = match part {
                 Part::Churner => churn::standing_partner(own),
                 _ => own ^ 1,
             };
-            sessions.push(Session::new(*part, partner, seed));
+            sessions.push(Session::new(*part, partner, keys));
         }
     }
     Ok(())
+}
+
+/// Returns the dialect that the sessions speak; with plain connections nobody asks.
+fn dialect(plan: &Plan) -> Dialect {
+    plan.dialect()
+        .map_or_else(Dialect::default, |name| name.dialect())
 }
 
 /// Returns an index of a table.

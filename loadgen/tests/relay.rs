@@ -26,6 +26,12 @@ mod scenarios;
 #[path = "relay/hostile.rs"]
 mod hostile;
 
+#[path = "relay/dmsg.rs"]
+mod dmsg;
+
+#[path = "relay/rogue.rs"]
+mod rogue;
+
 /// Starts a relay on a free port of the loopback.
 fn relay(shards_count: u16) -> (ShardSet, RelayAddress) {
     relay_with(shards_count, |_| {})

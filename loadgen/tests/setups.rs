@@ -47,10 +47,35 @@ fn relay(sets: &[&str]) -> Relay {
     let state = tempfile::tempdir().expect("a directory");
     let mut sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
     sets.push("limits.sessions_max=512".to_owned());
-    let server = Server::relay(&relay_program(), state.path(), &sets).expect("a relay");
+    let server = Server::relay(&relay_program(), state.path(), &sets, false).expect("a relay");
     Relay {
         server,
         _state: state,
+    }
+}
+
+#[test]
+fn a_relay_that_is_started_speaks_dmsg_if_it_is_asked_to() {
+    let state = tempfile::tempdir().expect("a directory");
+    let sets = ["limits.sessions_max=512".to_owned()];
+    let server = Server::relay(&relay_program(), state.path(), &sets, true).expect("a relay");
+    let both = [server.relay, server.dmsg].map(|address| address.expect("an address"));
+    assert_eq!(both.map(|address| address.key.as_bytes().len()), [32, 33]);
+    for address in both {
+        let plan = Plan {
+            sessions: 4,
+            duration: Duration::from_millis(300),
+            admin: server.admin,
+            ..Plan::new(Scenario::Opens, Target::Relay(address))
+        };
+        let outcome = run(&plan, &AtomicBool::new(false), &mut |_| {}).expect("a run");
+        assert_eq!(Verdict::of(&outcome), Verdict::Good);
+        assert!(outcome.tally.rounds > 0);
+        let shown = table(&plan, &outcome, &Machine::look());
+        assert_eq!(
+            shown.starts_with("opens (dmsg): 64 at a time"),
+            plan.is_dmsg()
+        );
     }
 }
 

@@ -6,7 +6,9 @@
 //! Source: docs/protocol.md, first table.
 
 pub mod handshake;
+pub mod peer;
 pub mod place;
+pub mod record;
 
 use alloc::vec::Vec;
 
@@ -102,8 +104,8 @@ impl Dialect {
         }
     }
 
-    /// Returns the relay that says of itself, where a request was due, that it is one; `None` for anything else
-    /// and in dialects whose handshake says so. The signature is not verified.
+    /// Returns the relay that says of itself, where a request was due, that it is one; `None` for anything
+    /// else and in dialects whose handshake says so. The signature is not verified.
     #[must_use]
     pub fn decode_announcement(self, plain: &[u8]) -> Option<PublicKey> {
         match self {
@@ -220,14 +222,26 @@ impl Dialect {
         }
     }
 
-    /// Returns whether a relay acknowledges a stream as soon as it is opened. Where not, it passes the
-    /// destination's word on, with the window that comes with it.
+    /// Returns whether a side acknowledges a stream as soon as the other one has opened it. Where not, a peer
+    /// does so with its answer, and a relay passes the destination's word on, with the window that comes with
+    /// it.
     #[inline]
     #[must_use]
     pub const fn acknowledges_at_once(self) -> bool {
         match self {
             Self::Native => false,
             // A Go client gives its session up when one stream is not acknowledged for 20 s.
+            Self::Dmsg => true,
+        }
+    }
+
+    /// Returns whether the end of a direction has a frame of its own, behind the last bytes.
+    #[inline]
+    #[must_use]
+    pub const fn ends_apart(self) -> bool {
+        match self {
+            Self::Native => false,
+            // Go's yamux tells its reader of an end before it keeps the bytes of the same frame.
             Self::Dmsg => true,
         }
     }
@@ -240,6 +254,17 @@ impl Dialect {
             Self::Native => false,
             // A Go client of 2024 gives its session up for one request that does not verify.
             Self::Dmsg => true,
+        }
+    }
+
+    /// Returns whether a peer refuses requests whose timestamp is far from its own clock.
+    #[inline]
+    #[must_use]
+    pub const fn checks_timestamps(self) -> bool {
+        match self {
+            Self::Native => true,
+            // Go's clients only ask that there is one: their clocks are not known to be right.
+            Self::Dmsg => false,
         }
     }
 

@@ -63,8 +63,8 @@ impl PublicKey {
         }
     }
 
-    /// Reads the text of a key of either dialect, told apart by its length: 64 digits are a native key, 66 one
-    /// of the dmsg dialect.
+    /// Reads the text of a key of either dialect, told apart by its length: 64 digits are a native key, 66
+    /// one of the dmsg dialect.
     ///
     /// # Errors
     ///
@@ -262,7 +262,7 @@ impl fmt::Display for Address {
 impl FromStr for Address {
     type Err = KeyError;
 
-    /// Reads `<key>:<port>`, the port in decimal without sign or leading zeros.
+    /// Reads `<key>:<port>`, the key of either dialect, the port in decimal without sign or leading zeros.
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let (key, port) = text.split_once(':').ok_or(KeyError::TextPort)?;
         let is_canonical =
@@ -272,7 +272,7 @@ impl FromStr for Address {
         }
         let port = port.parse().map_err(|_| KeyError::TextPort)?;
         Ok(Self {
-            key: key.parse()?,
+            key: PublicKey::parse_any(key)?,
             port,
         })
     }
@@ -472,7 +472,9 @@ mod tests {
             assert_eq!(text.parse::<Address>(), Err(KeyError::TextPort), "{text}");
         }
         assert_eq!(PUBLIC.parse::<Address>(), Err(KeyError::TextPort));
-        assert_eq!("ab:7".parse::<Address>(), Err(KeyError::TextLength));
+        assert_eq!("ab:7".parse::<Address>(), Err(KeyError::TextLengthAny));
+        let dmsg = "02f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9:80";
+        assert_eq!(dmsg.parse::<Address>().unwrap().to_string(), dmsg);
     }
 
     #[test]

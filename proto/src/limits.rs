@@ -217,7 +217,8 @@ pub const OPEN_RESPONSE_MAX: usize = OPEN_RESPONSE_FIXED + OPEN_NOISE_MAX;
 /// Source: docs/dmsg.md "Open objects".
 pub const DMSG_OPEN_NOISE_MAX: usize = 2_048;
 
-/// Longest name of a country or region in an open response of the dmsg dialect; codes have two or three letters.
+/// Longest name of a country or region in an open response of the dmsg dialect; codes have two or three
+/// letters.
 pub const DMSG_GEO_TEXT_MAX: usize = 64;
 
 /// Bytes of a verdict.

@@ -88,6 +88,7 @@ reasons! {
     307 ForwardedTwice "forwarded_twice" "The open was forwarded once and the destination is not here."
     308 StaleTimestamp "stale_timestamp" "The timestamp of the open is too far from now."
     309 OtherDialect "other_dialect" "The destination speaks another dialect than the opener."
+    310 Unexplained "unexplained" "The open was refused, and its dialect has no word for why."
     401 VirtualPortsExhausted "virtual_ports_exhausted" "No ephemeral port of this key is free."
     402 LocalPortsExhausted "local_ports_exhausted" "No local TCP port is free for that destination."
     501 RouteBusy "route_busy" "Route setup is at its limit."
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     /// docs/protocol.md section 4, number by number. A line may be added; none may change.
-    const TABLE: [(u16, Reason, &str); 32] = [
+    const TABLE: [(u16, Reason, &str); 33] = [
         (0, Reason::Accepted, "accepted"),
         (101, Reason::UnknownDestination, "unknown_destination"),
         (102, Reason::DirectoryUnavailable, "directory_unavailable"),
@@ -143,6 +144,7 @@ mod tests {
         (307, Reason::ForwardedTwice, "forwarded_twice"),
         (308, Reason::StaleTimestamp, "stale_timestamp"),
         (309, Reason::OtherDialect, "other_dialect"),
+        (310, Reason::Unexplained, "unexplained"),
         (
             401,
             Reason::VirtualPortsExhausted,

@@ -11,6 +11,7 @@
 use core::time::Duration;
 
 use proptest::prelude::*;
+use ringway_proto::dialect::Dialect;
 use ringway_proto::frame::{Flags, GoAwayCode, HEADER_LEN, Header};
 use ringway_proto::limits::{DRR_QUANTUM, STREAMS_MAX, WINDOW_INITIAL, WINDOW_MAX};
 use ringway_proto::peer::{
@@ -37,6 +38,14 @@ const B: usize = 1;
 impl Pair {
     fn new() -> Self {
         Self::with(MuxConfig::default())
+    }
+
+    /// Two sides that speak a dialect.
+    fn of(dialect: Dialect) -> Self {
+        Self::with(MuxConfig {
+            dialect,
+            ..MuxConfig::default()
+        })
     }
 
     fn with(config: MuxConfig) -> Self {
@@ -155,39 +164,40 @@ fn frames(mux: &mut Mux) -> Vec<Header> {
 
 #[test]
 fn data_flows_both_ways_and_half_close_ends_each() {
-    let mut pair = Pair::new();
-    let id = pair.open(A);
-    let data = pattern(1_000_000);
-    assert_eq!(pair.transfer(A, id, &data), data);
-    assert_eq!(pair.transfer(B, id, &data), data);
+    for mut pair in Dialect::ALL.map(Pair::of) {
+        let id = pair.open(A);
+        let data = pattern(1_000_000);
+        assert_eq!(pair.transfer(A, id, &data), data);
+        assert_eq!(pair.transfer(B, id, &data), data);
 
-    pair.sides[A].write(id, b"last").unwrap();
-    pair.sides[A].finish(id).unwrap();
-    assert_eq!(pair.sides[A].finish(id), Err(StreamError::Finished));
-    assert_eq!(pair.sides[A].write(id, b"x"), Err(StreamError::Finished));
-    pair.settle();
-    events(&mut pair.sides[A]);
-    let b = &mut pair.sides[B];
-    assert!(
-        !events(b).contains(&MuxEvent::Finished { stream: id }),
-        "bytes are unread"
-    );
-    assert_eq!(read_all(b, id), b"last");
-    assert_eq!(events(b), [MuxEvent::Finished { stream: id }]);
+        pair.sides[A].write(id, b"last").unwrap();
+        pair.sides[A].finish(id).unwrap();
+        assert_eq!(pair.sides[A].finish(id), Err(StreamError::Finished));
+        assert_eq!(pair.sides[A].write(id, b"x"), Err(StreamError::Finished));
+        pair.settle();
+        events(&mut pair.sides[A]);
+        let b = &mut pair.sides[B];
+        assert!(
+            !events(b).contains(&MuxEvent::Finished { stream: id }),
+            "bytes are unread"
+        );
+        assert_eq!(read_all(b, id), b"last");
+        assert_eq!(events(b), [MuxEvent::Finished { stream: id }]);
 
-    assert_eq!(
-        pair.transfer(B, id, &data),
-        data,
-        "the other half still works"
-    );
-    pair.sides[B].finish(id).unwrap();
-    pair.settle();
-    assert!(events(&mut pair.sides[A]).contains(&MuxEvent::Finished { stream: id }));
-    assert_eq!(
-        (pair.sides[A].streams_count(), pair.sides[B].streams_count()),
-        (0, 0)
-    );
-    assert_eq!(pair.sides[A].read(id, &mut [0]), Err(StreamError::Unknown));
+        assert_eq!(
+            pair.transfer(B, id, &data),
+            data,
+            "the other half still works"
+        );
+        pair.sides[B].finish(id).unwrap();
+        pair.settle();
+        assert!(events(&mut pair.sides[A]).contains(&MuxEvent::Finished { stream: id }));
+        assert_eq!(
+            (pair.sides[A].streams_count(), pair.sides[B].streams_count()),
+            (0, 0)
+        );
+        assert_eq!(pair.sides[A].read(id, &mut [0]), Err(StreamError::Unknown));
+    }
 }
 
 #[test]
@@ -200,6 +210,20 @@ fn fin_rides_on_the_last_data_frame() {
         frames(&mut pair.sides[A]),
         [Header::data(id.as_u32(), Flags::FIN, 4)]
     );
+}
+
+#[test]
+fn fin_has_a_frame_of_its_own_in_dmsg() {
+    let mut pair = Pair::of(Dialect::Dmsg);
+    let id = pair.open(A);
+    pair.sides[A].write(id, b"last").unwrap();
+    pair.sides[A].finish(id).unwrap();
+    let expected = [
+        Header::data(id.as_u32(), Flags::NONE, 4),
+        Header::window_update(id.as_u32(), Flags::FIN, 0),
+    ];
+    assert_eq!(frames(&mut pair.sides[A]), expected);
+    assert!(!pair.sides[A].wants_transmit());
 }
 
 #[test]
@@ -701,8 +725,9 @@ proptest! {
         pieces in prop::collection::vec(1_usize..3_000, 1..20),
         turn_bytes in 1_usize..40_000,
         lengths in prop::collection::vec(0_usize..60_000, 1..6),
+        dialect in prop::sample::select(&Dialect::ALL),
     ) {
-        let mut pair = Pair::new();
+        let mut pair = Pair::of(dialect);
         pair.pieces = pieces;
         let ids: Vec<_> = (0..3).map(|n| pair.open(n % 2)).collect();
         pair.turn_bytes = turn_bytes;
@@ -710,6 +735,20 @@ proptest! {
             let data = pattern(len);
             let read = pair.transfer(n % 2, ids[n % ids.len()], &data);
             prop_assert!(read == data);
+        }
+        // The end comes behind the last bytes, and once.
+        for (&id, &len) in ids.iter().zip(&lengths) {
+            let data = pattern(len.min(20_000));
+            prop_assert_eq!(pair.sides[A].write(id, &data), Ok(data.len()));
+            pair.sides[A].finish(id).unwrap();
+            pair.settle();
+            prop_assert!(read_all(&mut pair.sides[B], id) == data);
+            let finished = MuxEvent::Finished { stream: id };
+            let count = |mux: &mut Mux| events(mux).iter().filter(|it| **it == finished).count();
+            prop_assert_eq!(count(&mut pair.sides[B]), 1);
+            pair.sides[B].finish(id).unwrap();
+            pair.settle();
+            prop_assert_eq!(count(&mut pair.sides[A]), 1);
         }
     }
 
@@ -721,8 +760,9 @@ proptest! {
             0..200,
         ),
         piece in 1_usize..64,
+        dialect in prop::sample::select(&Dialect::ALL),
     ) {
-        let mut pair = Pair::new();
+        let mut pair = Pair::of(dialect);
         pair.open(A);
         pair.open(B);
         let mut wire = Vec::new();

@@ -75,7 +75,7 @@ use self::egress::Egress;
 use self::forward::{Checks, Negatives};
 use self::gate::AcceptGate;
 use self::link::Links;
-use self::own::Own;
+use self::own::{Own, VirtualPorts};
 use self::session::{Live, Session};
 use self::source::SourceTable;
 use self::stream::Stream;
@@ -84,7 +84,7 @@ use self::timers::{Timer, Wheel};
 use self::waiting::WaitList;
 use crate::batch::{Batch, ChunkPool};
 use crate::lease::Lease;
-use crate::ports::{LocalPorts, PortBudget};
+use crate::ports::LocalPorts;
 
 type Streams<L> = SlotTable<Stream<L>>;
 
@@ -104,7 +104,7 @@ pub struct ShardCore<L: Lease, D: Directory> {
     negatives: Negatives,
     checks: Checks,
     local_ports: LocalPorts,
-    virtual_ports: PortBudget,
+    virtual_ports: VirtualPorts,
     wheel: Wheel,
     gate: AcceptGate,
     sources: SourceTable,
@@ -165,7 +165,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             sources: SourceTable::default(),
             waiting: WaitList::default(),
             local_ports: LocalPorts::new(shard, &config.ports),
-            virtual_ports: PortBudget::of_virtual_ports(shard, &config.ports.virtual_range),
+            virtual_ports: VirtualPorts::new(&config),
             links: Links::new(&config.mesh.relays),
             own: Own::default(),
             negatives: Negatives::default(),
@@ -226,8 +226,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Now> {
         let accept = self.accept_deadline();
-        let withdrawal = self.is_withdrawing().then_some(self.now);
-        let others = accept.into_iter().chain(withdrawal);
+        let has_more = self.is_withdrawing() || self.has_own_checks();
+        let at_once = has_more.then_some(self.now);
+        let others = accept.into_iter().chain(at_once);
         self.wheel.next_deadline().into_iter().chain(others).min()
     }
 

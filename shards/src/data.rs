@@ -86,9 +86,26 @@ pub(crate) struct Parts {
     /// Congestion control of the connections that the shard makes.
     pub(crate) congestion: Option<String>,
     /// Whom to ask about peers that no link has told of.
-    pub(crate) resolver: Option<Arc<dyn Resolver>>,
-    /// The same for clients of the dmsg dialect.
+    pub(crate) resolvers: Resolvers,
+}
+
+/// Who knows of the parties of each dialect.
+pub(crate) struct Resolvers {
+    pub(crate) registry: Option<Arc<dyn Resolver>>,
     pub(crate) discovery: Option<Arc<dyn Resolver>>,
+}
+
+impl Resolvers {
+    fn of(&self, dialect: Dialect) -> Option<&dyn Resolver> {
+        match dialect {
+            Dialect::Native => self.registry.as_deref(),
+            _ => self.discovery.as_deref(),
+        }
+    }
+
+    const fn is_none(&self) -> bool {
+        self.registry.is_none() && self.discovery.is_none()
+    }
 }
 
 /// The state of the loop.
@@ -261,18 +278,18 @@ impl DataThread {
             } => {
                 core.sent(Slot(slot.0), batch, result, now);
             }
-            Completion::Connected { slot, token } if token == ATTACH_TOKEN => {
-                core.attached(Slot(slot.0), now);
+            Completion::Connected { slot, token } => {
+                if let Some(dialect) = attached_dialect(token) {
+                    core.attached(Slot(slot.0), dialect, now);
+                } else {
+                    placing.connected(slot);
+                    core.connected(DialKey::from_token(token), Slot(slot.0), now);
+                }
                 ring.receive(slot);
             }
-            Completion::ConnectFailed { token, errno } if token == ATTACH_TOKEN => {
+            Completion::ConnectFailed { token, errno } if attached_dialect(token).is_some() => {
                 let shard = self.parts.shard.0;
                 tracing::warn!(errno, shard, "no room for the relay's own session");
-            }
-            Completion::Connected { slot, token } => {
-                placing.connected(slot);
-                core.connected(DialKey::from_token(token), Slot(slot.0), now);
-                ring.receive(slot);
             }
             Completion::ConnectFailed { token, errno } => {
                 core.connect_failed(DialKey::from_token(token), connect_fault(errno), now);
@@ -331,7 +348,7 @@ impl DataThread {
             let is_there = self.parts.core.hang_up(dialed, now);
             tracing::trace!(is_there, "nobody has taken a dialed connection");
         }
-        if self.parts.resolver.is_some() || self.parts.discovery.is_some() {
+        if !self.parts.resolvers.is_none() {
             for _ in 0..TURN_QUANTUM {
                 let Some((lookup, answer)) = inbox.answers.pop() else {
                     break;
@@ -342,8 +359,8 @@ impl DataThread {
         for _ in 0..COMMANDS_MAX {
             let is_heard = match inbox.commands.pop() {
                 None => return,
-                Some(Command::Attach(socket)) => {
-                    self.parts.ring.adopt(socket, ATTACH_TOKEN);
+                Some(Command::Attach(dialect, socket)) => {
+                    self.parts.ring.adopt(socket, attach_token(dialect));
                     true
                 }
                 Some(Command::Dial(target, answer)) => self.dial(target, answer, now),
@@ -384,8 +401,7 @@ impl DataThread {
             rings,
             service,
             congestion,
-            resolver,
-            discovery,
+            resolvers,
             shard,
             ..
         } = &mut self.parts;
@@ -419,13 +435,14 @@ impl DataThread {
                 }
                 Action::Close { slot } => ring.close(ring::Slot(slot.0)),
                 Action::Compute(job) => service.submit(job, now),
+                Action::Doubt { key } => {
+                    if let Some(resolver) = resolvers.of(key.dialect()) {
+                        resolver.doubt(key);
+                    }
+                }
                 Action::LookUp(lookup) => {
-                    let whom = match lookup.key.dialect() {
-                        Dialect::Native => &resolver,
-                        _ => &discovery,
-                    };
-                    let is_asked = whom
-                        .as_ref()
+                    let is_asked = resolvers
+                        .of(lookup.key.dialect())
                         .is_some_and(|resolver| resolver.look_up(*shard, lookup));
                     if !is_asked {
                         core.looked_up(lookup, LookedUp::Unavailable, now);
@@ -658,8 +675,18 @@ fn ring_failed(shard: ShardId, error: &ring::RingError) -> ! {
     )
 }
 
-/// Of sockets that are attached; no dial has it (`core::DialKey::token`), of which there are fewer.
-const ATTACH_TOKEN: u64 = u64::MAX;
+/// Returns the token of sockets that are attached; no dial has it (`core::DialKey::token`), of which there
+/// are fewer.
+fn attach_token(dialect: Dialect) -> u64 {
+    u64::MAX - dialect.index() as u64
+}
+
+/// Returns the dialect of an attached socket, when the token is that of one.
+fn attached_dialect(token: u64) -> Option<Dialect> {
+    Dialect::ALL
+        .into_iter()
+        .find(|dialect| attach_token(*dialect) == token)
+}
 
 /// How often a full mailbox is tried again.
 const OUTBOX_RETRY: Duration = Duration::from_micros(200);

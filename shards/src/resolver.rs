@@ -4,6 +4,8 @@
 
 use std::fmt::Debug;
 
+use ringway_proto::key::PublicKey;
+
 use crate::core::{Lookup, ShardId};
 
 /// Takes questions of data threads and sees to their answers.
@@ -13,4 +15,13 @@ pub trait Resolver: Debug + Send + Sync {
     ///
     /// Called in a turn: it may neither block nor compute anything.
     fn look_up(&self, shard: ShardId, lookup: Lookup) -> bool;
+
+    /// Hears that a peer is not with the relay that the last answer named: what is remembered of it should be
+    /// asked for again.
+    ///
+    /// Called in a turn: it may neither block nor compute anything.
+    fn doubt(&self, key: PublicKey) {
+        // Registries that are told of changes have nothing to forget.
+        let _unused = key;
+    }
 }

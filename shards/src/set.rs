@@ -36,6 +36,7 @@ use crate::data::DataThread;
 use crate::data::Doorbell;
 use crate::data::Parts;
 use crate::data::Placing;
+use crate::data::Resolvers;
 use crate::data::since;
 use crate::directory::SessionDirectory;
 use crate::load::Loads;
@@ -105,7 +106,7 @@ pub struct ShardSetConfig {
     /// processor time an event on a quiet relay, and saves 50 us a round trip.
     pub spin: Duration,
     /// Who gets in, of each shard. `sockets_max` is clipped to one less than the ring's file table, of
-    /// which one slot stays free, and one more where there are services.
+    /// which one slot stays free, and one more for each dialect where there are services.
     pub admission: AdmissionLimits,
     /// What may wait, of each shard.
     pub queue: QueueLimits,
@@ -124,7 +125,7 @@ pub struct ShardSetConfig {
     /// Answers questions about peers that no link has told of; `mesh.has_registry` follows from it.
     pub resolver: Option<Arc<dyn Resolver>>,
     /// Whether services of the relay will be attached to each shard ([`ShardHandle::attach`]): a slot of its
-    /// ring's file table is kept for them.
+    /// ring's file table is kept for them, in each dialect that the relay speaks.
     pub has_services: bool,
     /// Each shard's ring.
     pub ring: RingConfig,
@@ -188,6 +189,21 @@ pub struct DmsgConfig {
     pub discovery: Option<Arc<dyn Resolver>>,
     /// Knows where addresses are on earth, for clients that ask.
     pub locator: Option<Arc<dyn Locator>>,
+}
+
+impl DmsgConfig {
+    /// Returns a listener that asks nobody about clients of other servers, nor where addresses are, and believes no
+    /// proxy.
+    #[must_use]
+    pub const fn new(listen: SocketAddr, identity: Arc<Identity>) -> Self {
+        Self {
+            listen,
+            identity,
+            proxies: Proxies::NONE,
+            discovery: None,
+            locator: None,
+        }
+    }
 }
 
 /// Connections that may wait to be accepted, unless configured: a reconnect storm of this many clients a
@@ -328,10 +344,7 @@ impl ShardSet {
             ready.push(starting.ready()?);
         }
         let rings: Vec<_> = ready.iter().map(|ready| ready.ring.clone()).collect();
-        let identity = config.dmsg.as_ref().map(|dmsg| Arc::clone(&dmsg.identity));
-        let locator = config.dmsg.as_ref().and_then(|dmsg| dmsg.locator.clone());
-        let identities = Identities::new((*config.identity).clone(), identity);
-        let identities = Arc::new(identities.with_locator(locator));
+        let identities = Arc::new(identities(config));
         let mut services = Vec::with_capacity(count);
         for (ready, core) in ready.iter().zip(&cores) {
             let shard = ready.handle.shard().0;
@@ -631,8 +644,10 @@ impl Seed {
             epoch: self.epoch,
             spin: self.config.spin,
             congestion: self.config.congestion,
-            resolver: self.config.resolver,
-            discovery: self.config.dmsg.and_then(|dmsg| dmsg.discovery),
+            resolvers: Resolvers {
+                registry: self.config.resolver,
+                discovery: self.config.dmsg.and_then(|dmsg| dmsg.discovery),
+            },
         };
         Some(DataThread::new(parts).run())
     }
@@ -675,14 +690,28 @@ fn ports(
     Ok(ports)
 }
 
-/// Returns who gets in: one slot of the file table stays free, and the services have another.
+/// Returns who gets in: one slot of the file table stays free, and the services have another for each
+/// dialect.
 fn admission(config: &ShardSetConfig) -> AdmissionLimits {
     let mut admission = config.admission;
+    let kept = if config.has_services {
+        2 + u32::from(config.dmsg.is_some())
+    } else {
+        1
+    };
     admission.sockets_max = admission
         .sockets_max
-        .min(config.ring.sockets_max - 1 - u32::from(config.has_services))
+        .min(config.ring.sockets_max.saturating_sub(kept))
         .max(1);
     admission
+}
+
+/// Returns the relay's keys, and what its executors know of addresses.
+fn identities(config: &ShardSetConfig) -> Identities {
+    let dmsg = config.dmsg.as_ref();
+    let identity = dmsg.map(|dmsg| Arc::clone(&dmsg.identity));
+    let locator = dmsg.and_then(|dmsg| dmsg.locator.clone());
+    Identities::new((*config.identity).clone(), identity).with_locator(locator)
 }
 
 /// Arranges how connections are shared out; returns how they really are. Beside a process that it joins,

@@ -472,6 +472,8 @@ impl World {
                 Action::Connect { dial, source, .. } => self.start_connect(shard, dial, source),
                 Action::Dialed { dial, outcome } => self.dial_answered(shard, dial, outcome),
                 // There is no registry, so that nobody is asked.
+                // Nobody here remembers answers.
+                Action::Doubt { .. } => {}
                 Action::LookUp(lookup) => {
                     let core = &mut self.shards[shard].core;
                     let now = Now::from_nanos(self.now);

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use ringway_client::RelayAddress;
+use ringway_client::{Identity, RelayAddress};
+use ringway_proto::dialect::Dialect;
+use ringway_proto::dmsg;
 
 use super::lan::LanArgs;
 use super::tunnel::{CONNECTIONS_MAX, CONNECTIONS_RANGE};
@@ -64,7 +66,26 @@ impl KeyArgs {
     ///
     /// [`Failure::KeyFile`].
     pub(super) fn hold(&self, name: &str) -> Result<HeldKey, Failure> {
-        Ok(key_file::hold(&self.path(name)?, "--key-file FILE")?)
+        Ok(key_file::hold(&self.path(name)?, FIX)?)
+    }
+
+    /// Reads or makes a key of a dialect and holds it for this process; in the state directory it has a
+    /// name for each dialect.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::KeyFile`].
+    pub(super) fn hold_in(
+        &self,
+        dialect: Dialect,
+        name: &str,
+    ) -> Result<HeldKey<Identity>, Failure> {
+        if dialect != Dialect::Dmsg {
+            return self.hold(name).map(|held| held.map(Into::into));
+        }
+        let path = self.path(&format!("dmsg-{name}"))?;
+        let held = key_file::hold::<dmsg::key::SecretKey>(&path, FIX)?;
+        Ok(held.map(Into::into))
     }
 }
 
@@ -142,6 +163,22 @@ impl RelayArgs {
         }
         let address = |name: &RelayName| Ok(RelayAddress::new(name.key, name.resolve()?));
         self.names()?.iter().map(address).collect()
+    }
+
+    /// Returns what the relays speak: those of a network, and all others unless the first of them does not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::names`].
+    pub(super) fn dialect(&self) -> Result<Dialect, Failure> {
+        if self.lan.lan {
+            return Ok(Dialect::Native);
+        }
+        let names = self.names()?;
+        Ok(names
+            .first()
+            .map(|name| name.key.dialect())
+            .unwrap_or_default())
     }
 
     /// Returns whether a flag says which relays to use.
@@ -242,6 +279,9 @@ pub(super) fn no_relay() -> Failure {
                 deployment with --deploy FILE or RINGWAY_DEPLOY, or find one with --lan";
     Failure::Usage(text.to_owned())
 }
+
+/// What a second party on the same host needs.
+const FIX: &str = "--key-file FILE";
 
 /// The environment variable that names relays, with commas between them.
 pub(super) const RELAY_VARIABLE: &str = "RINGWAY_RELAY";

@@ -16,7 +16,7 @@ use hyper::Request;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use ringway_client::{Address, Client, Config, RelayAddress};
+use ringway_client::{Address, Client, Config, PublicKey, RelayAddress};
 use tokio::time::timeout;
 
 use super::args::{KeyArgs, RelayArgs};
@@ -63,6 +63,7 @@ Examples:
   ringway curl KEY@127.0.0.1:7100/health                   a relay's own health
   ringway curl --relay KEY@127.0.0.1:7100 KEY/metrics      of another relay, through that one
   ringway curl --relay KEY@127.0.0.1:7100 KEY:8080/        a web service that a peer exposes
+  ringway curl KEY66@127.0.0.1:7101/health                 the same over dmsg: a key of 66 digits
   ringway curl --key-file admin.key -o cpu.pb.gz \\
       'KEY@127.0.0.1:7100:81/debug/pprof/profile?seconds=10'
 
@@ -113,9 +114,9 @@ impl FromStr for Target {
             Some((key, port)) => (key, port_of(port)?),
             None => (place, HTTP_PORT),
         };
-        let hint =
-            "expected KEY/PATH with a key of 64 lower-case hex digits, or KEY@HOST:PORT/PATH";
-        let key = key.parse().map_err(|error| format!("{error}; {hint}"))?;
+        let hint = "expected KEY/PATH with a key of 64 lower-case hex digits (66 for dmsg), or \
+                    KEY@HOST:PORT/PATH";
+        let key = PublicKey::parse_any(key).map_err(|error| format!("{error}; {hint}"))?;
         Ok(Self {
             address: Address::new(key, port),
             relay: None,
@@ -131,10 +132,8 @@ fn port_of(text: &str) -> Result<u16, String> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let secret = match &args.key.key_file {
-        Some(path) => key_file::load(path)?,
-        None => key_file::generate()?,
-    };
+    let dialect = args.target.address.key.dialect();
+    let identity = key_file::identity(args.key.key_file.as_deref(), dialect)?;
     block_on(async {
         let mut signals = Signals::take()?;
         let work = async {
@@ -143,7 +142,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 answer_ping: false,
                 ..Config::new(relays)
             };
-            let client = Client::connect(secret, config)
+            let client = Client::connect(identity, config)
                 .await
                 .map_err(|error| Failure::host("no session", error))?;
             let outcome = read(args, &client).await;

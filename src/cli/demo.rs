@@ -10,7 +10,7 @@ mod traffic;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use ringway_client::{Client, Config, RelayAddress};
+use ringway_client::{Client, Config, RelayAddress, SecretKey};
 use tokio::time::{Instant, sleep};
 
 use self::relay::RelayProcess;
@@ -116,7 +116,7 @@ async fn demonstrate(
 }
 
 async fn connect(relay: RelayAddress) -> Result<Client, Failure> {
-    let secret = key_file::generate()?;
+    let secret: SecretKey = key_file::generate()?;
     Client::connect(secret, Config::new([relay]))
         .await
         .map_err(|error| Failure::host("a peer has no session", error))

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use ringway_client::{Listener, RelayAddress, Stream};
+use ringway_client::{Identity, Listener, RelayAddress, Stream};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -59,20 +59,21 @@ The key of this party is made at the first start and kept, so its address stays 
 
 /// Runs the command until a signal ends it.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let held = args.key.hold(&format!("expose-{}.key", args.port))?;
+    let name = format!("expose-{}.key", args.port);
+    let held = args.key.hold_in(args.relay.dialect()?, &name)?;
     let secret = held.secret.clone();
     let outcome = block_on(serve(args, secret));
     drop(held);
     outcome
 }
 
-async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Failure> {
+async fn serve(args: &Args, identity: Identity) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
     let relays = tokio::select! {
         relays = args.relay.find(&args.key) => relays?,
         () = signals.next() => return Ok(()),
     };
-    let tunnel = Tunnel::start(secret, &relays, args.connections_max)?;
+    let tunnel = Tunnel::start(identity, &relays, args.connections_max)?;
     let listener = tunnel.client.listen(args.port).map_err(|error| {
         Failure::host(format!("cannot take streams on port {}", args.port), error)
     })?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use ringway_client::{Address, Client};
+use ringway_client::{Address, Client, Identity};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -50,16 +50,15 @@ has a key of its own.";
 
 /// Runs the command until a signal ends it.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let held = args
-        .key
-        .hold(&format!("forward-{}.key", args.listen.port()))?;
+    let name = format!("forward-{}.key", args.listen.port());
+    let held = args.key.hold_in(args.to.key.dialect(), &name)?;
     let secret = held.secret.clone();
     let outcome = block_on(serve(args, secret));
     drop(held);
     outcome
 }
 
-async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Failure> {
+async fn serve(args: &Args, identity: Identity) -> Result<(), Failure> {
     let mut signals = Signals::take()?;
     let failed = |error| Failure::listen(args.listen, "--listen ADDRESS:PORT", error);
     let listener = TcpListener::bind(args.listen).await.map_err(failed)?;
@@ -68,7 +67,7 @@ async fn serve(args: &Args, secret: ringway_client::SecretKey) -> Result<(), Fai
         relays = args.relay.find(&args.key) => relays?,
         () = signals.next() => return Ok(()),
     };
-    let tunnel = Tunnel::start(secret, &relays, args.limits.connections_max)?;
+    let tunnel = Tunnel::start(identity, &relays, args.limits.connections_max)?;
     let mut connections = JoinSet::new();
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),

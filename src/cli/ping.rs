@@ -104,8 +104,8 @@ impl FromStr for Target {
         if text.contains('@') {
             return text.parse().map(Self::Relay);
         }
-        let hint = "expected 64 lower-case hex digits, or KEY@HOST:PORT";
-        text.parse()
+        let hint = "expected 64 lower-case hex digits (66 for dmsg), or KEY@HOST:PORT";
+        PublicKey::parse_any(text)
             .map(Self::Key)
             .map_err(|error| format!("{error}; {hint}"))
     }
@@ -113,22 +113,19 @@ impl FromStr for Target {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let secret = match &args.key_file {
-        Some(path) => key_file::load(path)?,
-        None => key_file::generate()?,
-    };
     block_on(async {
         let mut signals = Signals::take()?;
         let (key, relays) = tokio::select! {
             found = find(args) => found?,
             () = signals.next() => return Ok(()),
         };
+        let identity = key_file::identity(args.key_file.as_deref(), key.dialect())?;
         let config = Config {
             answer_ping: false,
             ..Config::new(relays.iter().copied())
         };
         let client = tokio::select! {
-            client = Client::connect(secret, config) => client,
+            client = Client::connect(identity, config) => client,
             () = signals.next() => return Ok(()),
         };
         let client = client.map_err(|error| Failure::host("no session", error))?;

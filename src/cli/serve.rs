@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use clap::Args as ClapArgs;
 use ringway_proto::dmsg;
+use ringway_proto::key::SecretKey;
 use tokio::sync::oneshot;
 
 use super::args::{DeployArgs, KeyArgs, path_text};
@@ -16,6 +17,7 @@ use super::lan::LanServeArgs;
 use super::runtime::Signals;
 use crate::capacity::{Capacity, Room};
 use crate::config::{Config, LogFormat, Settings, resolve};
+use crate::control::discoveries::Discoveries;
 use crate::control::drain::{self, End};
 use crate::control::fleet::Fleet;
 use crate::control::pages::{self, Pages};
@@ -27,7 +29,7 @@ use crate::lan::announce::Announcement;
 use crate::output::say;
 use crate::preflight::preflight;
 use crate::registry::start::Running;
-use crate::services::{Services, Shared};
+use crate::services::{Keys, Services, Shared};
 
 /// Run a relay
 #[derive(Debug, ClapArgs)]
@@ -119,10 +121,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         None => key_file::state_directory(args.key.state_dir.as_deref())?.join("relay.key"),
     };
     let held: HeldKey = key_file::hold(&key_path, BESIDE)?;
-    let dmsg_key = match resolved.config.dmsg.listen {
-        Some(_) => Some(hold_dmsg(&resolved.config, &key_path)?),
-        None => None,
-    };
+    let dmsg_key = hold_dmsg(&resolved.config, &key_path)?;
     let key = held.secret.public();
     resolved.leave_out(key);
     let place = args.lan.place(&mut resolved, key, &key_path)?;
@@ -138,8 +137,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let admin_listener = config.admin_listen.map(admin::bind).transpose()?;
     let fleet = Fleet::new();
     let dmsg = dmsg_key.as_ref().map(|held| &held.secret);
-    let plane = Plane::launch(&config, &capacity, &held.secret, dmsg, &fleet)?;
-    let plane = Arc::new(plane);
+    let discoveries = Discoveries::wanted(&config);
+    let keys = (&held.secret, dmsg);
+    let plane = start_plane(&config, &capacity, keys, (&fleet, discoveries.as_ref()))?;
     let registry = fleet.start(&of_registry, &held.secret, plane.shards(), &key_path)?;
     let (registry, view) = registry.unzip();
     let announced = place.map(|place| place.announce(key, plane.address()));
@@ -152,6 +152,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         capacity,
         started: SystemTime::now(),
         started_at: Instant::now(),
+        discoveries,
         registry: view,
         is_draining: AtomicBool::new(false),
     });
@@ -160,11 +161,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         shards: Arc::<Plane>::clone(&plane),
         services: Arc::new(Shared::new(&relay.config)),
     };
-    let services = Services::start(&pages, &held.secret, plane.shards().handles())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::host("cannot start the control thread", error))?;
+    let keys = Keys {
+        native: held.secret.into(),
+        dmsg: dmsg.cloned().map(Into::into),
+    };
+    let services = Services::start(&pages, &keys, plane.shards().handles())?;
+    let runtime = control_runtime()?;
     let stdin_closed = args.until_stdin_closes.then(watch_stdin);
     let outcome = runtime.block_on(operate(
         pages,
@@ -179,19 +181,46 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     ));
     // The runtime's threads that wait for snapshots hold the shards too.
     drop(runtime);
-    if let Some(plane) = Arc::into_inner(plane) {
-        plane.end();
-    }
+    Arc::into_inner(plane).into_iter().for_each(Plane::end);
     outcome
 }
 
-/// Holds the key of the dmsg dialect, made at the first start as the other one is.
-fn hold_dmsg(config: &Config, key_path: &Path) -> Result<HeldKey<dmsg::key::SecretKey>, Failure> {
+/// Holds the key of the dmsg dialect if the relay is to speak it, made at the first start as the other one
+/// is.
+fn hold_dmsg(
+    config: &Config,
+    key_path: &Path,
+) -> Result<Option<HeldKey<dmsg::key::SecretKey>>, Failure> {
+    if config.dmsg.listen.is_none() {
+        return Ok(None);
+    }
     let path = match &config.dmsg.key_file {
         Some(path) => path.clone(),
         None => key_path.with_file_name("dmsg.key"),
     };
-    Ok(key_file::hold(&path, "--set dmsg.key_file=FILE")?)
+    Ok(Some(key_file::hold(&path, "--set dmsg.key_file=FILE")?))
+}
+
+/// Starts the shards, and what they ask.
+fn start_plane(
+    config: &Config,
+    capacity: &Capacity,
+    (secret, dmsg): (&SecretKey, Option<&dmsg::key::SecretKey>),
+    (fleet, discoveries): (&Fleet, Option<&Arc<Discoveries>>),
+) -> Result<Arc<Plane>, Failure> {
+    let plane = Plane::launch(config, capacity, secret, dmsg, fleet, discoveries)?;
+    if let Some((discoveries, secret)) = discoveries.zip(dmsg) {
+        discoveries.start(config, capacity, secret, plane.shards())?;
+    }
+    Ok(Arc::new(plane))
+}
+
+/// Returns the runtime of the control plane, on the thread that asks.
+fn control_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::host("cannot start the control thread", error))
 }
 
 /// Runs the control plane from the four lines to the end of the drain.
@@ -218,6 +247,9 @@ async fn operate(
             }
         });
     }
+    if let Some(discoveries) = relay.discoveries.clone() {
+        tokio::spawn(discoveries.keep_in_step());
+    }
     greet(&relay, plane, admin_address, told.lan.is_some())?;
     let closed = async {
         match stdin_closed {
@@ -233,6 +265,9 @@ async fn operate(
     tracing::info!(timeout = ?relay.config.drain_timeout, "draining");
     relay.is_draining.store(true, Ordering::Relaxed);
     // Before its sessions end, nobody is sent here any more.
+    if let Some(discoveries) = &relay.discoveries {
+        discoveries.leave();
+    }
     told.withdraw();
     plane.drain();
     let view = async || pages::view(Arc::clone(&shards)).await;
@@ -291,9 +326,6 @@ fn greet(
         "listening  {listen} ({shards}), admin {admin}"
     ))?;
     say(format_args!("relay      {key}@{reachable}"))?;
-    if let Some(dmsg) = dmsg {
-        say(format_args!("dmsg       {dmsg}"))?;
-    }
     let how = match is_on_lan {
         true => "--lan".to_owned(),
         false => format!("--relay {key}@{reachable}"),
@@ -301,7 +333,11 @@ fn greet(
     say(format_args!(
         "next       ringway expose {how} --port 80 --to 127.0.0.1:8080"
     ))?;
-    say(format_args!("capacity   {capacity}"))
+    say(format_args!("capacity   {capacity}"))?;
+    match dmsg {
+        Some(dmsg) => say(format_args!("dmsg       {dmsg}")),
+        None => Ok(()),
+    }
 }
 
 /// Returns the address that a peer on this host can use; one for every address is none to dial.

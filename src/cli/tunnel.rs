@@ -15,8 +15,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringway_client::{
-    Client, Config, ConnectError, RelayAddress, RouteStream, SecretKey, SessionState,
-    SessionStatus, Stream,
+    Client, Config, ConnectError, Identity, RelayAddress, RouteStream, SessionState, SessionStatus,
+    Stream,
 };
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
@@ -62,14 +62,15 @@ impl Tunnel {
     ///
     /// [`Failure::Usage`] without relays. A relay that does not answer is no error: it is tried again.
     pub(super) fn start(
-        secret: SecretKey,
+        identity: impl Into<Identity>,
         relays: &[RelayAddress],
         connections_max: u32,
     ) -> Result<Self, Failure> {
         start_logs();
         let config = Config::new(relays.iter().copied());
-        let client = Client::start(secret, config).map_err(|error: ConnectError| {
-            Failure::Usage(format!("{error}; name one with --relay"))
+        let client = Client::start(identity, config).map_err(|error| match error {
+            ConnectError::LocalNoRelay => Failure::Usage(format!("{error}; name one with --relay")),
+            error => Failure::Usage(error.to_string()),
         })?;
         let permits = usize::try_from(connections_max).unwrap_or(Semaphore::MAX_PERMITS);
         Ok(Self {
@@ -299,7 +300,7 @@ pub(super) const CONNECTIONS_MAX: u32 = 1_024;
 const COPY_BYTES: usize = 65_536;
 
 /// Says what is logged, as `log.level` of a relay does.
-const LOG_VARIABLE: &str = "RINGWAY_LOG";
+pub(super) const LOG_VARIABLE: &str = "RINGWAY_LOG";
 
 /// Time between two lines of counters in the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use ringway_shards::set::{AllowedRelays, Proxies};
 
+use crate::dmsg::discovery::url::DiscoveryUrl;
 use crate::relay_name::RelayName;
 
 /// What of the dmsg dialect a relay offers.
@@ -20,10 +21,10 @@ pub(crate) struct DmsgChoice {
     pub(crate) key_file: Option<PathBuf>,
     /// Where clients are told to connect; `None` is where it listens.
     pub(crate) public_address: Option<String>,
-    /// Discoveries that it registers with, by their URLs.
-    pub(crate) discoveries: Vec<String>,
-    /// What it says there that it is, if anything.
-    pub(crate) server_type: Option<String>,
+    /// Discoveries that it registers with.
+    pub(crate) discoveries: Vec<DiscoveryUrl>,
+    /// The word that makes it official there, if it knows one.
+    pub(crate) auth: Option<String>,
     /// Servers to keep links with.
     pub(crate) peers: Vec<RelayName>,
     /// Whether it keeps links with all servers that its discoveries name.
@@ -45,7 +46,7 @@ impl Default for DmsgChoice {
             key_file: None,
             public_address: None,
             discoveries: Vec::new(),
-            server_type: None,
+            auth: None,
             peers: Vec::new(),
             links_all: true,
             allowed: AllowedRelays::Listed(BTreeSet::new()),

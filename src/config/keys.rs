@@ -15,9 +15,9 @@ use toml::Value;
 
 use super::units::{parse_address, parse_port_range};
 use super::values::{
-    allowed_relays, allowed_servers, announced, automatic, congestion, cores, count, dmsg_relays,
-    duration, filled, host_and_port, is_off, is_on, key_set, proxies, registry, relays, size,
-    size_u32, small, sources, text, urls, word,
+    allowed_relays, allowed_servers, announced, automatic, congestion, cores, count, discoveries,
+    dmsg_relays, duration, filled, host_and_port, is_off, is_on, key_set, proxies, registry,
+    relays, size, size_u32, small, sources, text, word,
 };
 use super::{Announce, Config, LogFormat, Preflight, SESSIONS_MAX_MAX};
 use crate::access::KeySet;
@@ -548,16 +548,16 @@ pub(crate) const KEYS: &[Key] = &[
         accepts: "URLs, such as [\"http://127.0.0.1:9090\"]",
         default: "[]",
         apply: |config, value| {
-            config.dmsg.discoveries = urls(value)?;
+            config.dmsg.discoveries = discoveries(value)?;
             Ok(())
         },
     },
     Key {
-        path: "dmsg.server_type",
-        accepts: "a word of at most 32 letters, digits, '-' and '_'",
+        path: "dmsg.auth",
+        accepts: "a word of at most 64 letters, digits, '-' and '_'",
         default: "",
         apply: |config, value| {
-            config.dmsg.server_type = Some(word(filled(value)?)?);
+            config.dmsg.auth = Some(word(filled(value)?)?);
             Ok(())
         },
     },

@@ -15,6 +15,7 @@ use toml::Value;
 use super::units::{parse_address, parse_duration, parse_size, within};
 use super::{Congestion, RegistryChoice};
 use crate::access::KeySet;
+use crate::dmsg::discovery::url::DiscoveryUrl;
 use crate::registry::redis::Redis;
 use crate::relay_name::RelayName;
 
@@ -64,7 +65,7 @@ pub(super) fn key_set(value: &Value) -> Result<KeySet, String> {
     if value.as_str() == Some("all") {
         return Ok(KeySet::All);
     }
-    let key = |text: &str| text.parse().map_err(|error| format!("{text:?}: {error}"));
+    let key = |text: &str| PublicKey::parse_any(text).map_err(|error| format!("{text:?}: {error}"));
     let keys = texts(value)?
         .into_iter()
         .map(key)
@@ -197,7 +198,7 @@ fn texts(value: &Value) -> Result<Vec<&str>, String> {
 
 /// Reads the relays of `mesh.relays`, and of a deployment.
 pub(super) fn relays(value: &Value) -> Result<Vec<RelayName>, String> {
-    relays_by(value, |text| text.parse())
+    relays_by(value, RelayName::parse_native)
 }
 
 /// Reads the servers of `dmsg.peers`.
@@ -300,18 +301,14 @@ pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a list of addresses of HTTP services.
-pub(super) fn urls(value: &Value) -> Result<Vec<String>, String> {
-    let url = |text: &str| match text.strip_prefix("http://") {
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
-        _ if text.starts_with("https://") => Err(format!(
-            "{text:?}: https is not spoken; put a proxy in front of it that ends TLS, or use its http:// address"
-        )),
-        _ => Err(format!("{text:?} does not begin with http://")),
-    };
-    texts(value)?.into_iter().map(url).collect()
+/// Reads the discoveries of `dmsg.discovery`.
+pub(super) fn discoveries(value: &Value) -> Result<Vec<DiscoveryUrl>, String> {
+    let urls = texts(value)?;
+    if urls.len() > DISCOVERIES_MAX {
+        let have = urls.len();
+        return Err(format!("{have} are too many; at most {DISCOVERIES_MAX}"));
+    }
+    urls.into_iter().map(str::parse).collect()
 }
 
 /// Reads a word that others are told.
@@ -327,7 +324,10 @@ pub(super) fn word(text: &str) -> Result<String, String> {
 const HOST_LEN_MAX: usize = 259;
 
 /// Longest word that others are told.
-const WORD_LEN_MAX: usize = 32;
+const WORD_LEN_MAX: usize = 64;
+
+/// Discoveries of one relay.
+const DISCOVERIES_MAX: usize = 8;
 
 /// Reads the registry of `mesh.registry`, and of a deployment.
 pub(super) fn registry(value: &Value) -> Result<RegistryChoice, String> {

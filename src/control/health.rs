@@ -5,6 +5,8 @@
 //!
 //! The format is stable: fields are added, never renamed.
 
+mod dmsg;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -46,6 +48,9 @@ pub(crate) struct Health {
     /// Its registry; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) registry: Option<RegistryState>,
+    /// What tools of Skywire read, beside all this; absent without the dmsg dialect.
+    #[serde(flatten)]
+    pub(crate) dmsg: Option<dmsg::DmsgState>,
     /// The counters' laws and whether they hold.
     pub(crate) consistency: Consistency,
     /// Every shard.
@@ -213,14 +218,14 @@ pub(crate) struct Shard {
     /// Local TCP ports, over all source addresses.
     #[serde(default)]
     pub(crate) local_ports: Ports,
-    /// Ephemeral ports of the relay's own key.
+    /// Ephemeral ports of the relay's own keys, all together.
     #[serde(default)]
     pub(crate) virtual_ports: Ports,
     /// How long a frame took from the services of the shard to its data thread and back, microseconds; absent
     /// without services, or when none came back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) round_trip_us: Option<u64>,
-    /// Sessions of the shard with the relay's own services: one while there are any.
+    /// Sessions of the shard with the relay's own services: one in each dialect while there are any.
     #[serde(default)]
     pub(crate) own_sessions: u64,
     /// What the shard owns at this moment, its own session left out; all zeros when nobody is connected.
@@ -285,6 +290,7 @@ pub(crate) fn health(
         draining: is_draining,
         limits: limits(relay),
         registry: relay.registry.as_ref().map(RegistryState::from),
+        dmsg: dmsg::state(relay),
         consistency: consistency(shards),
         shards: shards.iter().map(|view| shard(view, round_trips)).collect(),
     }

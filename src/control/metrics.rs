@@ -3,9 +3,9 @@
 //! Here: the laws between metrics, times, the writer. Not here: the one table of metrics (`table`), HTTP,
 //! counting.
 //!
-//! Labels are `shard`, `reason`, `dialect`, and `le` of a bucket, and nothing else, so the number of series is bounded
-//! by shards times reasons or buckets. A law stands in the HELP of the metric on its left side; `/health`
-//! checks it.
+//! Labels are `shard`, `reason`, `dialect`, and `le` of a bucket, and nothing else, so the number of series
+//! is bounded by shards times reasons or buckets. A law stands in the HELP of the metric on its left side;
+//! `/health` checks it.
 //! Source: <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
 
 mod table;
@@ -17,6 +17,7 @@ use ringway_shards::core::{ByReason, CoreStats, DialectStats, Recorder};
 
 use self::table::METRICS;
 use super::ShardView;
+use crate::dmsg::discovery::numbers::{self as discovery, DiscoveryNumbers};
 use crate::numbers::Shown;
 use crate::registry::numbers::{self, Numbers};
 use crate::services::Shared;
@@ -122,7 +123,7 @@ pub(crate) const SHARD_LAWS: &[ShardLaw] = &[
 /// Returns the whole page. A reason's series exists from its first event on.
 pub(crate) fn page(
     shards: &[ShardView],
-    (registry, services): (Option<&Numbers>, &Shared),
+    (registry, discoveries, services): (Option<&Numbers>, Option<&DiscoveryNumbers>, &Shared),
     uptime_s: u64,
     is_draining: bool,
 ) -> String {
@@ -160,6 +161,9 @@ pub(crate) fn page(
     if let Some(numbers) = registry {
         write_shown(&mut out, numbers::SHOWN, numbers);
     }
+    if let Some(numbers) = discoveries {
+        write_shown(&mut out, discovery::SHOWN, numbers);
+    }
     write_setups(&mut out, &services.setups);
     if let Some(numbers) = services.paths.numbers() {
         write_shown(&mut out, finder::SHOWN, &numbers);
@@ -168,7 +172,7 @@ pub(crate) fn page(
 }
 
 /// Writes numbers that are not of one shard.
-fn write_shown<N>(out: &mut String, all: &[Shown<N>], numbers: &N) {
+pub(crate) fn write_shown<N>(out: &mut String, all: &[Shown<N>], numbers: &N) {
     for shown in all {
         heading(out, shown.name, shown.help, shown.kind);
         let value = (shown.read)(numbers);
@@ -296,12 +300,14 @@ fn seconds<C: Counter>(histogram: &Histogram<C>) -> f64 {
     histogram.mean() * count / 1e6
 }
 
-fn heading(out: &mut String, name: &str, help: &str, kind: &str) {
+/// Writes what stands above the rows of a metric.
+pub(crate) fn heading(out: &mut String, name: &str, help: &str, kind: &str) {
     line(out, format_args!("# HELP {name} {help}"));
     line(out, format_args!("# TYPE {name} {kind}"));
 }
 
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+/// Writes one row.
+pub(crate) fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.push_str(&text.to_string());
     out.push('\n');
 }

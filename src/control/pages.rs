@@ -80,9 +80,10 @@ async fn metrics_page(State(pages): State<Pages>) -> impl IntoResponse {
     } = pages;
     let uptime_s = relay.started_at.elapsed().as_secs();
     let registry = relay.registry.as_ref().map(|view| &*view.numbers);
+    let discoveries = relay.discoveries.as_ref().map(|all| &*all.numbers);
     let page = metrics::page(
         &view(shards).await,
-        (registry, &services),
+        (registry, discoveries, &services),
         uptime_s,
         relay.is_draining(),
     );

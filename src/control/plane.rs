@@ -23,6 +23,7 @@ use ringway_shards::set::{
     ShardSet, ShardSetConfig, ShardSnapshot,
 };
 
+use super::discoveries::Discoveries;
 use super::fleet::Fleet;
 use super::{ShardView, Shards};
 use crate::capacity::{Capacity, SPARE_SLOTS};
@@ -51,6 +52,7 @@ impl Plane {
         secret: &SecretKey,
         dmsg: Option<&dmsg::key::SecretKey>,
         fleet: &Fleet,
+        discoveries: Option<&Arc<Discoveries>>,
     ) -> Result<Self, Failure> {
         let entry = fleet.entry(config, secret);
         let mesh = MeshConfig {
@@ -60,7 +62,7 @@ impl Plane {
         let config = ShardSetConfig {
             mesh,
             resolver: fleet.resolver(config),
-            dmsg: dmsg_config(config, dmsg)?,
+            dmsg: dmsg_config(config, dmsg, discoveries)?,
             ..set_config(config, capacity, secret)
         };
         let shards = ShardSet::launch(&config).map_err(failure)?;
@@ -195,6 +197,7 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
 fn dmsg_config(
     config: &Config,
     secret: Option<&dmsg::key::SecretKey>,
+    discoveries: Option<&Arc<Discoveries>>,
 ) -> Result<Option<DmsgConfig>, Failure> {
     let Some((listen, secret)) = config.dmsg.listen.zip(secret) else {
         return Ok(None);
@@ -203,7 +206,7 @@ fn dmsg_config(
         listen,
         identity: Arc::new(Identity::new(secret.clone())),
         proxies: config.dmsg.proxies.clone(),
-        discovery: None,
+        discovery: discoveries.map(|discoveries| Arc::<Discoveries>::clone(discoveries) as _),
         locator: locator(config)?,
     }))
 }

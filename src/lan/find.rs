@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mdns_sd::{Receiver, ServiceDaemon, ServiceEvent};
-use ringway_client::{Client, Config, PublicKey, RelayAddress};
+use ringway_client::{Client, Config, PublicKey, RelayAddress, SecretKey};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -218,7 +218,7 @@ impl Hunt {
 /// Returns whether the relay is there and has the key.
 async fn prove(relay: RelayAddress) -> bool {
     // A key of its own: the party's own session is made later and once.
-    let Ok(secret) = key_file::generate() else {
+    let Ok(secret) = key_file::generate::<SecretKey>() else {
         return false;
     };
     let config = Config {

@@ -1,25 +1,25 @@
-//! The client with which a shard's services are a peer of their own relay.
+//! The clients with which a shard's services are a peer of their own relay, one for each of its keys.
 //!
-//! Here: its settings. Not here: the socket pair's other end (`ringway_shards::set::ShardHandle::attach`).
+//! Here: their settings. Not here: the socket pair's other end (`ringway_shards::set::ShardHandle::attach`).
 
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use ringway_client::{Client, ConnectError, Inside, RelayAddress, SecretKey};
+use ringway_client::{Client, ConnectError, Identity, Inside, RelayAddress};
 use ringway_proto::limits::{EPHEMERAL_PORT_MIN, WINDOW_INITIAL};
 use ringway_proto::ports::PortSet;
 use ringway_shards::set::ShardHandle;
 
 use crate::config::Config;
 
-/// Starts the client of a shard, one of `shards_count`, on the runtime that the caller is in.
+/// Starts a client of a shard, one of `shards_count`, on the runtime that the caller is in.
 ///
 /// # Errors
 ///
 /// As [`Client::start`] has them.
 pub(super) fn start(
-    secret: &SecretKey,
+    identity: &Identity,
     shard: &ShardHandle,
     shards_count: u16,
     config: &Config,
@@ -27,12 +27,14 @@ pub(super) fn start(
     let ephemeral = PortSet::range(EPHEMERAL_PORT_MIN, u16::MAX);
     let ports = ephemeral.slice(shard.shard().0, shards_count);
     let handle = shard.clone();
+    let dialect = identity.dialect();
     let inside = Inside::new(ports, move || {
         let (ours, theirs) = UnixStream::pair()?;
-        handle.attach(theirs).map_err(io::Error::other)?;
+        handle.attach(dialect, theirs).map_err(io::Error::other)?;
         Ok(ours)
     });
-    let relay = RelayAddress::new(secret.public(), config.listen);
+    // Nobody connects to the address: the way to the relay is inside.
+    let relay = RelayAddress::new(identity.public(), config.listen);
     let config = ringway_client::Config {
         inside: Some(inside),
         // A stream never holds more than it begins with: what a service has to say is short or waits.
@@ -45,7 +47,7 @@ pub(super) fn start(
         backoff_max: BACKOFF_MAX,
         ..ringway_client::Config::new([relay])
     };
-    Client::start(secret.clone(), config)
+    Client::start(identity.clone(), config)
 }
 
 /// Streams that wait for one service of one shard.

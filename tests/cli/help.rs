@@ -31,6 +31,7 @@ fn help_is_as_kept() {
         "config",
         "config show",
         "demo",
+        "dmsg-discovery",
     ] {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
         arguments.push("--help");

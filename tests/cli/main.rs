@@ -10,6 +10,12 @@ mod capacity;
 mod configuration;
 #[cfg(test)]
 mod deploy;
+#[cfg(test)]
+mod dmsg;
+#[cfg(test)]
+mod dmsg_discovery;
+#[cfg(test)]
+mod dmsg_peers;
 mod help;
 mod keys;
 #[cfg(test)]

@@ -28,7 +28,7 @@ const STRANGER: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A redis-server of a test's own, killed with it.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     directory: TempDir,
     port: u16,
@@ -36,7 +36,7 @@ struct Server {
 
 impl Server {
     /// Starts one; none where the host has no redis-server.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         // A free port may be taken by somebody else before the server has it.
         for _ in 0..5 {
             let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -78,22 +78,22 @@ impl Server {
         false
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    fn connect(&self) -> redis::RedisResult<Connection> {
+    pub(crate) fn connect(&self) -> redis::RedisResult<Connection> {
         redis::Client::open(self.url())?.get_connection()
     }
 
     /// Kills it as a failing host does.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Starts it again on the same port, with nothing in it.
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = spawn(self.directory.path(), self.port).unwrap();
         assert!(self.is_up());
     }

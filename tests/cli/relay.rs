@@ -106,7 +106,7 @@ fn status_reads_a_running_relay() {
         status.out
     );
     assert!(
-        status.out.contains("12 of 12 counter laws hold"),
+        status.out.contains("13 of 13 counter laws hold"),
         "{}",
         status.out
     );

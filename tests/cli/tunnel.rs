@@ -39,7 +39,7 @@ impl Tunnel {
     }
 
     /// Ends everything in order and checks that all were quiet and ended well.
-    fn end(self) {
+    pub(crate) fn end(self) {
         for process in [self.forward, self.expose] {
             process.signal("TERM");
             let finished = process.finish();

@@ -1,4 +1,4 @@
-//! Files in the MaxMind DB format, as small as a test needs them.
+//! Files in the `MaxMind` DB format, as small as a test needs them.
 //!
 //! Here: a writer of search trees over IPv4 and IPv6 prefixes, of values, of the metadata. Not here: sharing of
 //! equal values, prefixes inside of prefixes.
@@ -9,7 +9,7 @@
 //! value: kind (3 bits), size (5 bits) | the kind again if it is above 7 | bytes, big-endian
 //! ```
 //!
-//! Source: MaxMind, "MaxMind DB File Format Specification" 2.0.
+//! Source: `MaxMind`, "DB File Format Specification" 2.0.
 
 use std::net::IpAddr;
 

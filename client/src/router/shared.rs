@@ -63,7 +63,6 @@ impl Shared {
             return Err(RouteError::LocalClosed);
         };
         let name = GroupName(*name);
-        let identity = self.client.identity();
         self.with(|state, fx| {
             let have = state.groups.len();
             if state.is_closed {
@@ -73,8 +72,9 @@ impl Shared {
                 return Err(RouteError::LocalGroups { have });
             }
             let times = (self.keep_alive, fx.now);
+            let identity = state.identity();
             let (mut group, is_open) =
-                Group::opener(&identity, peer, local_port, *ephemeral, times)?;
+                Group::opener(identity, peer, local_port, *ephemeral, times)?;
             group.recipe = Some(Arc::new(recipe));
             state.groups.insert(name, group);
             Ok((name, is_open))

@@ -88,6 +88,10 @@ impl State {
         }
     }
 
+    pub(crate) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Does what a relay asks.
     pub(crate) fn hop_request(&mut self, request: HopRequest, fx: &mut Effects) -> HopReply {
         let done = match request.check(&self.key) {

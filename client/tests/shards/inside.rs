@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use ringway_client::{Address, Client, Config, Inside, Reason, RelayAddress, SecretKey};
+use ringway_proto::dialect::Dialect;
 use ringway_proto::limits::EPHEMERAL_PORT_MIN;
 use ringway_proto::ports::PortSet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +21,8 @@ impl Relay {
         let ports = PortSet::range(EPHEMERAL_PORT_MIN, u16::MAX).slice(number, shards);
         let inside = Inside::new(ports, move || {
             let (ours, theirs) = UnixStream::pair()?;
-            handle.attach(theirs).map_err(std::io::Error::other)?;
+            let attached = handle.attach(Dialect::Native, theirs);
+            attached.map_err(std::io::Error::other)?;
             Ok(ours)
         });
         let unused = RelayAddress::new(self.address.key, ([0, 0, 0, 0], 0).into());

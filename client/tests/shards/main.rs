@@ -1,9 +1,11 @@
 //! The client against the real relay, over real sockets.
 
+mod dmsg;
 mod inside;
 #[path = "../relay/peers.rs"]
 mod peers;
 mod relay;
+mod rogue;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,9 +10,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const BARE: &[&str] = &["frame", "open_objects", "proxy_header"];
+const BARE: &[&str] = &[
+    "dmsg_gob",
+    "dmsg_open",
+    "frame",
+    "open_objects",
+    "proxy_header",
+];
 const OPERATIONS: &[&str] = &[
     "dmsg_handshake",
+    "dmsg_peer",
     "dmsg_sealed",
     "handshake",
     "peer_session",
@@ -67,6 +74,7 @@ fn main() -> io::Result<()> {
         }
     }
     write_configurations(&corpus.join("config"))?;
+    write_entries(&corpus.join("dmsg_entry"))?;
     println!("{count} seeds below {}", corpus.display());
     Ok(())
 }
@@ -90,6 +98,47 @@ fn write_configurations(directory: &Path) -> io::Result<()> {
     let examples = document.split("```toml").skip(1);
     for (number, example) in (0..).zip(examples.filter_map(|rest| rest.split("```").next())) {
         fs::write(directory.join(format!("example-{number}")), example)?;
+    }
+    Ok(())
+}
+
+/// Writes the entries of the Go implementation, and texts that are nearly one.
+fn write_entries(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let vectors = include_str!("../../../proto/testdata/dmsg.txt");
+    let entries = vectors.lines().filter(|line| line.starts_with('{'));
+    for (number, entry) in (0..).zip(entries) {
+        fs::write(directory.join(format!("vector-{number}")), entry)?;
+        let later = entry.replace(
+            "\"server\":{",
+            "\"protocol\":\"smux\",\"server\":{\"dht_bootstrap\":true,",
+        );
+        fs::write(directory.join(format!("later-{number}")), later)?;
+    }
+    for (name, text) in [
+        (
+            "answer",
+            "{\"code\":404,\"message\":\"entry of public key is not found\"}",
+        ),
+        (
+            "blanks",
+            " { \"client\" : { \"delegated_servers\" : null } , \"more\" : [ { } ] } ",
+        ),
+        ("empty", "{}"),
+        (
+            "escapes",
+            "{\"client_type\":\"\\u0076is\\/or\",\"protocol\":\"\\u0008\"}",
+        ),
+        (
+            "nobody",
+            "{\"static\":\"000000\",\"client\":{\"delegated_servers\":[\"\",\"0\"]}}",
+        ),
+        (
+            "numbers",
+            "{\"sequence\":18446744073709551615,\"timestamp\":-9223372036854775808}",
+        ),
+    ] {
+        fs::write(directory.join(name), text)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Common, PaceFlags, Relay};
-use crate::plan::{Churn, End, KillPhase, Mode, Plan, Scenario, Slow, Target};
+use crate::plan::{Churn, End, KillPhase, Mode, Plan, Scenario, Slow};
 
 /// Flags of `churn`.
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ pub struct SlowReaderFlags {
     /// Pairs that send and read at full speed
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     pairs: u32,
-    /// Pairs whose receiver grants 16 MiB a stream and stops reading
+    /// Pairs whose receiver grants 16 MiB a stream (dmsg: 256 KiB, as its clients) and stops reading
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     slow: u32,
     /// Streams of each slow pair; three have more granted than a relay keeps for one session
@@ -96,12 +96,13 @@ pub struct SlowReaderFlags {
 
 impl ChurnFlags {
     pub(super) fn plan(&self) -> Plan {
-        let target = Target::Relay(self.relay.relay);
+        let target = self.relay.target();
         let mut plan = self.common.plan(Scenario::Churn, target);
         plan.sessions = self.concurrency.saturating_mul(plan.placement.threads);
         plan.concurrency = self.concurrency;
         plan.duration = self.duration;
         plan.pace = self.pace.pace();
+        self.relay.add_to(&mut plan);
         plan.traffic.mode = Mode::PingPong;
         plan.churn = Churn {
             cycles: self.cycles,
@@ -118,18 +119,19 @@ impl ChurnFlags {
 
 impl SlowlorisFlags {
     pub(super) fn plan(&self) -> Plan {
-        let target = Target::Relay(self.relay.relay);
+        let target = self.relay.target();
         let mut plan = self.common.plan(Scenario::Slowloris, target);
         plan.sessions = self.sockets;
         plan.concurrency = self.concurrency;
         plan.duration = self.hold;
+        self.relay.add_to(&mut plan);
         plan
     }
 }
 
 impl SlowReaderFlags {
     pub(super) fn plan(&self) -> Plan {
-        let target = Target::Relay(self.relay.relay);
+        let target = self.relay.target();
         let mut plan = self.common.plan(Scenario::SlowReader, target);
         plan.sessions = self.pairs.saturating_mul(2);
         plan.concurrency = self.concurrency;
@@ -137,6 +139,7 @@ impl SlowReaderFlags {
         plan.warmup = self.warmup;
         plan.traffic.message_bytes = self.message_size;
         plan.traffic.window_bytes = self.window;
+        self.relay.add_to(&mut plan);
         plan.slow = Slow {
             pairs: self.slow,
             streams: self.slow_streams,

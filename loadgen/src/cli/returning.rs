@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Common, PaceFlags, Relay, Span, Where};
-use crate::plan::{Plan, Scenario, Storm, Target};
+use super::{Common, DialectFlags, PaceFlags, Relay, Span, Where};
+use crate::plan::{Plan, Scenario, Storm};
 
 /// Flags of `storm`.
 #[derive(Debug, Args)]
 pub struct StormFlags {
     #[command(flatten)]
     to: Where,
+    #[command(flatten)]
+    dialect: DialectFlags,
     /// Sessions
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     sessions: u32,
@@ -58,6 +60,7 @@ impl StormFlags {
             .plan(&self.common, Scenario::Storm, self.to.target());
         plan.sessions = self.sessions;
         plan.concurrency = self.concurrency.unwrap_or(self.sessions);
+        self.dialect.add_to(&mut plan);
         plan.storm = Storm {
             spread: self.spread,
             every: self.every,
@@ -68,10 +71,11 @@ impl StormFlags {
 
 impl EvictFlags {
     pub(super) fn plan(&self) -> Plan {
-        let target = Target::Relay(self.relay.relay);
+        let target = self.relay.target();
         let mut plan = self.span.plan(&self.common, Scenario::Evict, target);
         plan.sessions = self.keys;
         plan.concurrency = self.concurrency;
+        self.relay.add_to(&mut plan);
         plan.pace = self.pace.pace();
         plan
     }

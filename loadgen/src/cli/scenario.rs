@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::plan::RelayAddress;
+use crate::plan::{DialectName, RelayAddress};
 use crate::sources::PortRange;
 
 /// Flags of `run`.
@@ -20,6 +20,10 @@ pub struct RunFlags {
     /// A relay's key and address, as 'ringway serve' prints them; scenarios with two relays take two
     #[arg(long, value_name = "KEY@ADDRESS:PORT", conflicts_with = "start")]
     pub relay: Vec<RelayAddress>,
+    /// Dialect of the groups that do not say their own, instead of what the file says [default: that of each
+    /// relay's key; with --start native]
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub dialect: Option<DialectName>,
     /// A TCP server; scenarios with two of them take two
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "start")]
     pub tcp: Vec<SocketAddr>,
@@ -44,7 +48,7 @@ pub struct RunFlags {
     /// Where the relay answers /health, as 'ringway serve' prints it
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "start")]
     pub admin: Option<SocketAddr>,
-    /// Override a value of the file: GROUP.KEY=VALUE, PHASE.time=TIME, seed=NUMBER, warmup=TIME
+    /// Override a value of the file: GROUP.KEY=VALUE, PHASE.time=TIME, dialect=NAME, seed=NUMBER, warmup=TIME
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Make all times so many times as long
@@ -56,6 +60,18 @@ pub struct RunFlags {
     /// Write the result as JSON to this file ('-' for standard output)
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+impl RunFlags {
+    /// Returns the overrides; those of `--set` come last, and win.
+    #[must_use]
+    pub fn sets(&self) -> Vec<String> {
+        let dialect = self.dialect.map(|it| format!("dialect={}", it.name()));
+        dialect
+            .into_iter()
+            .chain(self.set.iter().cloned())
+            .collect()
+    }
 }
 
 /// Flags of `scenarios`.
@@ -80,6 +96,7 @@ Examples:
   ringway-loadgen run steady --start
   ringway-loadgen run session-death --relay KEY@127.0.0.1:7100 --relay-pid \"$(pidof ringway)\"
   ringway-loadgen run one-destination --netns
+  ringway-loadgen run steady --start --dialect dmsg
   ringway-loadgen run steady --start --set traffic.rate=5000 --set first.time=10s --out result
   ringway-loadgen scenarios storm > mine.toml; ringway-loadgen run mine.toml --start
 

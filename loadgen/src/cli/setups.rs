@@ -5,7 +5,7 @@
 use clap::Args;
 
 use super::{Common, PaceFlags, Relay, Span};
-use crate::plan::{HOPS, HOPS_MAX, Plan, Scenario, Target};
+use crate::plan::{HOPS, HOPS_MAX, Plan, Scenario};
 
 /// Flags of `setups`.
 #[derive(Debug, Args)]
@@ -31,11 +31,12 @@ pub struct SetupsFlags {
 
 impl SetupsFlags {
     pub(super) fn plan(&self) -> Plan {
-        let target = Target::Relay(self.relay.relay);
+        let target = self.relay.target();
         let mut plan = self.span.plan(&self.common, Scenario::Setups, target);
         plan.sessions = self.sessions;
         plan.hops = self.hops;
         plan.concurrency = self.concurrency;
+        self.relay.add_to(&mut plan);
         plan.pace = self.pace.pace();
         plan
     }

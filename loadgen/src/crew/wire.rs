@@ -64,7 +64,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::plan::{Arrivals, Pace, RelayAddress, Scenario, Shape, Target};
+    use crate::plan::{Arrivals, OpensTo, Pace, RelayAddress, Scenario, Shape, Target};
 
     #[test]
     fn a_plan_reaches_another_process_unchanged() {
@@ -80,6 +80,18 @@ mod tests {
             arrivals: Arrivals::Poisson,
         });
         plan.placement.ports = Some("20000-29999".parse().unwrap());
+        check_plan(&plan);
+        // The generator of the curve.
+        let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+        let relay: RelayAddress = format!("{key}@[::1]:7101").parse().unwrap();
+        let mut plan = Plan::new(Scenario::Opens, Target::Relay(relay));
+        plan.dialect_named = plan.dialect();
+        plan.dmsg.ping_after = Duration::from_millis(3);
+        plan.opens_to = OpensTo::Nobody;
+        check_plan(&plan);
+    }
+
+    fn check_plan(plan: &Plan) {
         let mut bytes = Vec::new();
         let order = Order::Begin {
             plan: Box::new(plan.clone()),
@@ -90,7 +102,7 @@ mod tests {
         let Some(Order::Begin { plan: got, number }) = receive(&mut input).unwrap() else {
             panic!("no plan");
         };
-        assert_eq!((*got, number), (plan, 3));
+        assert_eq!((&*got, number), (plan, 3));
         assert!(receive::<Order>(&mut input).unwrap().is_none());
     }
 

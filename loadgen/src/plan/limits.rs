@@ -17,7 +17,8 @@ use std::fs;
 use ringway_proto::limits::{RECORD_PAYLOAD_MAX, STREAMS_MAX, WINDOW_INITIAL, WINDOW_MAX};
 
 use super::{
-    End, Mode, Payload, Placement, Plan, PortChoice, RateLine, STANDING, Scenario, Shape, Target,
+    DMSG_MESSAGE_MAX, End, Mode, Payload, Placement, Plan, PortChoice, RateLine, STANDING,
+    Scenario, Shape, Target,
 };
 use crate::payload::HEAD_LEN;
 use crate::process;
@@ -74,6 +75,7 @@ impl Plan {
     /// [`PlanError`] with all problems; nothing was connected.
     pub fn check(&self, host: &Host) -> Result<(), PlanError> {
         let problems: Vec<String> = [
+            self.check_dialect(),
             self.check_counts(),
             self.check_processes(),
             self.check_message(),
@@ -213,6 +215,7 @@ impl Plan {
         let min = u64::try_from(HEAD_LEN).unwrap_or(u64::MAX);
         let max = match self.traffic.payload {
             Payload::Opaque => MESSAGE_OPAQUE_MAX,
+            Payload::Sealed if self.is_dmsg() => u64::from(DMSG_MESSAGE_MAX),
             Payload::Sealed => u64::try_from(RECORD_PAYLOAD_MAX).unwrap_or(u64::MAX),
         };
         if have < min {

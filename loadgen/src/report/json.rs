@@ -14,7 +14,7 @@ use crate::inside::Inside;
 use crate::latency::Summary;
 use crate::ledger::LedgerRow;
 use crate::machine::Machine;
-use crate::plan::{Plan, Scenario};
+use crate::plan::{DialectName, Plan, Scenario};
 use crate::process::ProcessSample;
 use crate::run::Outcome;
 
@@ -25,6 +25,9 @@ const SCHEMA: &str = "ringway-loadgen/2";
 struct Document<'a> {
     schema: &'static str,
     scenario: &'static str,
+    /// What was spoken, if the target was a relay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<&'static str>,
     verdict: &'static str,
     is_complete: bool,
     is_on_time: bool,
@@ -85,6 +88,20 @@ struct PlanDocument {
     /// Peers behind the asker of a route, of `setups`.
     #[serde(skip_serializing_if = "Option::is_none")]
     hops: Option<u32>,
+    /// Whom the opens are for, of `opens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'static str>,
+    /// The dialect, and what its runs have of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dialect: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dmsg: Option<DmsgDocument>,
+}
+
+#[derive(Serialize)]
+struct DmsgDocument {
+    ping_after_seconds: f64,
+    patience_seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -145,6 +162,7 @@ pub fn document(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
     let document = Document {
         schema: SCHEMA,
         scenario: plan.name(),
+        dialect: plan.dialect().map(DialectName::name),
         verdict: Verdict::of(outcome).word(),
         is_complete: outcome.is_complete,
         is_on_time: outcome.is_on_time,
@@ -226,5 +244,11 @@ fn plan_document(plan: &Plan) -> PlanDocument {
             windows: plan.slow.windows,
         }),
         hops: (plan.scenario == Scenario::Setups).then_some(plan.hops),
+        to: (plan.scenario == Scenario::Opens).then(|| plan.opens_to.name()),
+        dialect: plan.dialect().map(DialectName::name),
+        dmsg: plan.is_dmsg().then_some(DmsgDocument {
+            ping_after_seconds: plan.dmsg.ping_after.as_secs_f64(),
+            patience_seconds: plan.dmsg.patience.as_secs_f64(),
+        }),
     }
 }

@@ -24,7 +24,7 @@ const STYLE: &str = include_str!("page/style.css");
 #[must_use]
 pub fn page(condensed: &Condensed) -> String {
     let run = &condensed.run;
-    let scenario = escape(facts::scenario(run));
+    let scenario = escape(&facts::scenario(run));
     let ports = [
         facts::range(run),
         over_time::ports(condensed),

@@ -7,7 +7,7 @@ use std::fmt;
 use super::{Cost, Figures, Verdict};
 use crate::latency::Times;
 use crate::machine::Machine;
-use crate::plan::{Plan, Scenario};
+use crate::plan::{OpensTo, Plan, Scenario};
 use crate::run::Outcome;
 
 /// Returns a result as a table.
@@ -71,8 +71,11 @@ pub fn table(plan: &Plan, outcome: &Outcome, machine: &Machine) -> String {
 #[must_use]
 pub fn line(plan: &Plan, outcome: &Outcome) -> String {
     let figures = Figures::of(plan, outcome);
+    let dialect = plan.dialect().map_or_else(String::new, |dialect| {
+        format!(" dialect={}", dialect.name())
+    });
     let mut out = format!(
-        "scenario={} verdict={} seconds={:.2} bytes_per_second={:.0} messages_per_second={:.0} \
+        "scenario={}{dialect} verdict={} seconds={:.2} bytes_per_second={:.0} messages_per_second={:.0} \
          rounds_per_second={:.0}",
         plan.name(),
         Verdict::of(outcome).word(),
@@ -124,7 +127,7 @@ pub fn line(plan: &Plan, outcome: &Outcome) -> String {
 }
 
 fn title(plan: &Plan) -> String {
-    let name = plan.name();
+    let name = plan.title();
     let sessions = plan.sessions;
     match plan.scenario {
         Scenario::Plain | Scenario::SlowReader | Scenario::Steady => {
@@ -142,20 +145,24 @@ fn title(plan: &Plan) -> String {
                 plan.duration
             )
         }
-        Scenario::Handshakes | Scenario::Opens => {
+        Scenario::Opens => {
+            let to = match plan.opens_to {
+                OpensTo::Peer => "",
+                OpensTo::Nobody => ", to nobody",
+            };
+            let payload = plan.traffic.payload.name();
             format!(
-                "{name}: {} at a time on {}, {:?}",
-                plan.concurrency,
-                plan.placement.threads_text(),
+                "{name}: {}, {payload}{to}, {:?}",
+                at_a_time(plan),
                 plan.duration
             )
         }
+        Scenario::Handshakes => format!("{name}: {}, {:?}", at_a_time(plan), plan.duration),
         Scenario::Churn => {
             let phases: Vec<&str> = plan.churn.phases.iter().map(|phase| phase.name()).collect();
             format!(
-                "{name}: {} at a time on {}, {} rounds, killed by {} when {}",
-                plan.concurrency,
-                plan.placement.threads_text(),
+                "{name}: {}, {} rounds, killed by {} when {}",
+                at_a_time(plan),
                 plan.churn.rounds,
                 plan.churn.end.name(),
                 phases.join(", ")
@@ -164,10 +171,9 @@ fn title(plan: &Plan) -> String {
         Scenario::Setups => {
             let plural = if plan.hops == 1 { "" } else { "s" };
             format!(
-                "{name}: over {} hop{plural}, {} at a time on {}, {:?}",
+                "{name}: over {} hop{plural}, {}, {:?}",
                 plan.hops,
-                plan.concurrency,
-                plan.placement.threads_text(),
+                at_a_time(plan),
                 plan.duration
             )
         }
@@ -178,9 +184,8 @@ fn title(plan: &Plan) -> String {
             )
         }
         Scenario::Evict => format!(
-            "{name}: {sessions} keys, {} at a time on {}, {:?}",
-            plan.concurrency,
-            plan.placement.threads_text(),
+            "{name}: {sessions} keys, {}, {:?}",
+            at_a_time(plan),
             plan.duration
         ),
         Scenario::Storm => format!(
@@ -189,6 +194,14 @@ fn title(plan: &Plan) -> String {
         ),
         Scenario::Idle => format!("{name}: {sessions} sessions, {:?}", plan.duration),
     }
+}
+
+fn at_a_time(plan: &Plan) -> String {
+    format!(
+        "{} at a time on {}",
+        plan.concurrency,
+        plan.placement.threads_text()
+    )
 }
 
 fn cost(cost: &Cost) -> String {
@@ -254,6 +267,15 @@ fn times(out: &mut String, outcome: &Outcome) {
 
 fn notes(out: &mut String, plan: &Plan, outcome: &Outcome) {
     let tally = &outcome.tally;
+    if Figures::of(plan, outcome).is_generator_limit {
+        put(
+            out,
+            format_args!(
+                "limit          the generator's threads had no time left: the rate is theirs, and maybe less \
+                 than the server's; trust its CPU, or give the generator more --threads\n"
+            ),
+        );
+    }
     if tally.messages_unsent > 0 {
         let unsent = tally.messages_unsent;
         put(

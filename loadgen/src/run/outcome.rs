@@ -10,6 +10,7 @@ use crate::books::Books;
 use crate::findings::{Findings, LoiterFindings, SetupFindings, growth};
 use crate::ledger;
 use crate::plan::{Host, KillPhase, Loiter, Plan, Scenario};
+use crate::report;
 use crate::tally::Tally;
 
 impl Run<'_> {
@@ -97,16 +98,8 @@ impl Run<'_> {
 /// not even have noticed.
 fn is_saturated(plan: &Plan, tally: &Tally) -> bool {
     // One without a clock works as fast as it can.
-    if plan.pace.is_none() {
-        return false;
-    }
-    let time = tally.measured * plan.placement.threads;
-    let busy = tally.cpu.saturating_sub(tally.looked);
-    !time.is_zero() && busy.as_secs_f64() > SATURATED * time.as_secs_f64()
+    plan.pace.is_some() && report::is_busy(plan, tally)
 }
-
-/// Share of their time after which threads count as saturated.
-const SATURATED: f64 = 0.9;
 
 /// Adds the threads' numbers to the findings.
 fn finish(findings: &mut Findings, tally: &Tally) {

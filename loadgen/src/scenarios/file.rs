@@ -5,14 +5,17 @@
 //!
 //! A file opens with the question it answers and what failure looks like, then come asserts, phases, groups.
 //! Every key that means nothing to its group is an error, so that a slip of the pen is not a default.
+//!
+//! The dialect is one key for all groups, or one of a group; without it the relay's key decides.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Table;
 
-use super::group::{GroupFile, Kind};
+use super::group::{GroupFile, Kind, word};
 use super::judge::ScopedAssert;
+use crate::plan::DialectName;
 
 /// A scenario.
 #[derive(Debug, Clone)]
@@ -98,6 +101,8 @@ struct File {
     warmup: Duration,
     #[serde(default = "quarter")]
     lag_max: u32,
+    #[serde(default, deserialize_with = "word")]
+    dialect: Option<DialectName>,
     #[serde(default)]
     asserts: Vec<String>,
     phase: Vec<Phase>,
@@ -111,7 +116,8 @@ struct File {
 const PARTS_MAX: usize = 64;
 
 impl ScenarioFile {
-    /// Reads a file; `sets` are overrides: `GROUP.KEY=VALUE`, `PHASE.time=TIME`, `seed=NUMBER`.
+    /// Reads a file; `sets` are overrides: `GROUP.KEY=VALUE`, `PHASE.time=TIME`, `dialect=NAME`,
+    /// `seed=NUMBER`.
     ///
     /// # Errors
     /// Everything that is wrong, a sentence each; the name of the scenario stands in front.
@@ -127,7 +133,7 @@ impl ScenarioFile {
         let mut wrong = Vec::new();
         let mut groups = Vec::new();
         for table in file.group {
-            match GroupFile::read(table) {
+            match GroupFile::read(table, file.dialect) {
                 Ok(group) => groups.push(group),
                 Err(why) => wrong.push(why),
             }
@@ -176,6 +182,13 @@ impl ScenarioFile {
     #[must_use]
     pub fn needs_relay(&self) -> bool {
         self.groups.iter().any(|group| !group.target.is_tcp)
+    }
+
+    /// Returns whether a relay is loaded in the dmsg dialect.
+    #[must_use]
+    pub fn needs_dmsg(&self) -> bool {
+        let mut groups = self.groups.iter();
+        groups.any(|group| group.dialect == Some(DialectName::Dmsg))
     }
 
     /// Returns whether any TCP server is loaded.
@@ -261,8 +274,10 @@ fn apply(table: &mut Table, set: &str) -> Result<(), String> {
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let Some((part, key)) = path.trim().split_once('.') else {
-        if !matches!(path.trim(), "lag_max" | "seed" | "warmup") {
-            return Err("only lag_max, seed and warmup stand alone: write GROUP.KEY=VALUE".into());
+        if !matches!(path.trim(), "dialect" | "lag_max" | "seed" | "warmup") {
+            return Err(
+                "only dialect, lag_max, seed and warmup stand alone: write GROUP.KEY=VALUE".into(),
+            );
         }
         table.insert(path.trim().to_owned(), value);
         return Ok(());

@@ -12,8 +12,8 @@ use toml::Table;
 
 use super::file::kinds;
 use crate::plan::{
-    Arrivals, Churn, End, KillPhase, Mode, Pace, Payload, Plan, PortChoice, RelayAddress, Scenario,
-    Shape, Slow, Storm, Target,
+    Arrivals, Churn, DialectName, DmsgPlan, End, KillPhase, Mode, OpensTo, Pace, Payload, Plan,
+    PortChoice, RelayAddress, Scenario, Shape, Slow, Storm, Target,
 };
 use crate::sources::{Source, Sources};
 
@@ -30,6 +30,9 @@ pub struct GroupFile {
     pub far: Option<TargetName>,
     /// Phases that it is there in, in their order; all if absent.
     pub phases: Option<Vec<String>>,
+    /// Dialect that it speaks, if the file says so: its relay is then the one of that number among those of
+    /// the dialect.
+    pub dialect: Option<DialectName>,
     /// Its other keys.
     keys: Keys,
 }
@@ -90,8 +93,10 @@ pub struct TargetName {
 /// Where the load goes: what the command line names, or what was started for the scenario.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
-    /// Relays.
+    /// Relays; one that speaks two dialects is there twice.
     pub relays: Vec<RelayAddress>,
+    /// The first relay in its other dialect, if it is known to be the same one.
+    pub twin: Option<RelayAddress>,
     /// Any TCP servers.
     pub tcp: Vec<SocketAddr>,
     /// Process that is measured.
@@ -101,16 +106,25 @@ pub struct Targets {
 }
 
 impl Targets {
-    fn relay(&self, name: TargetName) -> Option<RelayAddress> {
-        self.relays.get(name.number.checked_sub(1)?).copied()
+    /// Returns whether a target is the relay whose process and state are known.
+    pub(super) fn is_first(&self, target: &Target) -> bool {
+        let first = self.relays.first().into_iter().chain(&self.twin);
+        let mut first = first.map(|relay| Target::Relay(*relay));
+        first.any(|relay| relay == *target)
     }
 
-    fn find(&self, name: TargetName) -> Option<Target> {
-        let place = name.number.checked_sub(1)?;
+    fn relay(&self, name: TargetName, dialect: Option<DialectName>) -> Option<RelayAddress> {
+        let is_it = |relay: &&RelayAddress| dialect.is_none() || relay.dialect() == dialect;
+        let mut relays = self.relays.iter().filter(is_it);
+        relays.nth(name.number.checked_sub(1)?).copied()
+    }
+
+    fn find(&self, name: TargetName, dialect: Option<DialectName>) -> Option<Target> {
         if name.is_tcp {
-            return self.tcp.get(place).map(|socket| Target::Tcp(*socket));
+            let socket = self.tcp.get(name.number.checked_sub(1)?);
+            return socket.map(|socket| Target::Tcp(*socket));
         }
-        self.relays.get(place).map(|relay| Target::Relay(*relay))
+        self.relay(name, dialect).map(Target::Relay)
     }
 }
 
@@ -121,6 +135,8 @@ struct Keys {
     run: String,
     phases: Option<Vec<String>>,
     target: Option<String>,
+    #[serde(default, deserialize_with = "word")]
+    dialect: Option<DialectName>,
     sessions: Option<u32>,
     streams: Option<u32>,
     #[serde(default, deserialize_with = "word")]
@@ -155,6 +171,10 @@ struct Keys {
     spread: Option<String>,
     every: Option<String>,
     hops: Option<u32>,
+    #[serde(default, deserialize_with = "word")]
+    to: Option<OpensTo>,
+    ping_after: Option<String>,
+    patience: Option<String>,
     expects: Option<Vec<String>>,
 }
 
@@ -166,8 +186,11 @@ enum RateText {
     Text(String),
 }
 
+/// Keys that only groups with a relay have.
+const DIALECT_KEYS: [&str; 3] = ["dialect", "patience", "ping_after"];
+
 /// Keys that only some kinds have.
-const KEYS: [(&str, &[Scenario]); 21] = {
+const KEYS: [(&str, &[Scenario]); 22] = {
     use Scenario::{
         Churn, Evict, Handshakes, Idle, Opens, Plain, Setups, SlowReader, Slowloris, Steady, Storm,
     };
@@ -181,7 +204,7 @@ const KEYS: [(&str, &[Scenario]); 21] = {
         ("mode", &[Plain, Steady]),
         ("message_size", &[Plain, SlowReader, Steady]),
         ("in_flight", &[Plain, Steady]),
-        ("payload", &[Steady]),
+        ("payload", &[Opens, Steady]),
         ("verify", &[Plain, Steady]),
         ("window", &[SlowReader, Steady]),
         ("rate", PACED),
@@ -197,12 +220,13 @@ const KEYS: [(&str, &[Scenario]); 21] = {
         ("spread", &[Storm]),
         ("every", &[Storm]),
         ("hops", &[Setups]),
+        ("to", &[Opens]),
     ]
 };
 
 impl GroupFile {
-    /// Reads a group.
-    pub(super) fn read(table: Table) -> Result<Self, String> {
+    /// Reads a group of a file whose groups speak `dialect` unless they say something else.
+    pub(super) fn read(table: Table, dialect: Option<DialectName>) -> Result<Self, String> {
         let name = table.get("name").and_then(toml::Value::as_str);
         let name = name.unwrap_or("?").to_owned();
         let with_name = |why: String| format!("group '{name}': {why}");
@@ -221,6 +245,14 @@ impl GroupFile {
             }
         }
         let to = target(keys.target.as_deref(), kind).map_err(with_name)?;
+        if to.is_tcp
+            && let Some(key) = DIALECT_KEYS
+                .into_iter()
+                .find(|key| given.iter().any(|given| given == key))
+        {
+            let why = format!("'{key}' means nothing to plain connections");
+            return Err(with_name(why));
+        }
         let far = keys.far.as_deref().map(|far| target(Some(far), kind));
         let far = far.transpose().map_err(with_name)?;
         Ok(Self {
@@ -229,6 +261,7 @@ impl GroupFile {
             kind,
             target: to,
             phases: keys.phases.clone(),
+            dialect: keys.dialect.or(dialect).filter(|_| !to.is_tcp),
             keys,
         })
     }
@@ -252,8 +285,8 @@ impl GroupFile {
     ) -> Result<Plan, String> {
         let keys = &self.keys;
         let with_name = |why: String| format!("group '{}': {why}", self.name);
-        let target = targets.find(self.target);
-        let target = target.ok_or_else(|| with_name(missing(self.target)))?;
+        let target = targets.find(self.target, self.dialect);
+        let target = target.ok_or_else(|| with_name(missing(self.target, self.dialect)))?;
         let mut plan = Plan::new(self.kind.scenario, target);
         plan.seed = seed;
         plan.warmup = warmup;
@@ -261,6 +294,7 @@ impl GroupFile {
         plan.relay_pid = targets.pid;
         plan.admin = targets.admin;
         plan.tells_intervals = true;
+        plan.dialect_named = self.dialect;
         plan.expects = self.expects().to_vec();
 
         plan.placement.processes = keys.processes.unwrap_or(1);
@@ -283,7 +317,8 @@ impl GroupFile {
         self.add_pace(&mut plan).map_err(with_name)?;
         self.add_special(&mut plan).map_err(with_name)?;
         if let Some(far) = self.far {
-            plan.far = Some(targets.relay(far).ok_or_else(|| with_name(missing(far)))?);
+            let relay = targets.relay(far, self.dialect);
+            plan.far = Some(relay.ok_or_else(|| with_name(missing(far, self.dialect)))?);
         }
         // The books are compared once, over all groups.
         plan.shares_relay = true;
@@ -365,6 +400,12 @@ impl GroupFile {
             };
             text.map(read).transpose()
         };
+        let own = DmsgPlan::default();
+        plan.dmsg = DmsgPlan {
+            ping_after: time("ping_after", &keys.ping_after)?.unwrap_or(own.ping_after),
+            patience: time("patience", &keys.patience)?.unwrap_or(own.patience),
+        };
+        plan.opens_to = keys.to.unwrap_or_default();
         plan.storm = Storm {
             spread: time("spread", &keys.spread)?.unwrap_or(Duration::ZERO),
             every: time("every", &keys.every)?,
@@ -374,14 +415,21 @@ impl GroupFile {
 }
 
 /// Returns what is missing.
-fn missing(name: TargetName) -> String {
+fn missing(name: TargetName, dialect: Option<DialectName>) -> String {
     let flag = if name.is_tcp { "--tcp" } else { "--relay" };
     let number = name.number;
-    format!("it loads target {number} of {flag}, which is not given: name it, or take --start")
+    let dialect = dialect.map_or_else(String::new, |dialect| {
+        format!(" of the {} dialect", dialect.name())
+    });
+    format!(
+        "it loads target {number}{dialect} of {flag}, which is not given: name it, or take --start"
+    )
 }
 
 /// Reads a word of the command line.
-fn word<'de, D: Deserializer<'de>, T: ValueEnum>(from: D) -> Result<Option<T>, D::Error> {
+pub(super) fn word<'de, D: Deserializer<'de>, T: ValueEnum>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(from)?;
     T::from_str(&text, false).map(Some).map_err(|_| {
         let values = T::value_variants().iter().filter_map(T::to_possible_value);

@@ -20,7 +20,7 @@ use super::played::{GroupPlayed, PhaseSum, Played};
 use crate::books::Books;
 use crate::intervals::Interval;
 use crate::machine::Machine;
-use crate::plan::{Host, Plan, Target};
+use crate::plan::{Host, Plan};
 use crate::recording::{Recording, RecordingError};
 use crate::report;
 use crate::run::{self, News, Outcome, Progress, Rendezvous, Stage};
@@ -145,11 +145,8 @@ impl Audit {
         groups: &[Playing<'_>],
     ) -> Result<Option<Self>, String> {
         let ends = scenario.phases.iter().any(|phase| phase.action.is_some());
-        let first = targets.relays.first().filter(|_| !ends);
-        let plan = groups.iter().map(|group| &group.plan).find(|plan| {
-            let is_it = |relay| plan.target == Target::Relay(relay);
-            first.is_some_and(|relay| is_it(*relay))
-        });
+        let mut plans = groups.iter().map(|group| &group.plan);
+        let plan = plans.find(|plan| !ends && targets.is_first(&plan.target));
         let Some(plan) = plan else { return Ok(None) };
         let mut plan = plan.clone();
         plan.admin = targets.admin;

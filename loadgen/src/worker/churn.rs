@@ -269,12 +269,17 @@ impl Worker {
             self.on_cycle_echo(index, id);
             return;
         }
-        let flags = if entry.word == ECHO_AND_END {
+        let is_last = entry.word == ECHO_AND_END;
+        // Go takes the end of a stream in before the bytes of the same frame.
+        let flags = if is_last && !self.is_dmsg {
             Flags::FIN
         } else {
             Flags::NONE
         };
         self.send_data(index, Header::data(id, flags, ECHO_BYTES), ECHO);
+        if is_last && self.is_dmsg {
+            self.send_fin(stream);
+        }
     }
 
     fn on_cycle_echo(&mut self, index: usize, id: u32) {
@@ -289,7 +294,12 @@ impl Worker {
                 self.kill_when_sent(index);
             }
             KillPhase::HalfClosed if !ends_at_acceptor(cycle) => {
-                let fin = Header::data(id, Flags::FIN, 0).encode();
+                let fin = if self.is_dmsg {
+                    Header::window_update(id, Flags::FIN, 0)
+                } else {
+                    Header::data(id, Flags::FIN, 0)
+                };
+                let fin = fin.encode();
                 self.sessions[index].control.extend_from_slice(&fin);
                 self.kill_when_sent(index);
             }
@@ -306,9 +316,18 @@ impl Worker {
         if entry.is_dialer {
             if is_open && self.dies_in(index, KillPhase::HalfClosed) {
                 self.kill(index);
+            } else if matches!(entry.stage, Stage::Asked(_)) && self.is_dmsg {
+                self.on_cut(stream, "closed");
             } else {
                 self.drop_session(index, "stream: ended too early");
             }
+        } else if self.is_dmsg {
+            // Go ends both directions with the first one, and keeps a stream until its peer has ended it too;
+            // a second end would end the session.
+            if !matches!(entry.stage, Stage::Ending) {
+                self.send_fin(stream);
+            }
+            self.on_cycle_reset(stream);
         }
     }
 

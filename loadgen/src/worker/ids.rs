@@ -1,9 +1,12 @@
-//! From stream ids to streams, for ids that only grow.
+//! From stream ids to streams, for ids that grow.
 //!
 //! Here: the table of one session and one direction. Not here: the streams.
 //!
 //! A session's ids count up by two, so a queue with a base serves as a table: the oldest live id is in
 //! front, a look-up is a subtraction.
+//!
+//! Go's yamux takes an id and sends it in two steps, so two streams that a dmsg server opens at the same time
+//! may come in either order.
 //!
 //! Bound: ids between the oldest live stream and the newest, at most [`SPAN_MAX`].
 
@@ -39,6 +42,32 @@ impl Ids {
         }
         self.entries.push_back(Some(stream));
         true
+    }
+
+    /// Adds a stream in whichever order ids come; false when one with this id lives, or it is too far from
+    /// the others.
+    pub(super) fn insert_anywhere(&mut self, id: u32, stream: u32) -> bool {
+        let number = id / 2;
+        if number >= self.end() {
+            return self.insert(id, stream);
+        }
+        if self.end() - number.min(self.base) > SPAN_MAX {
+            return false;
+        }
+        while number < self.base {
+            self.entries.push_front(None);
+            self.base -= 1;
+        }
+        let entry = usize::try_from(number - self.base)
+            .ok()
+            .and_then(|place| self.entries.get_mut(place));
+        match entry {
+            Some(entry @ None) => {
+                *entry = Some(stream);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Returns the stream with this id.
@@ -100,6 +129,28 @@ mod tests {
         assert_eq!(ids.remove(7), Some(1));
         assert!(!ids.insert(7, 2));
         assert!(ids.insert(9, 2));
+    }
+
+    #[test]
+    fn ids_of_go_may_overtake_each_other() {
+        let mut ids = Ids::default();
+        for number in [3, 1, 2, 7, 5, 4, 6] {
+            assert!(ids.insert_anywhere(number * 2, number), "{number}");
+        }
+        for number in 1..8 {
+            assert_eq!(ids.find(number * 2), Some(number));
+            assert!(!ids.insert_anywhere(number * 2, 9), "{number}");
+        }
+        for number in 1..8 {
+            assert_eq!(ids.remove(number * 2), Some(number));
+        }
+        // Below all that ever lived, and too far below.
+        assert!(ids.insert_anywhere(0, 0));
+        assert_eq!((ids.find(0), ids.find(2)), (Some(0), None));
+        let mut far = Ids::default();
+        assert!(far.insert_anywhere(2 * SPAN_MAX + 2, 1));
+        assert!(!far.insert_anywhere(0, 2));
+        assert!(far.insert_anywhere(4, 3));
     }
 
     #[test]

@@ -6,8 +6,8 @@
 
 use std::sync::atomic::Ordering;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::frame::{Flags, FrameKind, HEADER_LEN, Header};
-use ringway_proto::sealed::object_len;
 use ringway_shards::lease::Lease;
 use ringway_shards::ring::{RingLease, Slot};
 
@@ -32,6 +32,8 @@ impl Worker {
             // Message 2: what a loiterer will never answer.
             Step::Live if self.sessions[index].part == Part::Loiterer => Ok(()),
             Step::Live => self.on_frames(index, lease.bytes()),
+            // There is no verdict to wait for.
+            Step::Judged if self.is_dmsg => self.on_frames(index, lease.bytes()),
             Step::Shaking(_) | Step::Judged => self.on_shaking(index, lease.bytes()),
             Step::Connecting | Step::Closing | Step::Gone | Step::Idle => Ok(()),
         };
@@ -116,11 +118,15 @@ impl Worker {
                     let answer = Header::ping(Flags::ACK, header.length).encode();
                     self.sessions[index].control.extend_from_slice(&answer);
                     self.mark_dirty(index);
+                } else if header.flags.contains(Flags::ACK) && self.is_sign(index, header.length) {
+                    self.on_established(index);
                 }
             }
             FrameKind::GoAway => {
                 let code = u16::try_from(header.length).unwrap_or(u16::MAX);
-                if self.plan.scenario == Scenario::Evict {
+                if matches!(self.sessions[index].step, Step::Judged) {
+                    self.on_session_refused(index, code);
+                } else if self.plan.scenario == Scenario::Evict {
                     self.on_evicted(index, code);
                 } else if self.sessions[index].is_slow() {
                     let side = self.slow_side(index);
@@ -196,7 +202,8 @@ impl Worker {
             Stage::Asked(asked) => &mut asked.object,
             Stage::Asking(object) => object,
         };
-        let Some(rest) = collect(object, bytes)? else {
+        let dialect = self.sessions[index].keys.dialect();
+        let Some(rest) = collect(dialect, object, bytes)? else {
             return Ok(());
         };
         match std::mem::replace(&mut entry.stage, Stage::Ending) {
@@ -327,11 +334,13 @@ impl Worker {
 
 /// Adds to a sealed object; returns the bytes behind it once it is whole.
 fn collect<'a>(
+    dialect: Dialect,
     object: &mut Vec<u8>,
     mut bytes: &'a [u8],
 ) -> Result<Option<&'a [u8]>, &'static str> {
     loop {
-        let len = object_len(object).map_err(|_| "protocol: sealed object")?;
+        let len = dialect.object_len(object);
+        let len = len.map_err(|_| "protocol: sealed object")?;
         let want = len.unwrap_or(2) - object.len();
         if want == 0 {
             return Ok(Some(bytes));
@@ -353,18 +362,20 @@ mod tests {
     fn sealed_objects_are_collected_from_pieces() {
         // Length 24: the shortest there is.
         let wire: Vec<u8> = [0, 24].into_iter().chain(0..24).chain([99, 98]).collect();
-        for step in 1..=wire.len() {
-            let mut object = Vec::new();
-            let mut rest = None;
-            for piece in wire.chunks(step) {
-                rest = collect(&mut object, piece).unwrap();
-                if rest.is_some() {
-                    break;
+        for dialect in Dialect::ALL {
+            for step in 1..=wire.len() {
+                let mut object = Vec::new();
+                let mut rest = None;
+                for piece in wire.chunks(step) {
+                    rest = collect(dialect, &mut object, piece).unwrap();
+                    if rest.is_some() {
+                        break;
+                    }
                 }
+                assert!(rest.is_some());
+                assert_eq!(object.len(), 26);
             }
-            assert!(rest.is_some());
-            assert_eq!(object.len(), 26);
+            assert!(collect(dialect, &mut Vec::new(), &[0, 1, 2]).is_err());
         }
-        assert!(collect(&mut Vec::new(), &[0, 1, 2]).is_err());
     }
 }

@@ -11,15 +11,14 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ringway_proto::handshake::{Initiator, Role};
-use ringway_proto::key::SecretKey;
 use ringway_proto::time::Now;
 use ringway_shards::ring::ReceiveEnd;
 use rustix::io::Errno;
 
 use super::Worker;
+use super::party::Party;
 use super::session::{Part, Step};
-use super::setup::{later, random};
+use super::setup::later;
 use crate::plan::{Loiter, Plan, Scenario, Target};
 use crate::shared::bump;
 use crate::tally::LoiterTally;
@@ -39,11 +38,9 @@ impl Loiters {
         let (Scenario::Slowloris, Target::Relay(relay)) = (plan.scenario, plan.target) else {
             return Ok(Self::default());
         };
-        let secret = SecretKey::from_seed(random()?);
-        let begun = Initiator::new(&secret, &relay.key, Role::Peer, &[], random()?);
-        let (_, message_1) = begun.map_err(|_| "handshake: the relay's key is unusable")?;
+        let (_, message_1) = Party::new(relay.key.dialect())?.shake(&relay.key)?;
         Ok(Self {
-            message_1: message_1.to_vec(),
+            message_1,
             next_byte: now,
         })
     }

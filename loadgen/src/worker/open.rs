@@ -1,35 +1,37 @@
 //! Opening and ending streams.
 //!
-//! Here: the request, its answer, FIN both ways. Not here: messages.
+//! Here: the request, its answer, FIN both ways. Not here: what the objects are made of (`objects`),
+//! messages.
 //!
 //! With opaque payload the streams of a pair share one signed request and one signed answer, renewed
 //! every [`REQUEST_AGE_MAX_S`] seconds, and a random text stands where the Noise messages would be: the
 //! relay sees well-formed, fresh objects of the true size, and the generator saves four point
 //! multiplications and two signatures a stream. With sealed payload everything is done as peers do it.
+//!
+//! In the dmsg dialect each stream is acknowledged at once, as Go's clients demand, and a refusal is a reset
+//! or the end of the stream.
+
+use std::sync::atomic::Ordering;
 
 use ringway_proto::dialect::RequestHash;
 use ringway_proto::frame::{Flags, Header};
 use ringway_proto::key::Address;
-use ringway_proto::kk::{KkInitiator, RecordKeys, kk_respond};
-use ringway_proto::limits::{EPHEMERAL_PORT_MIN, WINDOW_INITIAL};
-use ringway_proto::open::{OpenRequest, OpenResponse};
+use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
-use std::sync::atomic::Ordering;
 
+use super::objects::{finish, stand_in, verify_request};
 use super::routes::{check_open, destination};
 use super::session::{Asked, Pace, Part, Request, Session, Stage, Step, Stream};
-use super::setup::{is_older, random, unix_time_ns};
+use super::setup::is_older;
 use super::slow::SLOW_WINDOW;
 use super::{Worker, place};
-use crate::plan::{KillPhase, Payload, Scenario};
+use crate::plan::{KillPhase, OpensTo, Payload, Scenario};
 use crate::records::Records;
 use crate::shared::bump;
 
 /// Port that the generator's acceptors answer on.
 const PORT: u16 = 1_000;
-/// Bytes of a stream handshake message without payload.
-const KK_LEN: usize = 48;
 /// Longest use of one request; destinations take them for 120 s.
 const REQUEST_AGE_MAX_S: u64 = 30;
 /// Answers that a session keeps: the dialers of a churn share few acceptors, each with a request of its
@@ -71,15 +73,16 @@ impl Worker {
         let is_sealed = self.plan.traffic.payload == Payload::Sealed;
         let to = self.destination(index);
         let session = &mut self.sessions[index];
-        let now = self.shared.now();
         let (kk, request) = if is_sealed {
-            let (kk, message) = KkInitiator::new(&session.secret, &to.key, random()?)
-                .map_err(|_| "open: stream handshake")?;
-            (Some(kk), encode_request(session, to, &message)?)
+            let (kk, message) = session.keys.kk(&to.key)?;
+            let request = session.keys.request(session.key, to, &message)?;
+            (Some(kk), request)
         } else {
-            (None, shared_request(session, to, now)?)
+            (None, shared_request(session, to, self.shared.now())?)
         };
-        let hash = OpenRequest::hash(&request);
+        let hash = session.keys.dialect().request_hash(&request);
+        // What the request cost to make is the generator's affair, and no time of the relay's.
+        let now = self.shared.now();
         let id = session.next_id;
         session.next_id += 2;
         let Some(crypto) = &mut session.crypto else {
@@ -120,6 +123,7 @@ impl Worker {
         self.sessions[index].dialed.insert(id, stream);
         self.opening += 1;
         self.mark_dirty(index);
+        self.await_stream(stream, now);
         Ok(stream)
     }
 
@@ -139,7 +143,16 @@ impl Worker {
         let mut stream = Stream::new(own, id, false, stage, credit);
         stream.pace = pace(self.sessions[index].is_slow());
         let stream = self.insert_stream(stream);
-        if self.sessions[index].accepted.insert(id, stream) {
+        let session = &mut self.sessions[index];
+        let is_new = if self.is_dmsg {
+            let ack = Header::window_update(id, Flags::ACK, 0).encode();
+            session.control.extend_from_slice(&ack);
+            session.accepted.insert_anywhere(id, stream)
+        } else {
+            session.accepted.insert(id, stream)
+        };
+        if is_new {
+            self.mark_dirty(index);
             if self.is_standing(index) {
                 self.on_standing_stream();
             }
@@ -160,20 +173,21 @@ impl Worker {
         let is_sealed = self.plan.traffic.payload == Payload::Sealed;
         let session = &mut self.sessions[index];
         let is_slow = session.is_slow();
-        let window = if is_slow {
+        let window = if is_slow && !self.is_dmsg {
             SLOW_WINDOW
         } else {
             self.plan.traffic.window_bytes
         };
+        let dialect = session.keys.dialect();
         let Some(crypto) = &mut session.crypto else {
             return Err("open: no session");
         };
         let request = crypto.opener.open(&mut object[2..]);
         let request = request.map_err(|_| "protocol: request does not open")?;
         check_open(&self.plan, request)?;
-        let hash = OpenRequest::hash(request);
+        let hash = dialect.request_hash(request);
         let (response, keys) = if is_sealed {
-            let (response, keys) = answer(session, request, hash)?;
+            let (response, keys) = session.keys.answer(request, hash)?;
             (response, Some(keys))
         } else {
             (shared_response(session, request, hash)?, None)
@@ -191,11 +205,13 @@ impl Worker {
         let id = entry.id;
         entry.stage = Stage::Open;
         entry.credit = entry.credit.saturating_sub(len);
-        entry.records = keys.map(|keys| Box::new(Records::new(&keys)));
+        entry.records = keys.map(|keys| Box::new(Records::new(dialect, &keys)));
         entry.route = (self.plan.scenario == Scenario::Setups).then(Box::default);
-        let extra = window - WINDOW_INITIAL;
-        let ack = Header::window_update(id, Flags::ACK, extra).encode();
-        session.control.extend_from_slice(&ack);
+        if !self.is_dmsg {
+            let extra = window - WINDOW_INITIAL;
+            let ack = Header::window_update(id, Flags::ACK, extra).encode();
+            session.control.extend_from_slice(&ack);
+        }
         let head = Header::data(id, Flags::NONE, len).encode();
         session.control.extend_from_slice(&head);
         session.control.extend_from_slice(&sealed);
@@ -215,44 +231,68 @@ impl Worker {
     ) -> Result<(), &'static str> {
         let partner = self.destination(index).key;
         let session = &mut self.sessions[index];
+        let dialect = session.keys.dialect();
         let Some(crypto) = &mut session.crypto else {
             return Err("open: no session");
         };
         let response = crypto.opener.open(&mut asked.object[2..]);
         let bytes = response.map_err(|_| "protocol: response does not open")?;
-        let response = OpenResponse::decode(bytes).map_err(|_| "protocol: response")?;
-        if response.request_hash != asked.hash {
+        let head = dialect.decode_response(bytes);
+        let head = head.map_err(|_| "protocol: response")?;
+        if head.request_hash != asked.hash {
             return Err("protocol: response to another request");
         }
-        if !response.is_accepted() {
-            if self.sessions[index].part == Part::Churner {
-                let name = refusal(response.reason_code);
-                self.drop_session(index, &name);
-                return Ok(());
-            }
-            self.tally
-                .failures
-                .count_reason("open refused", response.reason_code);
-            self.note_failure();
-            self.opening -= 1;
-            let id = self.streams[place(stream)].id;
-            self.sessions[index].dialed.remove(id);
-            self.release_stream(stream);
+        if !head.is_accepted() {
+            let is_unknown = head.reason_code == Reason::UnknownDestination.code();
+            self.on_refused(
+                stream,
+                asked.started,
+                &refusal(head.reason_code),
+                is_unknown,
+            );
             return Ok(());
         }
         if let Some(kk) = asked.kk.take() {
-            OpenResponse::verify(bytes, &partner).map_err(|_| "open: signature")?;
-            let keys = kk.finish(response.noise).map_err(|_| "open: handshake")?;
-            self.streams[place(stream)].records = Some(Box::new(Records::new(&keys)));
+            let keys = finish(kk, bytes, &partner)?;
+            let records = Records::new(dialect, &keys);
+            self.streams[place(stream)].records = Some(Box::new(records));
         }
         self.on_opened(index, stream, asked.started);
         Ok(())
     }
 
+    /// An open that `name` says the end of was refused; with `says_nobody` because nobody has the key, as far
+    /// as the dialect can tell.
+    fn on_refused(&mut self, stream: u32, started: Now, name: &str, says_nobody: bool) {
+        let entry = &mut self.streams[place(stream)];
+        let (index, id, due) = (place(entry.session), entry.id, entry.due_times.pop_front());
+        if self.sessions[index].part == Part::Churner {
+            self.drop_session(index, name);
+            return;
+        }
+        if says_nobody && self.is_for_nobody() {
+            self.tally.timed(due, started, self.now);
+            self.tally.rounds += 1;
+            self.shared.rounds.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.fail(name);
+        }
+        self.opening = self.opening.saturating_sub(1);
+        self.sessions[index].dialed.remove(id);
+        self.release_stream(stream);
+    }
+
     /// Returns where the streams of a session go.
     fn destination(&self, index: usize) -> Address {
+        if self.is_for_nobody() {
+            return Address::new(self.nobody, PORT);
+        }
         let partner = &self.sessions[place(self.sessions[index].partner)];
         destination(&self.plan).unwrap_or_else(|| Address::new(partner.key, PORT))
+    }
+
+    fn is_for_nobody(&self) -> bool {
+        self.plan.scenario == Scenario::Opens && self.plan.opens_to == OpensTo::Nobody
     }
 
     fn on_opened(&mut self, index: usize, stream: u32, started: Now) {
@@ -275,7 +315,11 @@ impl Worker {
         bump(&self.shared.streams_up);
         if self.plan.scenario == Scenario::Opens {
             let due = self.streams[place(stream)].due_times.pop_front();
-            self.tally.timed(due, started, self.now);
+            if self.is_for_nobody() {
+                self.fail("open: accepted in the name of nobody");
+            } else {
+                self.tally.timed(due, started, self.now);
+            }
             self.send_fin(stream);
         } else {
             self.opening -= 1;
@@ -300,7 +344,12 @@ impl Worker {
             }
             Stage::Ending => {}
             Stage::Asked(_) | Stage::Asking(_) => {
-                self.on_reset(stream);
+                // A server that ends the stream waits for the other end.
+                let fin = self.is_dmsg.then(|| end_of(id).encode());
+                let control = &mut self.sessions[index].control;
+                control.extend_from_slice(fin.as_ref().map_or(&[], |fin| &fin[..]));
+                self.mark_dirty(index);
+                self.on_cut(stream, "closed");
                 return;
             }
         }
@@ -308,7 +357,7 @@ impl Worker {
         if is_dialer {
             session.dialed.remove(id);
             self.opening = self.opening.saturating_sub(1);
-            if self.plan.scenario == Scenario::Opens {
+            if self.plan.scenario == Scenario::Opens && !self.is_for_nobody() {
                 self.tally.rounds += 1;
                 self.shared.rounds.fetch_add(1, Ordering::Relaxed);
             }
@@ -320,15 +369,28 @@ impl Worker {
 
     /// A stream died.
     pub(super) fn on_reset(&mut self, stream: u32) {
-        if self.plan.scenario == Scenario::Churn {
-            self.on_cycle_reset(stream);
-            return;
-        }
+        self.on_cut(stream, "reset");
+    }
+
+    /// A stream died, or ended before it was open.
+    pub(super) fn on_cut(&mut self, stream: u32, how: &str) {
         let entry = &self.streams[place(stream)];
         if entry.is_slow() {
             self.on_slow_reset(stream);
             return;
         }
+        if let Stage::Asked(asked) = &entry.stage
+            && self.is_dmsg
+        {
+            let started = asked.started;
+            self.on_refused(stream, started, &format!("open refused: {how}"), true);
+            return;
+        }
+        if self.plan.scenario == Scenario::Churn {
+            self.on_cycle_reset(stream);
+            return;
+        }
+        let entry = &self.streams[place(stream)];
         let (index, id, is_dialer) = (place(entry.session), entry.id, entry.is_dialer);
         let is_opening = matches!(entry.stage, Stage::Asked(_) | Stage::Ending);
         if is_dialer && is_opening {
@@ -344,11 +406,16 @@ impl Worker {
         self.release_stream(stream);
     }
 
-    fn send_fin(&mut self, stream: u32) {
+    pub(super) fn send_fin(&mut self, stream: u32) {
         let entry = &mut self.streams[place(stream)];
         entry.stage = Stage::Ending;
         let (index, id) = (place(entry.session), entry.id);
-        let fin = Header::data(id, Flags::FIN, 0).encode();
+        let fin = if self.is_dmsg {
+            end_of(id)
+        } else {
+            Header::data(id, Flags::FIN, 0)
+        };
+        let fin = fin.encode();
         self.sessions[index].control.extend_from_slice(&fin);
         self.mark_dirty(index);
     }
@@ -400,22 +467,9 @@ fn refusal(code: u16) -> String {
     }
 }
 
-/// Returns an encoded request of `session`.
-fn encode_request(
-    session: &Session,
-    destination: Address,
-    noise: &[u8],
-) -> Result<Vec<u8>, &'static str> {
-    let request = OpenRequest {
-        forwarded: false,
-        timestamp_ns: unix_time_ns(),
-        source: Address::new(session.key, EPHEMERAL_PORT_MIN),
-        destination,
-        noise,
-    };
-    request
-        .encode(&session.secret)
-        .map_err(|_| "open: encoding")
+/// Returns the frame by which Go ends its half of a stream.
+const fn end_of(id: u32) -> Header {
+    Header::window_update(id, Flags::FIN, 0)
 }
 
 /// Returns the request that the streams of a pair share.
@@ -428,7 +482,8 @@ fn shared_request(
     if let Some(request) = kept.filter(|request| !is_older(request.made, now, REQUEST_AGE_MAX_S)) {
         return Ok(request.bytes.clone());
     }
-    let bytes = encode_request(session, destination, &stand_in()?)?;
+    let noise = stand_in(session.keys.dialect())?;
+    let bytes = session.keys.request(session.key, destination, &noise)?;
     session.request = Some(Request {
         bytes: bytes.clone(),
         made: now,
@@ -446,51 +501,12 @@ fn shared_response(
     if let Some((_, bytes)) = kept {
         return Ok(bytes.clone());
     }
-    OpenRequest::verify(request).map_err(|_| "open: the request's signature")?;
-    let response = OpenResponse {
-        reason_code: Reason::Accepted.code(),
-        request_hash: hash,
-        noise: &stand_in()?,
-    };
-    let bytes = response
-        .encode(&session.secret)
-        .map_err(|_| "open: encoding")?;
+    let dialect = session.keys.dialect();
+    verify_request(dialect, request)?;
+    let bytes = session.keys.accept(hash, &stand_in(dialect)?)?;
     if session.responses.len() >= RESPONSES_MAX {
         session.responses.clear();
     }
     session.responses.push((hash, bytes.clone()));
     Ok(bytes)
-}
-
-/// Returns a response with the stream handshake in it, and the keys of the stream.
-fn answer(
-    session: &Session,
-    request: &[u8],
-    hash: RequestHash,
-) -> Result<(Vec<u8>, RecordKeys), &'static str> {
-    OpenRequest::verify(request).map_err(|_| "open: the request's signature")?;
-    let request = OpenRequest::decode(request).map_err(|_| "protocol: request")?;
-    let (noise, keys) = kk_respond(
-        &session.secret,
-        &request.source.key,
-        request.noise,
-        random()?,
-    )
-    .map_err(|_| "open: stream handshake")?;
-    let response = OpenResponse {
-        reason_code: Reason::Accepted.code(),
-        request_hash: hash,
-        noise: &noise,
-    };
-    let bytes = response
-        .encode(&session.secret)
-        .map_err(|_| "open: encoding")?;
-    Ok((bytes, keys))
-}
-
-/// Returns a text of the size of a stream handshake message.
-fn stand_in() -> Result<[u8; KK_LEN], &'static str> {
-    let mut text = [0; KK_LEN];
-    getrandom::fill(&mut text).map_err(|_| "no randomness")?;
-    Ok(text)
 }

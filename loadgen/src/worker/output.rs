@@ -9,7 +9,6 @@
 //! Invariant: a frame is built only within the stream's credit.
 
 use ringway_proto::frame::{Flags, HEADER_LEN, Header};
-use ringway_proto::record::record_bytes;
 use ringway_shards::ring::{ReceiveEnd, Slot};
 
 use super::quantum::Request;
@@ -17,6 +16,7 @@ use super::session::{Part, Stage, Step, Stream};
 use super::{Sending, Worker, place};
 use crate::payload::{Filling, HEAD_LEN, Head};
 use crate::plan::{Mode, Payload, Plan, Scenario};
+use crate::records::record_bytes;
 
 /// Bytes after which a batch is sent: long enough to spread the cost of a send, short enough for the
 /// second-level cache.
@@ -59,7 +59,7 @@ impl Memory {
         let is_sealed = plan.traffic.payload == Payload::Sealed;
         let message = filling.message_bytes();
         let body = if is_sealed {
-            record_bytes(message)
+            record_bytes(super::dialect(plan), message)
         } else {
             message
         };

@@ -9,15 +9,14 @@ use std::collections::VecDeque;
 
 use ringway_proto::dialect::RequestHash;
 use ringway_proto::frame::HEADER_LEN;
-use ringway_proto::handshake::Initiator;
-use ringway_proto::key::{PublicKey, SecretKey};
-use ringway_proto::kk::KkInitiator;
-use ringway_proto::sealed::{Opener, Sealer};
+use ringway_proto::key::PublicKey;
 use ringway_proto::time::Now;
 use ringway_shards::ring::Slot;
 
 use super::churn::Cycle;
 use super::ids::Ids;
+use super::objects::Kk;
+use super::party::{Crypto, Party, Shake};
 use super::routes::RouteStream;
 use super::tuples::Claim;
 use crate::payload::{Assembler, Head};
@@ -50,8 +49,9 @@ pub(super) enum Step {
     /// The socket connects.
     Connecting,
     /// Message 1 is sent.
-    Shaking(Box<Initiator>),
-    /// Message 3 is sent.
+    Shaking(Box<Shake>),
+    /// Message 3 is sent, and the verdict is not here yet; in the dmsg dialect, which has none, the answer to
+    /// a ping behind it.
     Judged,
     /// Frames flow.
     Live,
@@ -73,7 +73,7 @@ pub(super) struct Session {
     pub(super) class: usize,
     /// Index of the other session of the pair.
     pub(super) partner: u32,
-    pub(super) secret: SecretKey,
+    pub(super) keys: Party,
     pub(super) key: PublicKey,
     /// When the present connection was begun.
     pub(super) started: Now,
@@ -126,12 +126,11 @@ impl SlowState {
 }
 
 impl Session {
-    pub(super) fn new(part: Part, partner: u32, seed: [u8; 32]) -> Self {
-        let secret = SecretKey::from_seed(seed);
+    pub(super) fn new(part: Part, partner: u32, keys: Party) -> Self {
         let key = match part {
             // They never show an identity; the point multiplication is saved.
             Part::Client | Part::Loiterer | Part::Sink => PublicKey::native([0; 32]),
-            Part::Acceptor | Part::Alone | Part::Churner | Part::Dialer => secret.public(),
+            Part::Acceptor | Part::Alone | Part::Churner | Part::Dialer => keys.public(),
         };
         Self {
             part,
@@ -140,7 +139,7 @@ impl Session {
             claim: None,
             class: 0,
             partner,
-            secret,
+            keys,
             key,
             started: Now::ZERO,
             due: None,
@@ -188,13 +187,6 @@ impl Session {
         self.is_heir = false;
         self.slow = self.slow.map(|_| SlowState::default());
     }
-}
-
-/// The session keys.
-#[derive(Debug)]
-pub(super) struct Crypto {
-    pub(super) sealer: Sealer,
-    pub(super) opener: Opener,
 }
 
 /// An encoded open request.
@@ -248,7 +240,7 @@ pub(super) struct Asked {
     pub(super) object: Vec<u8>,
     pub(super) hash: RequestHash,
     /// Absent with opaque payload.
-    pub(super) kk: Option<KkInitiator>,
+    pub(super) kk: Option<Kk>,
     pub(super) started: Now,
 }
 

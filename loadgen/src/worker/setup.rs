@@ -1,6 +1,7 @@
 //! From nothing to a session, and back.
 //!
-//! Here: connecting, the handshake, the verdict, the end of a session. Not here: streams.
+//! Here: connecting, the handshake, the verdict, the end of a session. Not here: streams, what stands for the
+//! verdict in the dmsg dialect (`patience`).
 //!
 //! ```text
 //!   Idle -> Connecting -> Shaking -> Judged -> Live -> Closing -> Idle (handshakes, churn, slow) or Gone
@@ -9,15 +10,14 @@
 
 use std::sync::atomic::Ordering;
 
-use ringway_proto::entry::PeerEntry;
-use ringway_proto::handshake::{Initiator, InitiatorEstablished, Role, message_len};
 use ringway_proto::sealed::object_len;
 use ringway_proto::time::Now;
 use ringway_proto::verdict::Verdict;
 use ringway_shards::ring::{ReceiveEnd, Slot};
 
+use super::party::Party;
 use super::quantum::Request;
-use super::session::{Crypto, Part, Session, Stage, Step, Stream};
+use super::session::{Part, Session, Stage, Step, Stream};
 use super::{Worker, place};
 use crate::ledger::class_of;
 use crate::plan::{End, KillPhase, Scenario, Target};
@@ -163,7 +163,8 @@ impl Worker {
     /// A connection that the proxy made to us.
     pub(super) fn on_accepted(&mut self, slot: Slot) {
         let index = self.sessions.len();
-        self.sessions.push(Session::new(Part::Sink, 0, [0; 32]));
+        self.sessions
+            .push(Session::new(Part::Sink, 0, Party::nobody()));
         self.bind_slot(slot, index);
         self.plain_up(index);
     }
@@ -198,17 +199,12 @@ impl Worker {
             (Target::Relay(relay), ..) => relay,
             _ => return Err("no relay to talk to"),
         };
-        let random = random()?;
         let session = &mut self.sessions[index];
-        // As a client does: a relay with a registry has something to write.
-        let unusable = "handshake: the relay's key is unusable";
-        let entry = PeerEntry::sign(&session.secret, &relay.key, unix_time_ns());
-        let entry = [entry.map_err(|_| unusable)?.into()];
-        let begun = Initiator::new(&session.secret, &relay.key, Role::Peer, &entry, random);
-        let (initiator, message) = begun.map_err(|_| unusable)?;
-        session.step = Step::Shaking(Box::new(initiator));
+        let (shake, message) = session.keys.shake(&relay.key)?;
+        session.step = Step::Shaking(Box::new(shake));
         session.control.extend_from_slice(&message);
         self.mark_dirty(index);
+        self.await_session(index);
         if self.dies_in(index, KillPhase::Handshake) {
             self.kill_when_sent(index);
         }
@@ -224,27 +220,34 @@ impl Worker {
     ) -> Result<bool, &'static str> {
         let session = &mut self.sessions[index];
         session.early.extend_from_slice(bytes);
+        let dialect = session.keys.dialect();
         if matches!(session.step, Step::Shaking(_)) {
-            let len = message_len(&session.early).map_err(|_| "handshake: message length")?;
+            let len = dialect.message_len(&session.early);
+            let len = len.map_err(|_| "handshake: message length")?;
             let Some(len) = len.filter(|len| session.early.len() >= *len) else {
                 return Ok(false);
             };
-            let Step::Shaking(initiator) = std::mem::replace(&mut session.step, Step::Judged)
-            else {
+            let Step::Shaking(shake) = std::mem::replace(&mut session.step, Step::Judged) else {
                 return Ok(false);
             };
-            let answer = initiator.message_2(&session.early[2..len]);
-            let (message, established) = answer.map_err(|_| "handshake: not that relay")?;
+            let (message, crypto) = shake.message_2(&session.early[2..len])?;
             session.early.drain(..len);
             session.control.extend_from_slice(&message);
-            session.crypto = Some(Box::new(crypto(established)));
+            session.crypto = Some(Box::new(crypto));
             self.mark_dirty(index);
             if self.dies_in(index, KillPhase::Pipelined) {
                 self.open_stream(index)?;
                 self.kill_when_sent(index);
+            } else if !dialect.has_verdict() {
+                self.ask_for_sign(index);
             }
         }
-        self.on_verdict(index, rest)
+        if dialect.has_verdict() {
+            return self.on_verdict(index, rest);
+        }
+        // Frames may follow message 2; the sign of life will be among them.
+        *rest = std::mem::take(&mut self.sessions[index].early);
+        Ok(true)
     }
 
     fn on_verdict(&mut self, index: usize, rest: &mut Vec<u8>) -> Result<bool, &'static str> {
@@ -261,25 +264,33 @@ impl Worker {
             .map_err(|_| "handshake: verdict does not open")
             .and_then(|plain| Verdict::decode(plain).map_err(|_| "handshake: unknown verdict"))?;
         if !verdict.is_accepted() {
-            self.tally
-                .failures
-                .count_reason("session refused", verdict.reason.code());
-            self.note_failure();
-            self.connecting -= 1;
-            if self.sessions[index].part == Part::Churner {
-                self.on_cycle_failed();
-            } else if self.is_stormy() {
-                self.on_storm_refused(index);
-            }
-            self.end_session(index);
+            self.on_session_refused(index, verdict.reason.code());
             return Ok(false);
         }
         session.early.drain(..len);
         *rest = std::mem::take(&mut session.early);
-        session.step = Step::Live;
+        self.on_established(index);
+        Ok(!matches!(self.sessions[index].step, Step::Closing))
+    }
+
+    /// The relay has said no to a session, and why.
+    pub(super) fn on_session_refused(&mut self, index: usize, code: u16) {
+        self.tally.failures.count_reason("session refused", code);
+        self.note_failure();
+        self.connecting -= 1;
+        if self.sessions[index].part == Part::Churner {
+            self.on_cycle_failed();
+        } else if self.is_stormy() {
+            self.on_storm_refused(index);
+        }
+        self.end_session(index);
+    }
+
+    /// The session stands, as far as can be known.
+    pub(super) fn on_established(&mut self, index: usize) {
+        self.sessions[index].step = Step::Live;
         self.connecting -= 1;
         self.on_live(index);
-        Ok(!matches!(self.sessions[index].step, Step::Closing))
     }
 
     fn on_live(&mut self, index: usize) {
@@ -340,11 +351,17 @@ impl Worker {
             self.on_slow_receive_ended(index, end);
             return;
         }
+        let when = match self.sessions[index].step {
+            Step::Shaking(_) if self.is_dmsg => "handshake, behind message 1",
+            // The usual end of a session whose first bytes came too early.
+            Step::Judged if self.is_dmsg => "handshake, behind message 3 (see --ping-after)",
+            _ => "session",
+        };
         let name = match end {
-            ReceiveEnd::Eof => "session: closed by the other side".to_owned(),
+            ReceiveEnd::Eof => format!("{when}: closed by the other side"),
             ReceiveEnd::Error(errno) => {
                 let error = rustix::io::Errno::from_raw_os_error(errno);
-                format!("session: {error}")
+                format!("{when}: {error}")
             }
         };
         self.drop_session(index, &name);
@@ -393,6 +410,8 @@ impl Worker {
             }
             if self.phase < Phase::Close && !is_expected {
                 self.fail("stream: its session ended");
+            } else if self.phase == Phase::Close {
+                self.count_hanging_stream(stream);
             }
             self.release_stream(stream);
         }
@@ -406,6 +425,7 @@ impl Worker {
         match self.sessions[index].step {
             Step::Judged | Step::Shaking(_) => {
                 self.connecting -= 1;
+                self.count_hanging_session(index);
                 self.end_session(index);
             }
             Step::Live => self.end_session(index),
@@ -453,13 +473,6 @@ const SETUP_CONCURRENCY_MAX: u32 = 100;
 
 const EADDRINUSE: i32 = 98;
 const EADDRNOTAVAIL: i32 = 99;
-
-fn crypto(established: InitiatorEstablished) -> Crypto {
-    Crypto {
-        sealer: established.sealer,
-        opener: established.opener,
-    }
-}
 
 /// Returns 32 random bytes for one handshake.
 pub(super) fn random() -> Result<[u8; 32], &'static str> {

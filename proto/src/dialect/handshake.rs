@@ -213,7 +213,7 @@ impl FoldedResponder {
     }
 }
 
-/// The side of a handshake that begins a link with another relay, behind message 1.
+/// The side that begins a handshake with a relay, behind message 1.
 #[derive(Debug)]
 pub enum Initiator {
     /// Native dialect.
@@ -249,23 +249,44 @@ impl Initiator {
         }
     }
 
-    /// Takes message 2 and returns message 3 and the session's keys.
+    /// Takes message 2 and returns message 3 and what the handshake comes to.
     ///
     /// # Errors
     ///
     /// The `Peer*` variants of [`HandshakeError`]: this is not the relay, or not this protocol.
-    pub fn message_2(self, message: &[u8]) -> Result<(Vec<u8>, (Sealer, Opener)), HandshakeError> {
+    pub fn message_2(self, message: &[u8]) -> Result<(Vec<u8>, Greeted), HandshakeError> {
         match self {
             Self::Native(initiator) => {
                 let (message, established) = initiator.message_2(message)?;
-                Ok((message, (established.sealer, established.opener)))
+                let greeted = Greeted {
+                    offer: Some(established.offer),
+                    sealer: established.sealer,
+                    opener: established.opener,
+                };
+                Ok((message, greeted))
             }
             Self::Dmsg(initiator) => {
                 let (message, established) = initiator.message_2(message)?;
-                Ok((message, (established.sealer, established.opener)))
+                let greeted = Greeted {
+                    offer: None,
+                    sealer: established.sealer,
+                    opener: established.opener,
+                };
+                Ok((message, greeted))
             }
         }
     }
+}
+
+/// What the side that began a handshake knows after it.
+#[derive(Debug)]
+pub struct Greeted {
+    /// What the relay offers, in the dialect that says so.
+    pub offer: Option<Offer>,
+    /// Seals objects to the relay.
+    pub sealer: Sealer,
+    /// Opens objects from the relay.
+    pub opener: Opener,
 }
 
 /// What a relay knows after a handshake.

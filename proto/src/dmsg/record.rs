@@ -202,7 +202,7 @@ fn open_next<'a, A: RecordAead>(
 }
 
 /// Bytes of a record's nonce.
-const NONCE_LEN: usize = DMSG_FRAME_OVERHEAD - RECORD_TAG;
+pub(crate) const NONCE_LEN: usize = DMSG_FRAME_OVERHEAD - RECORD_TAG;
 
 /// Where the payload begins in a record, its length prefix included.
 const PLAIN_AT: usize = RECORD_PREFIX + NONCE_LEN;

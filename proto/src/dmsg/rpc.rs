@@ -12,8 +12,8 @@
 //! Here: both sides of both services as values, bytes in and bytes out. Not here: streams, who may ask, in
 //! which order hops are asked.
 //!
-//! Bounds: [`CALL_MESSAGE_MAX`] for a message, [`CALLS_MAX`] for calls without a reply, and those of `gob` for
-//! the types of a stream.
+//! Bounds: [`CALL_MESSAGE_MAX`] for a message, [`CALLS_MAX`] for calls without a reply, and those of `gob`
+//! for the types of a stream.
 //! Source: docs/dmsg.md "Calls of route setup"; golden conversations of Go's own `net/rpc` in
 //! `proto/testdata/dmsg_rpc.hex`.
 

@@ -14,12 +14,15 @@ use core::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::dialect::Dialect;
 use crate::handshake::{Extension, Role};
 use crate::limits;
 
 /// Settings of a [`Mux`](super::Mux).
 #[derive(Clone, Debug)]
 pub struct MuxConfig {
+    /// What the remote side speaks; a [`PeerSession`](super::PeerSession) sets its own.
+    pub dialect: Dialect,
     /// Most streams at a time, both directions together.
     pub streams_max: u32,
     /// Receive window of a new stream; at least [`limits::WINDOW_INITIAL`], what is above it goes
@@ -38,6 +41,7 @@ pub struct MuxConfig {
 impl Default for MuxConfig {
     fn default() -> Self {
         Self {
+            dialect: Dialect::Native,
             streams_max: limits::STREAMS_MAX,
             window_initial: limits::WINDOW_INITIAL,
             window_max: limits::WINDOW_MAX,
@@ -58,7 +62,7 @@ pub struct PeerConfig {
     /// [`PeerSession::set_unix_time`](super::PeerSession::set_unix_time) when the host's clock is
     /// set.
     pub unix_time_ns: u64,
-    /// What this party is to the relay.
+    /// What this party is to the relay. As the two below, the native dialect alone has a place for it.
     pub role: Role,
     /// Extensions sent in handshake message 3.
     pub extensions: Vec<Extension>,
@@ -68,7 +72,7 @@ pub struct PeerConfig {
     pub mux: MuxConfig,
     /// Opens of other peers that wait for `accept` or `refuse`; more are refused with reason 303.
     pub incoming_pending_max: u32,
-    /// Time from `connect` to the verdict.
+    /// Time from `connect` to the verdict, in the dmsg dialect to the first answer of the relay.
     pub handshake_timeout: Duration,
     /// Time from `open` to the answer. Longer than the relay's own limits, so that its reason
     /// arrives before this side gives up.

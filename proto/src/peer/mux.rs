@@ -77,7 +77,8 @@ pub struct Mux {
     /// Latest time a caller gave.
     now: Now,
     is_going_away: bool,
-    is_remote_going_away: bool,
+    /// The code with which the remote side said that it takes no new streams.
+    remote_going_away: Option<u32>,
     is_closed: bool,
 }
 
@@ -119,7 +120,7 @@ impl Mux {
             rtt: None,
             now,
             is_going_away: false,
-            is_remote_going_away: false,
+            remote_going_away: None,
             is_closed: false,
         }
     }
@@ -138,7 +139,7 @@ impl Mux {
         if self.is_closed {
             return Err(OpenStreamError::Closed);
         }
-        if self.is_going_away || self.is_remote_going_away {
+        if self.is_going_away || self.remote_going_away.is_some() {
             return Err(OpenStreamError::GoingAway);
         }
         if self.next_id > u32::MAX - 2 {
@@ -174,8 +175,8 @@ impl Mux {
         Ok(id)
     }
 
-    /// Acknowledges a stream of the remote side; `first` are the first bytes of the answer.
-    /// With `is_last` they are all that is sent and the stream is forgotten.
+    /// Acknowledges a stream of the remote side, if that was not done at once; `first` are the first
+    /// bytes of the answer. With `is_last` they are all that is sent and the stream is forgotten.
     ///
     /// # Errors
     ///
@@ -187,22 +188,37 @@ impl Mux {
         first: &[u8],
         is_last: bool,
     ) -> Result<(), StreamError> {
+        let dialect = self.config.dialect;
         let stream = self.streams.get_mut(&id).ok_or(StreamError::Unknown)?;
-        let delta = self.config.window_initial - WINDOW_INITIAL;
+        let is_acknowledged = stream.flags.has(StreamFlags::ACKNOWLEDGED);
         match stream.state {
             State::Offered => stream.state = stream.state.on(StateEvent::LocalAck).0,
             // The remote side finished before our answer: it can still read it.
             State::RemoteClosed => {}
+            State::Open if is_acknowledged && stream.flags.has(StreamFlags::SETUP) => {}
             State::Opening | State::Open | State::LocalClosed | State::Closed => {
                 return Err(StreamError::NotOpen);
             }
         }
-        if is_last {
-            self.push_first(id, Flags::ACK | Flags::FIN, first);
-            self.forget(id);
+        let ack = if is_acknowledged {
+            Flags::NONE
         } else {
-            self.push_control(Header::window_update(id.as_u32(), Flags::ACK, delta));
+            Flags::ACK
+        };
+        if is_last && !dialect.ends_apart() {
+            self.push_first(id, ack | Flags::FIN, first);
+        } else {
+            if !is_acknowledged {
+                let delta = self.window_delta();
+                self.push_control(Header::window_update(id.as_u32(), Flags::ACK, delta));
+            }
             self.push_first(id, Flags::NONE, first);
+            if is_last {
+                self.push_control(Header::window_update(id.as_u32(), Flags::FIN, 0));
+            }
+        }
+        if is_last {
+            self.forget(id);
         }
         Ok(())
     }
@@ -470,6 +486,12 @@ impl Mux {
         self.streams
             .get(&id)
             .is_some_and(|stream| stream.flags.has(StreamFlags::SETUP))
+    }
+
+    /// Returns the code with which the remote side said that it takes no new streams, if it did.
+    #[must_use]
+    pub const fn remote_going_away(&self) -> Option<u32> {
+        self.remote_going_away
     }
 
     /// Returns how many streams there are.

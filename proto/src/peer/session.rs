@@ -19,6 +19,10 @@
 //! | Closed | ignored | ignored | ignored | ignored | ignored |
 //! ```
 //!
+//! The dmsg dialect has no verdict: a session stands behind message 3, but whether the relay thinks so too
+//! shows in its frames. So a ping goes out behind message 3; in `Admission` frames go to the mux, the answer
+//! to that ping is the acceptance, and a Go Away with a reason the refusal.
+//!
 //! Bytes that the relay sends behind message 2 or the verdict are taken in the same call. Streams
 //! may be opened from `Admission` on: the relay keeps what comes behind message 3.
 //!
@@ -30,7 +34,6 @@ mod opens;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -43,10 +46,12 @@ use super::error::{MuxError, SessionError, StreamError};
 use super::event::PeerEvent;
 use super::mux::{Mux, Side};
 use super::stream::{State, StreamId};
+use crate::dialect::Dialect;
+use crate::dialect::peer::{Identity, Introduction, begin_handshake};
 use crate::entry::PeerEntry;
 use crate::frame::GoAwayCode;
-use crate::handshake::{HandshakeError, Initiator, Offer, Role};
-use crate::key::{PublicKey, SecretKey};
+use crate::handshake::{HandshakeError, Offer, Role};
+use crate::key::PublicKey;
 use crate::limits::PIPELINED_MAX;
 use crate::time::Now;
 
@@ -54,7 +59,7 @@ use crate::time::Now;
 /// driver makes and [`PeerEvent`] for what it gets.
 #[derive(Debug)]
 pub struct PeerSession {
-    identity: Arc<SecretKey>,
+    identity: Identity,
     public: PublicKey,
     relay: PublicKey,
     config: PeerConfig,
@@ -106,26 +111,31 @@ impl PeerSession {
     ///
     /// # Errors
     ///
-    /// [`SessionError::PeerHandshake`] when the relay's key is no usable point or the extensions
-    /// are too long.
+    /// [`SessionError::PeerHandshake`] when the relay's key is no usable point or of another dialect than the
+    /// identity, or the extensions are too long.
     pub fn connect(
-        identity: Arc<SecretKey>,
+        identity: impl Into<Identity>,
         relay: PublicKey,
-        config: PeerConfig,
+        mut config: PeerConfig,
         random: [u8; 32],
         now: Now,
     ) -> Result<Self, SessionError> {
+        let identity = identity.into();
         let mut extensions = config.extensions.clone();
-        if config.role == Role::Peer {
-            let entry = PeerEntry::sign(&identity, &relay, config.unix_time_ns)
+        if config.role == Role::Peer
+            && let Identity::Native(secret) = &identity
+        {
+            let entry = PeerEntry::sign(secret, &relay, config.unix_time_ns)
                 .map_err(HandshakeError::PeerKey)?;
             extensions.push(entry.into());
         }
-        let (mut initiator, output) =
-            Initiator::new(&identity, &relay, config.role, &extensions, random)?;
-        if let Some(passphrase) = &config.passphrase {
-            initiator = initiator.with_passphrase(passphrase);
-        }
+        let introduction = Introduction {
+            role: config.role,
+            extensions: &extensions,
+            passphrase: config.passphrase.as_ref().map(|it| it.as_slice()),
+        };
+        let (initiator, output) = begin_handshake(&identity, &relay, &introduction, random)?;
+        config.mux.dialect = identity.dialect();
         Ok(Self {
             public: identity.public(),
             identity,
@@ -348,7 +358,8 @@ impl PeerSession {
         self.relay
     }
 
-    /// Returns the relay's offer, once its message 2 came.
+    /// Returns the relay's offer, once its message 2 came; in the dmsg dialect, which has none, what relays
+    /// that speak it are known to do.
     #[must_use]
     pub const fn offer(&self) -> Option<&Offer> {
         match &self.phase {
@@ -435,6 +446,10 @@ impl PeerSession {
         self.pending.clear();
         self.deadlines.clear();
         self.offered_count = 0;
+    }
+
+    const fn dialect(&self) -> Dialect {
+        self.identity.dialect()
     }
 
     fn keepalive_deadline(&self) -> Now {

@@ -88,6 +88,10 @@ func setup(out *file) {
 }
 
 func router(out *file) {
+	conversation(out, "three ids", "RPCGateway", rpcGateway{}, func(client *rpc.Client) {
+		var ids []routing.RouteID
+		must(client.Call("RPCGateway.ReserveIDs", uint8(3), &ids))
+	})
 	conversation(out, "router", "RPCGateway", rpcGateway{}, func(client *rpc.Client) {
 		var ids []routing.RouteID
 		must(client.Call("RPCGateway.ReserveIDs", uint8(3), &ids))

@@ -507,6 +507,15 @@ fn keys_of_the_other_dialect_have_no_place() {
 }
 
 #[test]
+fn the_document_lists_the_numbers() {
+    let document = include_str!("../../../docs/dmsg.md");
+    for (number, reason, text) in code::CODES {
+        let row = format!("| {number} | {text} | {} |", reason.code());
+        assert!(document.lines().any(|line| line == row), "no row {row}");
+    }
+}
+
+#[test]
 fn numbers_are_listed_once_and_have_reasons() {
     for (position, (number, reason, text)) in code::CODES.into_iter().enumerate() {
         assert!(

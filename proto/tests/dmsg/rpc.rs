@@ -232,6 +232,9 @@ fn both_sides_of_a_hop_are_those_of_go() {
     for piece in [1, 7, usize::MAX] {
         asks_as_go_does::<RouterGateway>(router_talk(), "router", piece);
         answers_as_go_does::<RouterGateway>(router_talk(), "router", piece);
+        let first = || router_talk().into_iter().take(1).collect();
+        asks_as_go_does::<RouterGateway>(first(), "three ids", piece);
+        answers_as_go_does::<RouterGateway>(first(), "three ids", piece);
     }
 }
 
@@ -321,7 +324,8 @@ fn what_cannot_be_read_ends_the_conversation_and_stays_so() {
     let long = u32::try_from(CALL_MESSAGE_MAX + 1).unwrap().to_be_bytes();
     let cases = [
         (out, RpcError::PeerMethodLength { have }),
-        // A message that is too long, one that is no number, a definition of nothing, a head that is a number.
+        // A message that is too long, one that is no number, a definition of nothing, a head that is a
+        // number.
         (
             [&[0xfc][..], &long].concat(),
             RpcError::PeerGob(GobError::PeerTooLong {

@@ -1,7 +1,8 @@
 //! Two peers and a relay in memory: the whole life of sessions and streams.
 //!
-//! Here: what `peer::PeerSession` promises. `life` has sessions, `opens` streams, `malformed` every
-//! bad object, `splits` what holds for all inputs. Not here: frames alone (`peer_mux`).
+//! Here: what `peer::PeerSession` promises. `life` has sessions, `opens` streams of both dialects,
+//! `malformed` every bad object, `dmsg` what that dialect does otherwise, `splits` what holds for all
+//! inputs. Not here: frames alone (`peer_mux`).
 
 #![expect(
     clippy::unwrap_used,
@@ -9,6 +10,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod dmsg;
 mod life;
 mod malformed;
 mod mirror;

@@ -1,4 +1,4 @@
-//! A relay in memory, for tests of the peer side.
+//! A relay in memory, for tests of the peer side, in one dialect or the other.
 //!
 //! Here: handshake, verdict, bridging of opens and frames between peers, without any limit or check
 //! of its own; and hooks to send peers what a good relay never would. Not here: the real relay.
@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 
 use ringway_proto::dialect::Dialect;
-use ringway_proto::frame::{Flags, FrameKind, HEADER_LEN, Header};
-use ringway_proto::handshake::{self, Established, Offer, RelayIdentity, Responder};
+use ringway_proto::dialect::handshake::{Identities, Responder};
+use ringway_proto::dmsg;
+use ringway_proto::frame::{Flags, FrameKind, GoAwayCode, HEADER_LEN, Header};
+use ringway_proto::handshake::{Offer, RelayIdentity};
 use ringway_proto::key::{PublicKey, SecretKey};
-use ringway_proto::open::OpenResponse;
 use ringway_proto::reason::Reason;
-use ringway_proto::sealed::{self, Opener, Sealer};
+use ringway_proto::sealed::{Opener, Sealer};
 use ringway_proto::verdict::Verdict;
 
 /// What a private relay would ask for.
@@ -21,10 +22,11 @@ pub(crate) const PASSPHRASE: &[u8] = b"open sesame";
 
 /// The relay, with a leg for each connection.
 pub(crate) struct Mirror {
-    identity: RelayIdentity,
+    dialect: Dialect,
+    identities: Identities,
     pub(crate) legs: Vec<Leg>,
     pub(crate) offer: Offer,
-    /// The verdict for the next handshakes.
+    /// The verdict for the next handshakes; a dialect without one says Go Away with its reason.
     pub(crate) verdict: Verdict,
     /// Whether opens reach their destination; if not they wait for ever.
     pub(crate) is_forwarding: bool,
@@ -54,6 +56,8 @@ enum Phase {
     Message1,
     Message3(Box<Responder>),
     Frames,
+    /// Hears nothing any more.
+    Deaf,
 }
 
 /// Where the frames of a stream go.
@@ -72,9 +76,13 @@ enum Stage {
 }
 
 impl Mirror {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(dialect: Dialect) -> Self {
+        let native = RelayIdentity::new(&SecretKey::from_seed([200; 32]));
+        let secret = dmsg::key::SecretKey::from_bytes([200; 32]).unwrap();
+        let dmsg = dmsg::handshake::Identity::new(secret);
         Self {
-            identity: RelayIdentity::new(&SecretKey::from_seed([200; 32])),
+            dialect,
+            identities: Identities::new(native, Some(dmsg.into())),
             legs: Vec::new(),
             offer: Offer {
                 capabilities: 0,
@@ -92,7 +100,10 @@ impl Mirror {
     }
 
     pub(crate) fn public(&self) -> PublicKey {
-        self.identity.public()
+        match (self.dialect, self.identities.dmsg()) {
+            (Dialect::Dmsg, Some(identity)) => identity.public(),
+            _ => self.identities.public(),
+        }
     }
 
     pub(crate) fn accept(&mut self) -> usize {
@@ -160,16 +171,18 @@ impl Mirror {
     fn step(&mut self, leg: usize) -> bool {
         match self.legs[leg].phase {
             Phase::Message1 => {
-                let Some(message) = self.legs[leg].take_message() else {
+                let Some(message) = self.legs[leg].take_message(self.dialect) else {
                     return false;
                 };
-                let mut responder = Responder::new(&self.identity, self.offer, [leg_byte(leg); 32]);
-                let answer = responder.message_1(&message).unwrap();
+                let (dialect, offer) = (self.dialect, self.offer);
+                let random = [leg_byte(leg); 32];
+                let begun = Responder::begin(dialect, &self.identities, offer, random, &message);
+                let (responder, answer) = begun.unwrap();
                 self.legs[leg].output.extend_from_slice(&answer);
                 self.legs[leg].phase = Phase::Message3(Box::new(responder));
             }
             Phase::Message3(_) => {
-                let Some(message) = self.legs[leg].take_message() else {
+                let Some(message) = self.legs[leg].take_message(self.dialect) else {
                     return false;
                 };
                 self.admit(leg, &message);
@@ -180,25 +193,38 @@ impl Mirror {
                 };
                 self.on_frame(leg, header, &payload);
             }
+            Phase::Deaf => return false,
         }
         true
     }
 
     fn admit(&mut self, leg: usize, message: &[u8]) {
-        let verdict = self.verdict.encode();
+        let verdict = self.verdict;
         let entry = &mut self.legs[leg];
         let Phase::Message3(responder) = std::mem::replace(&mut entry.phase, Phase::Frames) else {
             panic!("no handshake under way");
         };
-        let established = responder.message_3(message).unwrap();
-        entry.knows_passphrase = established.knows_passphrase(PASSPHRASE);
-        let Established {
-            key,
-            mut sealer,
-            opener,
-            ..
-        } = established;
-        sealer.seal(&verdict, &mut entry.output).unwrap();
+        let (key, sealer, opener) = match *responder {
+            Responder::Native(responder) => {
+                let mut established = responder.message_3(message).unwrap();
+                entry.knows_passphrase = established.knows_passphrase(PASSPHRASE);
+                let sealed = established
+                    .sealer
+                    .seal(&verdict.encode(), &mut entry.output);
+                sealed.unwrap();
+                (established.key, established.sealer, established.opener)
+            }
+            Responder::Dmsg(responder) => {
+                let established = responder.message_3(message).unwrap();
+                if !verdict.is_accepted() {
+                    let mut refusal = Header::go_away(GoAwayCode::Normal);
+                    refusal.length = verdict.reason.code().into();
+                    entry.output.extend_from_slice(&refusal.encode());
+                    entry.phase = Phase::Deaf;
+                }
+                (established.key, established.sealer, established.opener)
+            }
+        };
         entry.key = Some(key);
         entry.sealer = Some(sealer);
         entry.opener = Some(opener);
@@ -227,6 +253,9 @@ impl Mirror {
                 held: Vec::new(),
             };
             self.legs[leg].routes.insert(id, route);
+            if self.dialect.acknowledges_at_once() {
+                self.push(leg, Header::window_update(id, Flags::ACK, 0), &[]);
+            }
         }
         let Some(route) = self.legs[leg].routes.get_mut(&id) else {
             return;
@@ -236,7 +265,7 @@ impl Mirror {
             return;
         }
         route.held.extend_from_slice(payload);
-        let Some(len) = sealed::object_len(&route.held).unwrap() else {
+        let Some(len) = self.dialect.object_len(&route.held).unwrap() else {
             return;
         };
         if route.held.len() < len {
@@ -255,11 +284,27 @@ impl Mirror {
             self.bridge(leg, id, &plain);
             return;
         }
+        self.answer(leg, header, &plain, &rest);
+    }
+
+    /// Passes a response on, and what followed it in the same frame.
+    fn answer(&mut self, leg: usize, header: Header, plain: &[u8], rest: &[u8]) {
+        let id = header.stream_id;
         let (other, other_id) = (
             self.legs[leg].routes[&id].leg,
             self.legs[leg].routes[&id].id,
         );
-        let object = self.seal(other, &plain);
+        let object = self.seal(other, plain);
+        let head = self.dialect.decode_response(plain);
+        let is_refusal = head.is_ok_and(|head| !head.is_accepted());
+        if self.dialect.ends_apart() && is_refusal {
+            // The destination resets, which a bridge would carry on ahead of the answer.
+            self.legs[leg].routes.remove(&id);
+            let answer = Header::data(other_id, Flags::NONE, len_of(&object));
+            self.push(other, answer, &object);
+            self.push(other, Header::window_update(other_id, Flags::FIN, 0), &[]);
+            return;
+        }
         let flags = if rest.is_empty() {
             header.flags
         } else {
@@ -273,8 +318,8 @@ impl Mirror {
         if !rest.is_empty() {
             self.push(
                 other,
-                Header::data(other_id, header.flags, len_of(&rest)),
-                &rest,
+                Header::data(other_id, header.flags, len_of(rest)),
+                rest,
             );
         }
     }
@@ -283,17 +328,22 @@ impl Mirror {
         if !self.is_forwarding {
             return;
         }
-        let head = Dialect::Native.decode_request(plain).unwrap();
+        let head = self.dialect.decode_request(plain).unwrap();
         let destination = self
             .legs
             .iter()
             .position(|l| l.key == Some(head.destination.key));
         let Some(other) = destination else {
-            let hash = Dialect::Native.request_hash(plain);
-            let refusal = OpenResponse::encode_refusal(hash, Reason::UnknownDestination);
-            let object = self.seal(leg, &refusal);
-            let flags = Flags::ACK | Flags::FIN;
-            self.push(leg, Header::data(id, flags, len_of(&object)), &object);
+            let hash = self.dialect.request_hash(plain);
+            let reason = Reason::UnknownDestination;
+            match self.dialect.encode_refusal(&hash, reason) {
+                Some(refusal) => {
+                    let object = self.seal(leg, &refusal);
+                    let flags = Flags::ACK | Flags::FIN;
+                    self.push(leg, Header::data(id, flags, len_of(&object)), &object);
+                }
+                None => self.push(leg, Header::window_update(id, Flags::RST, 0), &[]),
+            }
             return;
         };
         let other_id = self.offer_request(other, plain);
@@ -324,8 +374,8 @@ impl Mirror {
 }
 
 impl Leg {
-    fn take_message(&mut self) -> Option<Vec<u8>> {
-        let len = handshake::message_len(&self.input).unwrap()?;
+    fn take_message(&mut self, dialect: Dialect) -> Option<Vec<u8>> {
+        let len = dialect.message_len(&self.input).unwrap()?;
         (self.input.len() >= len).then(|| self.input.drain(..len).skip(2).collect())
     }
 

@@ -1,6 +1,7 @@
 //! Properties that hold for any split of the bytes and for any bytes.
 
 use proptest::prelude::*;
+use ringway_proto::dialect::Dialect;
 use ringway_proto::peer::PeerEvent;
 use ringway_proto::time::Now;
 
@@ -16,8 +17,9 @@ proptest! {
         pieces in prop::collection::vec(1_usize..700, 1..12),
         turn_bytes in 1_usize..3_000,
         len in 0_usize..30_000,
+        dialect in prop::sample::select(&Dialect::ALL),
     ) {
-        let mut world = World::empty();
+        let mut world = World::empty_of(dialect);
         world.pieces = pieces;
         world.turn_bytes = turn_bytes;
         world.connect(config());
@@ -39,8 +41,9 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..400),
         stage in 0_usize..4,
         at in 0_u64..200,
+        dialect in prop::sample::select(&Dialect::ALL),
     ) {
-        let mut world = World::empty();
+        let mut world = World::empty_of(dialect);
         world.connect(config());
         for _ in 0..stage {
             world.carry_up(0);

@@ -1,8 +1,10 @@
 //! Peers, a relay in memory and the time, driven until nothing moves.
 
 use core::time::Duration;
-use std::sync::Arc;
 
+use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::peer::Identity;
+use ringway_proto::dmsg;
 use ringway_proto::key::{Address, PublicKey, SecretKey};
 use ringway_proto::kk::RecordKeys;
 use ringway_proto::peer::{IncomingRequest, PeerConfig, PeerEvent, PeerSession, StreamId};
@@ -14,6 +16,7 @@ use super::mirror::Mirror;
 pub(crate) const UNIX_NS: u64 = 1_700_000_000_000_000_000;
 
 pub(crate) struct World {
+    dialect: Dialect,
     pub(crate) mirror: Mirror,
     pub(crate) peers: Vec<PeerSession>,
     pub(crate) events: Vec<Vec<PeerEvent>>,
@@ -27,9 +30,14 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Two peers that are ready.
+    /// Two native peers that are ready.
     pub(crate) fn new() -> Self {
-        let mut world = Self::empty();
+        Self::of(Dialect::Native)
+    }
+
+    /// Two peers that are ready.
+    pub(crate) fn of(dialect: Dialect) -> Self {
+        let mut world = Self::empty_of(dialect);
         world.connect(config());
         world.connect(config());
         world.settle();
@@ -41,8 +49,13 @@ impl World {
     }
 
     pub(crate) fn empty() -> Self {
+        Self::empty_of(Dialect::Native)
+    }
+
+    pub(crate) fn empty_of(dialect: Dialect) -> Self {
         Self {
-            mirror: Mirror::new(),
+            dialect,
+            mirror: Mirror::new(dialect),
             peers: Vec::new(),
             events: Vec::new(),
             now: Now::from_nanos(1_000),
@@ -57,9 +70,12 @@ impl World {
         let n = self.mirror.accept();
         let relay = self.mirror.public();
         let random = self.random();
-        let secret = Arc::new(secret(n));
+        let identity: Identity = match self.dialect {
+            Dialect::Dmsg => dmsg_secret(n).into(),
+            _ => secret(n).into(),
+        };
         self.peers
-            .push(PeerSession::connect(secret, relay, config, random, self.now).unwrap());
+            .push(PeerSession::connect(identity, relay, config, random, self.now).unwrap());
         self.events.push(Vec::new());
         n
     }
@@ -235,6 +251,10 @@ impl World {
 
 pub(crate) fn secret(n: usize) -> SecretKey {
     SecretKey::from_seed([u8::try_from(n + 1).unwrap(); 32])
+}
+
+pub(crate) fn dmsg_secret(n: usize) -> dmsg::key::SecretKey {
+    dmsg::key::SecretKey::from_bytes([u8::try_from(n + 1).unwrap(); 32]).unwrap()
 }
 
 pub(crate) fn public(n: usize) -> PublicKey {

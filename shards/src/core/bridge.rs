@@ -125,7 +125,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
                 }
             }
             StreamState::Answering => {
-                let refusal = self.refusal_of(key);
+                let refusal = self.refusal_of(key, Flags::FIN);
                 self.abort_open(key, refusal);
             }
             StreamState::Announcing | StreamState::Flushing | StreamState::Hearing => {
@@ -235,7 +235,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// The peer of `key` has reset the stream.
     pub(super) fn on_reset(&mut self, key: StreamKey) {
-        let refusal = self.refusal_of(key);
+        let refusal = self.refusal_of(key, Flags::RST);
         self.lose_leg(key, refusal);
     }
 

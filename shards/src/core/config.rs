@@ -117,8 +117,8 @@ pub struct MeshConfig {
     /// Servers of the dmsg dialect that may say of themselves that they are such, besides those that this
     /// relay knows.
     pub announcing: AllowedRelays,
-    /// This relay's own word that it is such a server, signed, for those that it makes links with. They do not
-    /// look at its age.
+    /// This relay's own word that it is such a server, signed, for those that it makes links with. They do
+    /// not look at its age.
     pub announcement: Option<Vec<u8>>,
     /// What the relay tells others about itself when it begins a link.
     pub entry: Option<RelayEntry>,

@@ -22,6 +22,7 @@
 
 use ::core::net::SocketAddr;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::limits::{DIAL_TIMEOUT, DIAL_TRIES_MAX};
 use ringway_proto::reason::Reason;
 use ringway_proto::time::Now;
@@ -480,13 +481,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
-    /// Takes an ephemeral port of the relay's own key, for a stream that the relay opens itself.
+    /// Takes an ephemeral port of the relay's native key, for a stream that the relay opens itself.
     ///
     /// # Errors
     /// [`PortRefusal`], with reason 401, when the shard's slice has none.
     pub fn take_virtual_port(&mut self, now: Now) -> Result<PortPermit, PortRefusal> {
         self.now = now;
-        let taken = self.virtual_ports.try_take(now);
+        let taken = self.virtual_ports.of_mut(Dialect::Native).try_take(now);
         self.note_ports();
         taken
     }

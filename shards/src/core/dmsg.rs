@@ -38,8 +38,9 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.remove_stream(key);
         let length = u32::try_from(DMSG_PING.len()).unwrap_or(0);
         let mut frame = [0; HEADER_LEN + DMSG_PING.len()];
-        Header::data(id, Flags::FIN, length).encode_into(&mut frame);
+        Header::data(id, Flags::NONE, length).encode_into(&mut frame);
         self.push_control(slot, &frame);
+        self.end_unanswered(slot, id);
     }
 
     /// Ends the relay's half of a stream whose peer has ended its own, or is about to.
@@ -70,17 +71,36 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         }
     }
 
-    /// Returns what it means when the peer of a leg ends it before its answer: a server has no other word for
-    /// a client that it does not have.
-    pub(super) fn refusal_of(&self, key: StreamKey) -> Reason {
+    /// Returns what it means when the peer of a leg ends it before its answer. Between relays a reset says
+    /// that there is no such client, an end that the client has refused. Servers of Go end in either case, so
+    /// that alone is no reason not to ask them again.
+    pub(super) fn refusal_of(&self, key: StreamKey, by: Flags) -> Reason {
+        match self.is_of_server(key) && by == Flags::RST {
+            true => Reason::UnknownDestination,
+            false => Reason::RefusedByDestination,
+        }
+    }
+
+    /// Refuses an open where only the destination may answer it.
+    pub(super) fn end_refused(&mut self, key: StreamKey, reason: Reason) {
+        let Some(stream) = self.streams.get(key) else {
+            return;
+        };
+        let (slot, id) = (stream.session.slot, stream.id);
+        let is_unknown = matches!(reason, Reason::UnknownDestination | Reason::ForwardedTwice);
+        let flags = match self.is_of_server(key) && !is_unknown {
+            true => Flags::FIN,
+            false => Flags::RST,
+        };
+        self.push_control(slot, &Header::window_update(id, flags, 0).encode());
+    }
+
+    /// Returns whether a leg is a stream of a link with a server.
+    fn is_of_server(&self, key: StreamKey) -> bool {
         let stream = self.streams.get(key);
         let session = stream.and_then(|stream| self.sessions.get(stream.session.slot.0 as usize));
-        match session.and_then(|session| session.live()) {
-            Some(live) if live.dialect() == Dialect::Dmsg && live.link.is_some() => {
-                Reason::UnknownDestination
-            }
-            _ => Reason::RefusedByDestination,
-        }
+        let live = session.and_then(|session| session.live());
+        live.is_some_and(|live| live.dialect() == Dialect::Dmsg && live.link.is_some())
     }
 
     /// A peer asks where it comes from; the executor signs the answer.
@@ -236,11 +256,34 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if let Err(reason) = self.become_link(session) {
             return self.refuse(key, reason);
         }
+        // It takes requests for its clients.
+        let shard = self.config.shard;
+        if let Some(server) = self.live_mut(session.slot).map(|live| live.key) {
+            self.directory
+                .claim_announcer(server, Place { shard, session });
+        }
         let stats = &mut self.common.stats;
         stats.opens_accepted += 1;
         stats.of_dialect_mut(Dialect::Dmsg).opens_accepted += 1;
         self.finish_open(key, response, Flags::FIN);
         self.remove_stream(key);
+    }
+
+    /// Returns whether a session is a link. One of a server that this relay has come to know of meanwhile
+    /// becomes one when it is first used as such.
+    pub(super) fn is_link_now(&mut self, slot: Slot) -> bool {
+        let Some(session) = self.sessions.get(slot.0 as usize) else {
+            return false;
+        };
+        let key = session.key(slot);
+        let Some(live) = session.live() else {
+            return false;
+        };
+        let (peer, is_link) = (live.key, live.link.is_some());
+        is_link
+            || peer.dialect() == Dialect::Dmsg
+                && self.is_known_relay(&peer)
+                && self.become_link(key).is_ok()
     }
 
     /// Makes a link of a session whose peer is a server.
@@ -262,7 +305,6 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             self.directory.remove(&key, place);
             self.link_up(key, session);
         }
-        self.directory.claim_announcer(key, place);
         Ok(())
     }
 

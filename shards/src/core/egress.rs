@@ -370,6 +370,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Ends a turn: turns what is queued into sends.
     pub fn flush(&mut self) {
+        self.check_own();
         self.end_emptied();
         self.flush_announcements();
         let mut dirty = std::mem::take(&mut self.common.dirty);

@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::frame::{Flags, FrameKind, Header};
 use ringway_proto::key::PublicKey;
 use ringway_proto::limits::{KEEPALIVE_MISSED_MAX, LINK_KEEPALIVE_INTERVAL};
@@ -100,6 +101,8 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             return self.close(key.slot);
         }
         let code = match cause {
+            // What is no error must not look like one to peers that know no reasons.
+            Cause::Reason(Reason::Draining) if live.dialect() == Dialect::Dmsg => 0,
             Cause::Reason(Reason::ProtocolError) => 1,
             Cause::Reason(reason) => u32::from(reason.code()),
             Cause::Left | Cause::Lost => 0,

@@ -175,6 +175,11 @@ pub enum Action<L> {
     },
     /// Run on the service executor; answer with `ShardCore::computed`.
     Compute(Job),
+    /// Tell the registry that a peer is not with the relay that it has named; no answer.
+    Doubt {
+        /// The peer.
+        key: PublicKey,
+    },
     /// Ask the registry which relay has a peer; answer with `ShardCore::looked_up`.
     LookUp(Lookup),
     /// Bind to exactly `source` and connect to `target`; answer with `ShardCore::connected` or, once the
@@ -523,8 +528,8 @@ impl Job {
                 )
             }
             Step::LinkAnswer { initiator, message } => {
-                initiator.message_2(&message).map(|(message, keys)| {
-                    let keys = Box::new(keys);
+                initiator.message_2(&message).map(|(message, greeted)| {
+                    let keys = Box::new((greeted.sealer, greeted.opener));
                     Progress::LinkAnswer { keys, message }
                 })
             }

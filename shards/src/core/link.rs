@@ -159,8 +159,8 @@ impl Wanted {
 }
 
 impl<L: Lease, D: Directory> ShardCore<L, D> {
-    /// Sets the relays of a dialect that its registry names, besides those of the configuration. Those that it
-    /// does not name any more are no longer dialed; their links stand.
+    /// Sets the relays of a dialect that its registry names, besides those of the configuration. Those that
+    /// it does not name any more are no longer dialed; their links stand.
     pub fn want_relays(&mut self, dialect: Dialect, relays: &[RelayAddress], now: Now) {
         self.now = now;
         let mut named: BTreeMap<_, _> = relays.iter().map(|r| (r.key, r.address)).collect();

@@ -76,7 +76,13 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         self.common.stats.opens_received += 1;
         self.common.stats.of_dialect_mut(dialect).opens_received += 1;
         let streams_max = live.streams_max(&self.config);
-        if live.streams_count() >= streams_max + REFUSALS_PENDING_MAX {
+        let finds_room = live.streams_count() < streams_max + REFUSALS_PENDING_MAX;
+        let is_acknowledged = dialect.acknowledges_at_once();
+        if is_acknowledged {
+            // Also before a reset: Go's yamux ends a session in which this one does not come.
+            self.push_control(slot, &Header::window_update(id, Flags::ACK, 0).encode());
+        }
+        if !finds_room {
             self.common
                 .stats
                 .opens_refused
@@ -89,12 +95,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let mut stream = Stream::opening(key, id, StreamState::Collecting, self.now);
         if let Some(opening) = stream.opening.as_mut() {
             opening.window_extra = extra;
-        }
-        if dialect.acknowledges_at_once() {
-            if let Some(opening) = stream.opening.as_mut() {
-                opening.is_acknowledged = true;
-            }
-            self.push_control(slot, &Header::window_update(id, Flags::ACK, 0).encode());
+            opening.is_acknowledged = is_acknowledged;
         }
         match self.insert_stream(slot, id, stream) {
             Some(stream) => self.set_stream_timer(stream, deadline),
@@ -214,12 +215,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             Some(Reason::Draining)
         } else if is_full {
             Some(Reason::TooManyStreams)
-        } else if head.source.key != peer && !(is_link && dialect.is_forwarded(&head)) {
+        } else if head.source.key != peer
+            && !(self.is_link_now(slot) && dialect.is_forwarded(&head))
+        {
             Some(Reason::NotAllowed)
         } else if head.forwarded && !is_link {
             Some(Reason::ForwardedTwice)
         } else if self.config.is_own(&peer) {
-            self.take_own_port(key, head.source.port).err()
+            self.take_own_port(key, dialect, head.source.port).err()
         } else {
             None
         };
@@ -244,7 +247,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         may_forward: bool,
     ) {
         if self.config.is_own(destination) {
-            return self.ask_own(key, request);
+            return self.ask_own(key, destination.dialect(), request);
         }
         match self.directory.lookup(destination) {
             None if self.speaks_otherwise(destination) => self.refuse(key, Reason::OtherDialect),
@@ -611,14 +614,14 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         let Some(opening) = stream.opening.as_ref() else {
             return;
         };
-        let (slot, id, hash) = (stream.session.slot, stream.id, opening.hash);
+        let hash = opening.hash;
         let dialect = self.dialect_of(key).unwrap_or_default();
         self.common.stats.opens_refused.count(reason);
         match dialect.encode_refusal(&hash, reason) {
             Some(response) => self.finish_open(key, &response, Flags::FIN),
             None => {
                 self.answer_noted(key);
-                self.push_control(slot, &Header::window_update(id, Flags::RST, 0).encode());
+                self.end_refused(key, reason);
             }
         }
         self.remove_stream(key);
@@ -663,9 +666,17 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
         if live.sealer.seal(response, &mut frame).is_err() {
             return;
         }
+        let ends_apart = live.dialect().ends_apart() && flags.intersects(Flags::FIN);
+        let flags = match ends_apart {
+            true => flags.without(Flags::FIN),
+            false => flags,
+        };
         let length = u32::try_from(frame.len() - HEADER_LEN).unwrap_or(0);
         Header::data(id, flags, length).encode_into(&mut frame);
         self.push_control(slot, &frame);
+        if ends_apart {
+            self.end_unanswered(slot, id);
+        }
     }
 
     /// Ends an open from either leg: the opener is refused, the destination's leg is reset.

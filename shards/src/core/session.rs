@@ -16,7 +16,7 @@
 //! Memory: an idle live session holds this struct, the boxed [`Live`], an [`IdTable`] and its timer; its
 //! egress is freed when it drains.
 
-use std::net::IpAddr;
+use ::core::net::IpAddr;
 
 use ringway_proto::dialect::Dialect;
 use ringway_proto::dialect::handshake::{FoldedResponder, Initiator, Responder};

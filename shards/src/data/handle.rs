@@ -66,7 +66,7 @@ pub(crate) struct Inbox {
 
 #[derive(Debug)]
 pub(super) enum Command {
-    Attach(OwnedFd),
+    Attach(Dialect, OwnedFd),
     Dial(SocketAddr, DialAnswer),
     HangUp(SessionKey, mpsc::SyncSender<bool>),
     Kick(PublicKey, mpsc::SyncSender<bool>),
@@ -258,15 +258,15 @@ impl ShardHandle {
         self.command(Command::Want(dialect, relays))
     }
 
-    /// Makes the shard take one end of a socket pair for a connection of the relay with itself: whoever has
-    /// the other end and the relay's key gets a session over it, over which the shard's streams to and from
-    /// the relay's key run. A second one takes the place of the first. The end is closed when the shard has
-    /// no room.
+    /// Makes the shard take one end of a socket pair for a connection of the relay with itself, in a dialect:
+    /// whoever has the other end and the relay's key of that dialect gets a session over it, over which the
+    /// shard's streams to and from that key run. A second one of a dialect takes the place of the first. The
+    /// end is closed when the shard has no room.
     ///
     /// # Errors
     /// As for [`ShardHandle::kick`].
-    pub fn attach(&self, socket: UnixStream) -> Result<(), CommandError> {
-        self.command(Command::Attach(socket.into()))
+    pub fn attach(&self, dialect: Dialect, socket: UnixStream) -> Result<(), CommandError> {
+        self.command(Command::Attach(dialect, socket.into()))
     }
 
     /// Answers a question that the shard has put to its [`Resolver`](crate::set::Resolver). Once each.

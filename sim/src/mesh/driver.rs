@@ -261,7 +261,7 @@ impl Mesh {
         } = &mut self.shards[shard];
         match input {
             Input::Accepted(slot, source) => core.accepted(slot, source, now),
-            Input::Attached(slot) => core.attached(slot, now),
+            Input::Attached(slot) => core.attached(slot, Dialect::Native, now),
             Input::Closed(slot, source) => {
                 core.closed(slot);
                 let relay = *relay;
@@ -336,6 +336,8 @@ impl Mesh {
                         "shard {shard} answers a dial that nobody asked for"
                     ));
                 }
+                // The registry of a run remembers no answers.
+                Action::Doubt { .. } => {}
                 Action::LookUp(lookup) => self.look_up(shard, lookup),
                 Action::Message { target, message } => self.send_mail(shard, target, message),
                 Action::PauseAccept => self.shards[shard].is_paused = true,

@@ -22,7 +22,7 @@ fn buckets_are_cumulative_and_end_with_the_count() {
     assert!((seconds(&histogram) - 30.072_73).abs() < 0.05);
     let page = page(
         &[shard(3)],
-        (None, &Shared::new(&Config::default())),
+        (None, None, &Shared::new(&Config::default())),
         0,
         false,
     );
@@ -55,7 +55,7 @@ fn shard(number: u16) -> ShardView {
 fn page_has_one_help_and_one_type_a_metric() {
     let page = page(
         &[shard(0), shard(1)],
-        (None, &Shared::new(&Config::default())),
+        (None, None, &Shared::new(&Config::default())),
         7,
         false,
     );

@@ -344,5 +344,5 @@ fn profile_shows_what_the_process_does_and_is_made_one_at_a_time() {
 #[inline(never)]
 fn work_of_a_relay() -> String {
     let shared = Shared::new(&Config::default());
-    crate::control::metrics::page(&[ShardView::quiet(0)], (None, &shared), 1, false)
+    crate::control::metrics::page(&[ShardView::quiet(0)], (None, None, &shared), 1, false)
 }

@@ -99,6 +99,8 @@ impl World {
             }
             Action::Compute(job) => self.late[shard].jobs.push(job),
             // There is no registry, so that nobody is asked.
+            // Nobody here remembers answers.
+            Action::Doubt { .. } => {}
             Action::LookUp(lookup) => {
                 self.cores[shard].looked_up(lookup, LookedUp::Unavailable, self.now);
             }

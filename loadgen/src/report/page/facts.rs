@@ -20,12 +20,13 @@ const ROWS_MAX: usize = 200;
 /// Characters of `run.json` that are shown.
 const JSON_CHARS_MAX: usize = 100_000;
 
-/// Returns the name of what was run.
-pub(super) fn scenario(run: &Value) -> &str {
-    match run["scenario"].as_str() {
-        Some(name) => name,
-        None if run.is_null() => "unfinished run",
-        None => "unknown scenario",
+/// Returns the name of what was run, and in which dialect if that is not Ringway's own.
+pub(super) fn scenario(run: &Value) -> String {
+    match (run["scenario"].as_str(), run["dialect"].as_str()) {
+        (Some(name), None | Some("native")) => name.to_owned(),
+        (Some(name), Some(dialect)) => format!("{name} ({dialect})"),
+        (None, _) if run.is_null() => "unfinished run".to_owned(),
+        (None, _) => "unknown scenario".to_owned(),
     }
 }
 

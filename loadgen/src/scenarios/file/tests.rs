@@ -40,6 +40,7 @@ fn targets() -> Targets {
         .unwrap();
     Targets {
         relays: vec![relay; 2],
+        twin: None,
         tcp: vec!["127.0.0.1:7200".parse().unwrap(); 3],
         pid: Some(1),
         admin: None,
@@ -188,4 +189,86 @@ fn a_missing_target_is_named_with_its_flag() {
             .unwrap_err();
         assert!(why.contains(flag), "{why}");
     }
+}
+
+/// The generator of the curve.
+const DMSG: &str =
+    "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798@127.0.0.1:7101";
+
+#[test]
+fn groups_load_the_relays_of_their_dialect() {
+    let text = SMALL.replace(
+        "run = \"steady\"",
+        "run = \"steady\"\ndialect = \"dmsg\"\nping_after = \"20ms\"\npatience = \"2s\"",
+    );
+    let scenario = ScenarioFile::read("x", &text, &[]).unwrap();
+    assert!(scenario.needs_dmsg());
+    let plan = |targets: &Targets| {
+        scenario.groups[0].plan(targets, 1, Duration::ZERO, Duration::from_secs(1))
+    };
+    let why = plan(&targets()).unwrap_err();
+    assert!(why.contains("target 1 of the dmsg dialect"), "{why}");
+    let mut both = targets();
+    both.relays.push(DMSG.parse().unwrap());
+    let plan = plan(&both).unwrap();
+    assert!(plan.is_dmsg());
+    assert_eq!(plan.dmsg.ping_after, Duration::from_millis(20));
+    assert_eq!(plan.dmsg.patience, Duration::from_secs(2));
+    // Groups with plain connections have none.
+    assert_eq!(scenario.groups[1].dialect, None);
+}
+
+#[test]
+fn a_file_has_one_dialect_for_all_groups_that_say_nothing() {
+    let sets = ["dialect=dmsg".to_owned()];
+    let scenario = ScenarioFile::read("x", SMALL, &sets).unwrap();
+    assert!(scenario.needs_dmsg());
+    assert_eq!(scenario.groups[1].dialect, None);
+    let sets = ["dialect=dmsg".to_owned(), "one.dialect=native".to_owned()];
+    let scenario = ScenarioFile::read("x", SMALL, &sets).unwrap();
+    assert!(!scenario.needs_dmsg());
+    // Without a word the key of the relay decides.
+    let scenario = ScenarioFile::read("x", SMALL, &[]).unwrap();
+    let only = Targets {
+        relays: vec![DMSG.parse().unwrap()],
+        ..Targets::default()
+    };
+    let plan = scenario.groups[0].plan(&only, 1, Duration::ZERO, Duration::from_secs(1));
+    assert!(plan.unwrap().is_dmsg());
+    for (set, word) in [
+        ("dialect=latin", "native, dmsg"),
+        ("two.dialect=dmsg", "plain connections"),
+        ("two.patience=1s", "plain connections"),
+        ("one.to=nobody", "means nothing"),
+    ] {
+        let why = ScenarioFile::read("x", SMALL, &[set.to_owned()]).unwrap_err();
+        assert!(why.join("").contains(word), "{set}: {why:?}");
+    }
+}
+
+#[test]
+fn scenarios_that_come_with_the_program_work_in_the_dmsg_dialect_or_say_why_not() {
+    let host = Host::look();
+    let relay = DMSG.parse().unwrap();
+    let targets = Targets {
+        relays: vec![relay; 2],
+        ..targets()
+    };
+    let mut refused = Vec::new();
+    for (name, text) in BUILT_IN {
+        let sets = ["dialect=dmsg".to_owned()];
+        let scenario = ScenarioFile::read(name, text, &sets).unwrap();
+        let time = Duration::from_secs(10);
+        let plans = scenario.groups.iter().map(|group| {
+            let plan = group.plan(&targets, 1, Duration::ZERO, time).unwrap();
+            plan.check(&host)
+        });
+        for problem in plans.filter_map(Result::err) {
+            let text = problem.to_string();
+            assert!(text.contains("dmsg dialect"), "{name}: {text}");
+            refused.push(name);
+        }
+    }
+    refused.dedup();
+    assert_eq!(refused, ["evict", "mesh-forward", "setup-flood"]);
 }

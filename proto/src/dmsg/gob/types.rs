@@ -1,6 +1,7 @@
 //! The types that a stream of gobs has defined.
 //!
-//! Here: reading definitions and keeping them. Not here: values (`value`), when a definition comes (`decoder`).
+//! Here: reading definitions and keeping them. Not here: values (`value`), when a definition comes
+//! (`decoder`).
 //!
 //! A definition is a struct of which one field is set, the kind: 0 array, 1 slice, 2 struct, 3 map, 4 to 6
 //! for types that encode themselves. That is a struct again: field 0 `{name, id}`, which says nothing new,

@@ -44,8 +44,8 @@ impl PeerAnnounce {
         Ok(announce)
     }
 
-    /// Verifies the signature of an encoded announcement by its source. Whether the session is the source's is
-    /// for the caller to check.
+    /// Verifies the signature of an encoded announcement by its source. Whether the session is the source's
+    /// is for the caller to check.
     ///
     /// # Errors
     ///

@@ -18,8 +18,8 @@ use crate::dmsg::gob::Encoder;
 
 /// One conversation, asking.
 ///
-/// [`push`](Self::push) what arrives, then take replies until there is none; so it keeps at most one unfinished
-/// message and one push.
+/// [`push`](Self::push) what arrives, then take replies until there is none; so it keeps at most one
+/// unfinished message and one push.
 pub struct Client<S> {
     values: Values,
     head: Option<Head>,

@@ -2,8 +2,8 @@
 //!
 //! Here: what both sides share. Not here: what is asked and answered.
 //!
-//! Invariant: an error in a length, a definition or a head stays; behind one in what is asked the next call is
-//! read.
+//! Invariant: an error in a length, a definition or a head stays; behind one in what is asked the next call
+//! is read.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -161,8 +161,8 @@ impl BidirectionalRoute {
     ///
     /// # Errors
     ///
-    /// [`RpcError::PeerRouteForward`], [`RpcError::PeerRouteReverse`] and [`RpcError::PeerRoute`], whose texts
-    /// are those of Skywire's setup node. That one does not look at hops between the ends.
+    /// [`RpcError::PeerRouteForward`], [`RpcError::PeerRouteReverse`] and [`RpcError::PeerRoute`], whose
+    /// texts are those of Skywire's setup node. That one does not look at hops between the ends.
     pub fn check(&self) -> Result<(), RpcError> {
         if self.forward.is_empty() {
             return Err(RpcError::PeerRouteForward);

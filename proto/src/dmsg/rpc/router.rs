@@ -1,6 +1,7 @@
 //! What a setup node asks a hop of a route.
 //!
-//! Here: the calls of `RPCGateway`. Not here: in which order they are made (`crate::route::group_setup` knows).
+//! Here: the calls of `RPCGateway`. Not here: in which order they are made (`crate::route::group_setup`
+//! knows).
 //!
 //! Visors of 2024 have no `DelRules`: they say that they cannot find it, and forget rules by themselves.
 

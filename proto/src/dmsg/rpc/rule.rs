@@ -4,8 +4,8 @@
 //!
 //! Big-endian. All kinds: `u64 keep alive, ns | u8 kind | u32 id`. Then, kind 0, what arrives here: a
 //! descriptor; kind 1, what leaves here: `descriptor | u32 next id | [16] transport`; kind 2, what passes:
-//! `u32 next id | [16] transport`. Kinds 1 and 2 end with 17 bytes that say nothing: they were made as long as
-//! if a key stood in the place of the transport.
+//! `u32 next id | [16] transport`. Kinds 1 and 2 end with 17 bytes that say nothing: they were made as long
+//! as if a key stood in the place of the transport.
 //! Source: docs/dmsg.md "Calls of route setup".
 
 use alloc::vec::Vec;

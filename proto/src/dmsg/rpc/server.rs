@@ -2,8 +2,8 @@
 //!
 //! Here: one conversation, from bytes to calls and from replies to bytes. Not here: carrying calls out.
 //!
-//! What is asked wrongly is refused in the words of Go's server, which Go's clients read; the conversation goes
-//! on. What cannot be read at all ends it.
+//! What is asked wrongly is refused in the words of Go's server, which Go's clients read; the conversation
+//! goes on. What cannot be read at all ends it.
 
 use alloc::format;
 use alloc::string::{String, ToString};

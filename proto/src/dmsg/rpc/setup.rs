@@ -1,7 +1,7 @@
 //! What a peer asks a setup node.
 //!
-//! Here: the calls of `SetupRPCGateway` that are answered. Not here: those of 2026 that are not: peers ask for
-//! `Capabilities` first, and whoever does not know that has none of them.
+//! Here: the calls of `SetupRPCGateway` that are answered. Not here: those of 2026 that are not: peers ask
+//! for `Capabilities` first, and whoever does not know that has none of them.
 
 use alloc::string::String;
 use alloc::vec::Vec;

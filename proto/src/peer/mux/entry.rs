@@ -49,6 +49,8 @@ impl StreamFlags {
     pub(super) const FINISHED: u16 = 1 << 8;
     /// `Finished` was polled.
     pub(super) const FINISHED_POLLED: u16 = 1 << 9;
+    /// The ACK of a stream of the remote side has been queued.
+    pub(super) const ACKNOWLEDGED: u16 = 1 << 10;
 
     pub(super) fn has(self, bit: u16) -> bool {
         self.0 & bit != 0

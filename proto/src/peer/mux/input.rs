@@ -103,7 +103,7 @@ impl Mux {
                 Ok(())
             }
             FrameKind::GoAway if header.flags.is_empty() => {
-                self.is_remote_going_away = true;
+                self.remote_going_away = Some(header.length);
                 self.events.push_back(MuxEvent::GoAway {
                     code: header.length,
                 });
@@ -163,15 +163,31 @@ impl Mux {
     }
 
     fn on_syn(&mut self, id: StreamId) -> Result<(), MuxError> {
+        let dialect = self.config.dialect;
         let is_ours = id.as_u32() % 2 == self.next_id % 2;
-        if is_ours || id.as_u32() <= self.remote_id_max {
+        let is_reused = if dialect.stream_ids_are_monotonic() {
+            id.as_u32() <= self.remote_id_max
+        } else {
+            self.streams.contains_key(&id)
+        };
+        if is_ours || is_reused {
             return Err(MuxError::PeerStreamReused { stream: id });
         }
-        self.remote_id_max = id.as_u32();
+        self.remote_id_max = self.remote_id_max.max(id.as_u32());
+        let acknowledges = dialect.acknowledges_at_once();
+        if acknowledges {
+            // Also before a reset: Go's yamux waits for it, and ends the session if it does not come.
+            let delta = self.window_delta();
+            self.push_answer(Header::window_update(id.as_u32(), Flags::ACK, delta))?;
+        }
         if self.is_going_away || self.streams_count() >= self.config.streams_max {
             return self.push_answer(Header::window_update(id.as_u32(), Flags::RST, 0));
         }
         self.insert(id, State::Offered);
+        if acknowledges && let Some(stream) = self.streams.get_mut(&id) {
+            stream.state = stream.state.on(StateEvent::LocalAck).0;
+            stream.flags.try_set(StreamFlags::ACKNOWLEDGED);
+        }
         self.queue_setup(id);
         Ok(())
     }

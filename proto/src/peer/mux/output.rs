@@ -3,7 +3,7 @@
 //! Here: what `transmit` appends. Not here: who queued it.
 //!
 //! A stream in turn sends one frame of up to a quantum and goes to the end of the queue; alone it
-//! sends up to `FRAME_PAYLOAD_MAX`. FIN rides on the last data frame.
+//! sends up to `FRAME_PAYLOAD_MAX`. FIN rides on the last data frame, unless the dialect has it apart.
 //!
 //! Invariant: a data frame is appended whole; only control frames may be cut at `bytes_max`, and
 //! their rest is what the next call begins with.
@@ -76,7 +76,8 @@ impl Mux {
             return 0;
         };
         let is_empty = n == stream.unsent.len();
-        let is_fin = is_empty && stream.flags.has(StreamFlags::FIN_PENDING);
+        let has_fin = is_empty && stream.flags.has(StreamFlags::FIN_PENDING);
+        let is_fin = has_fin && (n == 0 || !self.config.dialect.ends_apart());
         if n == 0 && !is_fin {
             return 0;
         }
@@ -93,7 +94,7 @@ impl Mux {
             stream.flags.clear(StreamFlags::FIN_PENDING);
             self.remove_if_done(id);
         } else {
-            if !is_empty {
+            if !is_empty || has_fin {
                 self.activate(id);
             }
             self.raise_writable(id);

@@ -18,13 +18,18 @@
 //! | object        | Opened or OpenRefused      | Incoming, -> Offered   | kept for later |
 //! | bad object    | OpenRefused 206, 306; RST  | refused, its reason    | -              |
 //! | FIN           | OpenRefused 206; RST       | RST                    | kept for later |
-//! | reset         | OpenRefused 305            | gone                   | Reset          |
+//! | reset         | OpenRefused 305 or 310     | gone                   | Reset          |
 //! | time-out      | OpenRefused 302; RST       | RST                    | -              |
 //! | accept        | -                          | -                      | released       |
 //! | refuse        | -                          | -                      | refused, gone  |
 //! ```
 //!
 //! An object that does not open ends the session: it was sealed by the relay for this session.
+//!
+//! In the dmsg dialect only the destination can say why it refuses: a relay resets, or finishes, before a
+//! byte of an answer, and both are reason 310. What this side refuses it resets behind its answer, so that a
+//! relay of Go's, which does nothing with the answer, forgets the stream. A stream may also ask for its first
+//! two bytes, which are zeros, and nothing else.
 //!
 //! Invariant: a stream is in `pending` exactly while the mux holds it in setup.
 
@@ -37,13 +42,14 @@ use super::super::config::PATH_RTT_MAX;
 use super::super::error::{AcceptError, MuxError, OpenStreamError};
 use super::super::event::{IncomingRequest, RequestParts};
 use super::{Keys, PREFIX_LEN, PeerEvent, PeerSession, Phase, SessionError, StreamId};
-use crate::dialect::RequestHash;
-use crate::key::{Address, PublicKey};
-use crate::kk::{KkInitiator, RecordKeys, kk_respond};
+use crate::dialect::peer::{self, Incoming, Refusal};
+use crate::dialect::{Dialect, RequestHash};
+use crate::key::Address;
+use crate::kk::RecordKeys;
 use crate::limits::OPEN_TIMESTAMP_SKEW_MAX;
-use crate::open::{OpenError, OpenRequest, OpenResponse};
+use crate::open::OpenError;
 use crate::reason::Reason;
-use crate::sealed;
+use crate::sealed::{self, DMSG_PING};
 use crate::time::Now;
 
 /// An open that is under way.
@@ -57,12 +63,10 @@ pub(super) enum Pending {
     Offered,
 }
 
-/// What the response to an open is checked against.
+/// An open of ours and what its response is checked against.
 #[derive(Debug)]
 pub(super) struct Opening {
-    kk: KkInitiator,
-    hash: RequestHash,
-    destination: PublicKey,
+    opening: peer::Opening,
     sent_at: Now,
     deadline: Now,
 }
@@ -90,20 +94,10 @@ impl PeerSession {
         let Some(keys) = self.phase.keys() else {
             return Err(OpenStreamError::NotReady);
         };
-        let (kk, noise) = KkInitiator::new(&self.identity, &destination.key, random)
-            .map_err(|_| OpenStreamError::LocalKey)?;
-        let request = OpenRequest {
-            forwarded: false,
-            timestamp_ns,
-            source: Address {
-                key: self.public,
-                port: source_port,
-            },
-            destination,
-            noise: &noise,
-        };
-        let plain = request
-            .encode(&self.identity)
+        let source = Address::new(self.public, source_port);
+        let (opening, plain) = self
+            .identity
+            .request(source, destination, timestamp_ns, random)
             .map_err(|_| OpenStreamError::LocalKey)?;
         let mut object = Vec::with_capacity(sealed::SEALED_OVERHEAD + plain.len());
         keys.sealer
@@ -112,9 +106,7 @@ impl PeerSession {
         let stream = self.mux.open(&object)?;
         let deadline = self.now + self.config.open_timeout;
         let opening = Opening {
-            kk,
-            hash: OpenRequest::hash(&plain),
-            destination: destination.key,
+            opening,
             sent_at: self.now,
             deadline,
         };
@@ -139,12 +131,15 @@ impl PeerSession {
     ) -> Result<RecordKeys, AcceptError> {
         self.take_offered(stream)?;
         let parts = request.0;
-        let answer = kk_respond(&self.identity, &parts.source.key, &parts.noise, random);
-        let Ok((noise, keys)) = answer else {
-            self.answer(stream, parts.hash, Err(Reason::BadSignature));
+        let source = &parts.source.key;
+        let answer = self
+            .identity
+            .accept(source, &parts.noise, parts.hash, random);
+        let Ok((response, keys)) = answer else {
+            self.answer_no(stream, parts.hash, Reason::BadSignature);
             return Err(AcceptError::PeerHandshake);
         };
-        if !self.answer(stream, parts.hash, Ok(&noise)) {
+        if !self.answer(stream, &response, false) {
             return Err(AcceptError::Closed);
         }
         self.mux.release(stream, None);
@@ -164,7 +159,7 @@ impl PeerSession {
         reason: Reason,
     ) -> Result<(), AcceptError> {
         self.take_offered(stream)?;
-        self.answer(stream, request.0.hash, Err(reason));
+        self.answer_no(stream, request.0.hash, reason);
         Ok(())
     }
 
@@ -220,10 +215,15 @@ impl PeerSession {
         }
         let Some(mut object) = self.take_object(stream)? else {
             if state.is_remote_closed() {
-                self.fail_open(stream, Reason::ProtocolError);
+                let has_begun = self.mux.readable_bytes(stream) > 0;
+                self.fail_open(stream, self.reason_of_end(has_begun));
             }
             return Ok(());
         };
+        if self.dialect().is_ping(&object) {
+            self.answer_ping(stream);
+            return Ok(());
+        }
         let Some(keys) = self.phase.keys() else {
             return Ok(());
         };
@@ -240,7 +240,7 @@ impl PeerSession {
     fn take_object(&mut self, stream: StreamId) -> Result<Option<Vec<u8>>, SessionError> {
         let mut prefix = [0; PREFIX_LEN];
         let have = self.mux.peek(stream, &mut prefix);
-        let Some(len) = sealed::object_len(&prefix[..have])? else {
+        let Some(len) = self.dialect().object_len(&prefix[..have])? else {
             return Ok(None);
         };
         if self.mux.readable_bytes(stream) < len {
@@ -252,13 +252,13 @@ impl PeerSession {
 
     fn on_response(&mut self, stream: StreamId, opening: Opening, plain: &[u8]) {
         let rtt = self.now.saturating_since(opening.sent_at);
-        match check_response(opening, plain) {
+        match opening.opening.finish(plain) {
             Ok(keys) => {
                 self.events.push_back(PeerEvent::Opened { stream, keys });
                 self.mux.release(stream, Some(self.path_rtt(rtt)));
             }
             Err(Refusal::Answered(reason_code)) => {
-                self.mux.forget(stream);
+                self.forget_refused(stream);
                 self.push_refused(stream, reason_code);
             }
             Err(Refusal::Malformed(reason)) => self.drop_opening(stream, reason),
@@ -266,7 +266,7 @@ impl PeerSession {
     }
 
     fn on_request(&mut self, stream: StreamId, plain: &[u8]) {
-        let hash = OpenRequest::hash(plain);
+        let hash = self.dialect().request_hash(plain);
         match self.check_request(plain) {
             Ok((source, port, noise)) => {
                 self.pending.insert(stream, Pending::Offered);
@@ -286,14 +286,16 @@ impl PeerSession {
             }
             Err(reason) => {
                 self.stats.incoming_refused += 1;
-                self.answer(stream, hash, Err(reason));
+                self.answer_no(stream, hash, reason);
             }
         }
     }
 
     /// Checks an incoming request, the costly signature last.
     fn check_request(&self, plain: &[u8]) -> Result<(Address, u16, Vec<u8>), Reason> {
-        let request = OpenRequest::decode(plain).map_err(OpenError::reason)?;
+        let dialect = self.dialect();
+        let request = dialect.decode_incoming(plain);
+        let request = request.map_err(OpenError::reason)?;
         if request.destination.key != self.public {
             return Err(Reason::UnknownDestination);
         }
@@ -301,22 +303,28 @@ impl PeerSession {
             return Err(Reason::TooManyStreams);
         }
         let skew = request.timestamp_ns.abs_diff(self.unix_time_ns());
-        if Duration::from_nanos(skew) > OPEN_TIMESTAMP_SKEW_MAX {
+        if dialect.checks_timestamps() && Duration::from_nanos(skew) > OPEN_TIMESTAMP_SKEW_MAX {
             return Err(Reason::StaleTimestamp);
         }
-        OpenRequest::verify(plain).map_err(OpenError::reason)?;
-        Ok((
-            request.source,
-            request.destination.port,
-            request.noise.to_vec(),
-        ))
+        dialect.verify_request(plain).map_err(OpenError::reason)?;
+        let Incoming {
+            source,
+            destination,
+            noise,
+            ..
+        } = request;
+        Ok((source, destination.port, noise))
     }
 
     /// A stream in setup was reset by the relay.
     fn on_setup_reset(&mut self, stream: StreamId) {
         match self.remove_pending(stream) {
             Some(Pending::Opening(_)) => {
-                self.push_refused(stream, Reason::RefusedByDestination.code());
+                let reason = match self.dialect() {
+                    Dialect::Native => Reason::RefusedByDestination,
+                    Dialect::Dmsg => Reason::Unexplained,
+                };
+                self.push_refused(stream, reason.code());
             }
             Some(Pending::Offered) => self.events.push_back(PeerEvent::Reset { stream }),
             Some(Pending::Requested(_)) | None => {}
@@ -359,36 +367,59 @@ impl PeerSession {
         Ok(())
     }
 
-    /// Sends the response to a request: the Noise message of an acceptance or the reason of a
-    /// refusal. Returns whether it went out; if not the stream is reset.
-    fn answer(
-        &mut self,
-        stream: StreamId,
-        request_hash: RequestHash,
-        answer: Result<&[u8], Reason>,
-    ) -> bool {
-        let (reason_code, noise) = match answer {
-            Ok(noise) => (Reason::Accepted.code(), noise),
-            Err(reason) => (reason.code(), [].as_slice()),
-        };
-        let response = OpenResponse {
-            reason_code,
-            request_hash,
-            noise,
-        };
+    /// Sends the response to a request. Returns whether it went out; if not the stream is reset.
+    fn answer(&mut self, stream: StreamId, response: &[u8], is_last: bool) -> bool {
         let mut object = Vec::new();
-        let is_sent = self.phase.keys().is_some_and(|keys| {
-            response
-                .encode(&self.identity)
-                .is_ok_and(|plain| keys.sealer.seal(&plain, &mut object).is_ok())
-        }) && self
-            .mux
-            .acknowledge(stream, &object, answer.is_err())
-            .is_ok();
+        let is_sealed = self
+            .phase
+            .keys()
+            .is_some_and(|keys| keys.sealer.seal(response, &mut object).is_ok());
+        let is_sent = is_sealed && self.mux.acknowledge(stream, &object, is_last).is_ok();
         if !is_sent {
             self.mux.abort(stream);
         }
         is_sent
+    }
+
+    /// Refuses a request; the stream is gone.
+    fn answer_no(&mut self, stream: StreamId, request_hash: RequestHash, reason: Reason) {
+        let is_last = match self.dialect() {
+            Dialect::Native => true,
+            Dialect::Dmsg => false,
+        };
+        if let Ok(response) = self.identity.refuse(request_hash, reason) {
+            self.answer(stream, &response, is_last);
+        }
+        self.mux.abort(stream);
+    }
+
+    /// The remote side asks for the bytes it sent, and for nothing else.
+    fn answer_ping(&mut self, stream: StreamId) {
+        if let Some(Pending::Opening(_)) = self.remove_pending(stream) {
+            return self.drop_opening(stream, Reason::ProtocolError);
+        }
+        if self.mux.acknowledge(stream, &DMSG_PING, true).is_err() {
+            self.mux.abort(stream);
+        }
+    }
+
+    /// An open of ours was refused: the remote side has finished or is about to.
+    fn forget_refused(&mut self, stream: StreamId) {
+        match self.dialect() {
+            Dialect::Native => self.mux.forget(stream),
+            // Whoever ends a stream there waits for the other end.
+            Dialect::Dmsg => {
+                self.mux.abort(stream);
+            }
+        }
+    }
+
+    /// What the end of a stream means whose answer is not whole.
+    fn reason_of_end(&self, has_begun: bool) -> Reason {
+        match self.dialect() {
+            Dialect::Dmsg if !has_begun => Reason::Unexplained,
+            Dialect::Dmsg | Dialect::Native => Reason::ProtocolError,
+        }
     }
 
     /// The round trip to the other peer: what the open took, unless it was long because the
@@ -407,29 +438,4 @@ impl Phase {
             Self::Greeting(_) | Self::Closed(_) => None,
         }
     }
-}
-
-/// Why an open of ours failed when a response came.
-enum Refusal {
-    /// The relay or the destination refused.
-    Answered(u16),
-    /// The response is no good.
-    Malformed(Reason),
-}
-
-fn check_response(opening: Opening, plain: &[u8]) -> Result<RecordKeys, Refusal> {
-    let response =
-        OpenResponse::decode(plain).map_err(|error| Refusal::Malformed(error.reason()))?;
-    if response.request_hash != opening.hash {
-        return Err(Refusal::Malformed(Reason::ProtocolError));
-    }
-    if !response.is_accepted() {
-        return Err(Refusal::Answered(response.reason_code));
-    }
-    OpenResponse::verify(plain, &opening.destination)
-        .map_err(|error| Refusal::Malformed(error.reason()))?;
-    opening
-        .kk
-        .finish(response.noise)
-        .map_err(|error| Refusal::Malformed(error.reason()))
 }

@@ -169,8 +169,9 @@ fn ping_of_a_stream_comes_back_and_ends_it() {
     a.headers(&mut harness);
     a.data(&mut harness, 1, &[0, 0]);
     let frames = a.frames(&mut harness);
-    assert_eq!(frames[0].header, Header::data(1, Flags::FIN, 2));
+    assert_eq!(frames[0].header, Header::data(1, Flags::NONE, 2));
     assert_eq!(frames[0].payload, [0, 0]);
+    assert_eq!(frames[1].header, Header::window_update(1, Flags::FIN, 0));
     assert_eq!(harness.cores[0].stats().pings_answered, 1);
     assert_eq!(harness.cores[0].audit().streams, 0);
     harness.assert_clean();
@@ -184,7 +185,8 @@ fn peer_learns_its_own_address_from_the_relay_alone() {
     a.start(&mut harness, 1, &request);
     let frames = a.frames(&mut harness);
     let response = a.unseal(&frames[1].payload);
-    assert!(frames[1].header.flags.contains(Flags::FIN));
+    assert_eq!(frames[1].header.flags, Flags::NONE);
+    assert_eq!(frames[2].header, Header::window_update(1, Flags::FIN, 0));
     assert!(StreamResponse::verify(&response, &relay()).is_ok());
     let response = StreamResponse::decode(&response).unwrap();
     assert_eq!(response.ip, Some([192, 0, 2, 1].into()));
@@ -293,5 +295,22 @@ fn silent_client_is_asked_and_then_let_go() {
     harness.pass(Duration::from_secs(200));
     let closed = &harness.cores[0].stats().sessions_closed;
     assert_eq!(closed.of(Reason::Idle), 1);
+    harness.assert_clean();
+}
+
+#[test]
+fn stream_that_finds_no_room_is_acknowledged_all_the_same() {
+    let mut harness = Harness::with(1, |config| {
+        config.dmsg_key = Some(relay());
+        config.admission.streams_max = 1;
+    });
+    let a = Client::join(&mut harness, 1, 0);
+    for id in [1, 3] {
+        a.send(&mut harness, Header::window_update(id, Flags::SYN, 0), &[]);
+    }
+    let answers = [(1, Flags::ACK), (3, Flags::ACK), (3, Flags::RST)];
+    let expected = answers.map(|(id, flags)| Header::window_update(id, flags, 0));
+    assert_eq!(a.headers(&mut harness), expected);
+    assert_eq!(opens_refused(&harness, Reason::RelayCapacity), 1);
     harness.assert_clean();
 }

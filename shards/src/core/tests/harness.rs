@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ringway_proto::dialect::Dialect;
 use ringway_proto::dialect::handshake::Identities;
+use ringway_proto::dialect::peer;
 use ringway_proto::dmsg;
 use ringway_proto::dmsg::handshake::Identity;
 use ringway_proto::handshake::{Offer, RelayIdentity};
@@ -112,6 +113,8 @@ pub(super) struct Harness {
     pub(super) dialed: Vec<(DialKey, Result<Dialed, DialError>)>,
     /// Questions to the registry, with the shards that ask.
     pub(super) lookups: Vec<(usize, Lookup)>,
+    /// What the registry was told to forget.
+    pub(super) doubts: Vec<PublicKey>,
     /// Slots of dialed sockets that were closed, when `holds_closes` is set.
     pub(super) closes_held: Vec<Slot>,
     pub(super) holds_closes: bool,
@@ -204,6 +207,7 @@ impl Harness {
             cancelled: Vec::new(),
             dialed: Vec::new(),
             lookups: Vec::new(),
+            doubts: Vec::new(),
             closes_held: Vec::new(),
             holds_closes: false,
             cores,
@@ -238,10 +242,15 @@ impl Harness {
 
     /// Lets a peer begin its handshake on a socket that was accepted before.
     pub(super) fn shake_hands(&mut self, byte: u8, wire: usize) {
+        let relay = self.relay.public();
+        self.shake_hands_as(secret(byte).into(), relay, wire);
+    }
+
+    fn shake_hands_as(&mut self, identity: peer::Identity, relay: PublicKey, wire: usize) {
         let random = self.random();
         let session = PeerSession::connect(
-            Arc::new(secret(byte)),
-            self.relay.public(),
+            identity,
+            relay,
             PeerConfig::new(1_700_000_000_000_000_000),
             random,
             self.now,
@@ -325,12 +334,36 @@ impl Harness {
 
     /// Attaches the relay's own session to a shard: its peer has the relay's key.
     pub(super) fn attach(&mut self, byte: u8, shard: usize) -> usize {
-        let slot = Slot(self.next_slot[shard]);
-        self.next_slot[shard] += 1;
-        self.cores[shard].attached(slot, self.now);
-        let wire = self.wire(shard, slot);
+        let wire = self.attach_raw(shard, Dialect::Native);
         self.shake_hands(byte, wire);
         wire
+    }
+
+    /// The same in the dmsg dialect.
+    pub(super) fn attach_dmsg(&mut self, byte: u8, shard: usize) -> usize {
+        let wire = self.attach_raw(shard, Dialect::Dmsg);
+        self.shake_hands_dmsg(byte, wire);
+        wire
+    }
+
+    /// Attaches a socket that a test drives by hand.
+    pub(super) fn attach_raw(&mut self, shard: usize, dialect: Dialect) -> usize {
+        let slot = Slot(self.next_slot[shard]);
+        self.next_slot[shard] += 1;
+        self.cores[shard].attached(slot, dialect, self.now);
+        self.wire(shard, slot)
+    }
+
+    /// Connects a peer of the dmsg dialect whose key is made from `byte` to a shard.
+    pub(super) fn join_dmsg(&mut self, byte: u8, shard: usize) -> usize {
+        let wire = self.connect_dmsg(shard, [192, 0, 2, 1]);
+        self.shake_hands_dmsg(byte, wire);
+        wire
+    }
+
+    fn shake_hands_dmsg(&mut self, byte: u8, wire: usize) {
+        let relay = self.identity.dmsg().unwrap().public();
+        self.shake_hands_as(dmsg_identity(byte).into(), relay, wire);
     }
 
     fn wire(&mut self, shard: usize, slot: Slot) -> usize {
@@ -454,6 +487,7 @@ impl Harness {
             }),
             Action::Dialed { dial, outcome } => self.dialed.push((dial, outcome)),
             Action::Close { slot } => self.close(shard, slot),
+            Action::Doubt { key } => self.doubts.push(key),
             Action::LookUp(lookup) => self.lookups.push((shard, lookup)),
             Action::Compute(job) => {
                 let random = self.random();
@@ -608,6 +642,11 @@ impl Harness {
     /// The same with a source port.
     pub(super) fn open_from(&mut self, from: usize, source: u16, byte: u8, port: u16) -> StreamId {
         self.open_at(from, source, Address::new(secret(byte).public(), port))
+    }
+
+    /// Opens a stream from a port to the peer of the dmsg dialect made from `byte`.
+    pub(super) fn open_dmsg(&mut self, from: usize, source: u16, byte: u8) -> StreamId {
+        self.open_at(from, source, Address::new(dmsg_identity(byte).public(), 80))
     }
 
     /// Opens a stream to whoever has a key.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::limits::PORT_QUARANTINE_VIRTUAL;
 use ringway_proto::peer::PeerEvent;
 use ringway_proto::reason::Reason;
 
-use super::harness::Harness;
+use super::harness::{Harness, dmsg_identity};
 use super::mesh::{Mesh, key_byte};
 use super::{pattern, refused_with};
 use crate::core::RecvEnd;
@@ -195,7 +196,7 @@ fn drain_ends_the_own_session_with_its_last_stream() {
     harness.session(own).finish(accepted).unwrap();
     harness.run();
     assert_eq!(harness.cores[0].stats().own_sessions_current, 0);
-    harness.cores[0].attached(crate::core::Slot(9), now);
+    harness.cores[0].attached(crate::core::Slot(9), Dialect::Native, now);
     assert_eq!(
         harness.cores[0]
             .stats()
@@ -242,4 +243,123 @@ fn services_of_a_linked_relay_are_reached_over_the_link() {
     mesh.run();
     assert!(mesh.transfer((service, back), (caller, there), &bytes) == bytes);
     mesh.finish();
+}
+
+/// A relay that speaks both dialects.
+fn bilingual(shards: u16) -> Harness {
+    Harness::with(shards, |config| {
+        config.dmsg_key = Some(dmsg_identity(RELAY).public());
+    })
+}
+
+#[test]
+fn each_dialect_has_an_own_session_that_its_peers_reach() {
+    for shard in [0, 1] {
+        let mut harness = bilingual(2);
+        let services = [0, 1].map(|shard| {
+            let pair = [
+                harness.attach(RELAY, shard),
+                harness.attach_dmsg(RELAY, shard),
+            ];
+            assert!(pair.iter().all(|wire| is_ready(&mut harness, *wire)));
+            pair
+        });
+        let stats = harness.cores[shard].stats();
+        assert_eq!(stats.own_sessions_current, 2);
+        let peer = harness.join_dmsg(1, shard);
+        assert!(is_ready(&mut harness, peer));
+        let opened = harness.open_dmsg(peer, 50_000, RELAY);
+        harness.run();
+        let service = services[shard][Dialect::Dmsg.index()];
+        let accepted = harness.accept(service);
+        harness.run();
+        let bytes = pattern(700_000);
+        let (peer, service) = ((peer, opened), (service, accepted));
+        assert!(harness.transfer(peer, service, &bytes) == bytes);
+        assert!(harness.transfer(service, peer, &bytes) == bytes);
+
+        let native = harness.connect(1, shard);
+        harness.bridge(native, services[shard][Dialect::Native.index()], RELAY);
+        harness.assert_clean();
+    }
+}
+
+#[test]
+fn a_dialect_without_an_own_session_has_no_listener() {
+    let mut harness = bilingual(1);
+    harness.attach(RELAY, 0);
+    let peer = harness.join_dmsg(1, 0);
+    harness.open_dmsg(peer, 50_000, RELAY);
+    harness.run();
+    // The dialect has no word for it.
+    let refused = refused_with(&mut harness, peer);
+    assert_eq!(refused, Some(Reason::Unexplained.code()));
+    let stats = harness.cores[0].stats();
+    assert_eq!(stats.opens_refused.of(Reason::NoListener), 1);
+    harness.assert_clean();
+}
+
+#[test]
+fn nobody_from_outside_is_the_relay_in_the_other_dialect_either() {
+    let mut harness = bilingual(1);
+    let stranger = harness.join_dmsg(RELAY, 0);
+    assert!(!is_ready(&mut harness, stranger));
+    let other = harness.attach_dmsg(7, 0);
+    assert!(!is_ready(&mut harness, other));
+    let stats = harness.cores[0].stats();
+    assert_eq!(stats.handshakes_failed.of(Reason::NotAllowed), 2);
+    assert_eq!((stats.own_sessions_opened, stats.sessions_opened), (0, 0));
+    // The right key, but a handshake of the other dialect.
+    let native = harness.attach_raw(0, Dialect::Dmsg);
+    harness.shake_hands(RELAY, native);
+    assert!(!is_ready(&mut harness, native));
+    assert_eq!(harness.cores[0].stats().own_sessions_opened, 0);
+    harness.assert_clean();
+}
+
+#[test]
+fn the_end_of_one_own_session_is_not_that_of_the_other() {
+    let mut harness = bilingual(1);
+    let own = [harness.attach(RELAY, 0), harness.attach_dmsg(RELAY, 0)];
+    harness.end(own[Dialect::Native.index()], RecvEnd::Eof);
+    assert_eq!(harness.cores[0].stats().own_sessions_current, 1);
+    let peer = harness.join_dmsg(1, 0);
+    let opened = harness.open_dmsg(peer, 50_000, RELAY);
+    harness.run();
+    let accepted = harness.accept(own[Dialect::Dmsg.index()]);
+    harness.run();
+    let (peer, service) = ((peer, opened), (own[Dialect::Dmsg.index()], accepted));
+    let bytes = pattern(1_000);
+    assert!(harness.transfer(peer, service, &bytes) == bytes);
+    // A newer one of the same dialect takes its place.
+    harness.attach_dmsg(RELAY, 0);
+    assert_eq!(harness.cores[0].stats().own_sessions_current, 1);
+    harness.assert_clean();
+}
+
+#[test]
+fn each_key_has_ports_of_its_own() {
+    let mut harness = bilingual(1);
+    let native = harness.attach(RELAY, 0);
+    let dmsg = harness.attach_dmsg(RELAY, 0);
+    let peers = [harness.connect(1, 0), harness.join_dmsg(1, 0)];
+    let in_use = |harness: &Harness| harness.cores[0].audit().virtual_ports;
+    harness.open_from(native, 50_000, 1, 80);
+    harness.open_dmsg(dmsg, 50_000, 1);
+    harness.run();
+    let accepted = peers.map(|peer| harness.accept(peer));
+    harness.run();
+    assert_eq!(in_use(&harness), 2);
+    harness.open_dmsg(dmsg, 50_000, 1);
+    harness.run();
+    let refused = refused_with(&mut harness, dmsg);
+    assert_eq!(refused, Some(Reason::Unexplained.code()));
+    let stats = harness.cores[0].stats();
+    assert_eq!(stats.opens_refused.of(Reason::VirtualPortsExhausted), 1);
+    for (peer, stream) in peers.into_iter().zip(accepted) {
+        harness.session(peer).reset(stream).unwrap();
+    }
+    harness.run();
+    assert_eq!(in_use(&harness), 0);
+    harness.assert_clean();
 }

@@ -99,7 +99,7 @@ impl Client {
             });
             rest = &behind[length..];
         }
-        assert_eq!(rest, [], "whole frames");
+        assert!(rest.is_empty(), "whole frames");
         frames
     }
 

@@ -1,6 +1,6 @@
 //! Links with servers of the dmsg dialect: this relay's own and theirs.
 
-use std::net::SocketAddr;
+use ::core::net::SocketAddr;
 use std::time::Duration;
 
 use ringway_proto::dialect::Dialect;
@@ -151,7 +151,7 @@ fn server_without_the_client_is_not_asked_again_at_once() {
     let mut a = Client::join(&mut harness, 1, 0);
     a.open(&mut harness, 1, public(77), 80);
     let id = server.frames(&mut harness)[0].header.stream_id;
-    server.send(&mut harness, Header::window_update(id, Flags::FIN, 0), &[]);
+    server.send(&mut harness, Header::window_update(id, Flags::RST, 0), &[]);
     let reset = Header::window_update(1, Flags::RST, 0);
     assert_eq!(a.headers(&mut harness)[1], reset);
     server.frames(&mut harness);
@@ -161,7 +161,12 @@ fn server_without_the_client_is_not_asked_again_at_once() {
     harness.pass(Duration::from_secs(6));
     server.frames(&mut harness);
     a.open(&mut harness, 5, public(77), 80);
-    assert_eq!(server.frames(&mut harness).len(), 2);
+    let id = server.frames(&mut harness)[0].header.stream_id;
+    // The client itself has refused: it may listen on another port.
+    server.send(&mut harness, Header::window_update(id, Flags::FIN, 0), &[]);
+    a.open(&mut harness, 7, public(77), 81);
+    let is_open = |frame: &Frame| frame.header.flags == Flags::SYN;
+    assert!(server.frames(&mut harness).iter().any(is_open));
     harness.assert_clean();
 }
 
@@ -186,6 +191,15 @@ fn request_over_a_link_reaches_a_client_here_and_goes_no_further() {
     assert_eq!(
         count(&harness, |s| s.opens_refused.of(Reason::ForwardedTwice)),
         1
+    );
+    // The client refuses, which is another word.
+    b.send(&mut harness, Header::window_update(2, Flags::RST, 0), &[]);
+    let end = Header::window_update(2, Flags::FIN, 0);
+    assert!(
+        server
+            .frames(&mut harness)
+            .iter()
+            .any(|frame| frame.header == end)
     );
     // A forged one.
     let mut forged = request;
@@ -242,7 +256,10 @@ fn discovery_says_which_server_to_ask() {
     assert_eq!(lookup.key, public(77));
     harness.cores[0].looked_up(lookup, LookedUp::At(public(SERVER)), now);
     harness.run();
-    assert_eq!(server.frames(&mut harness).len(), 2);
+    let id = server.frames(&mut harness)[0].header.stream_id;
+    // It is not there any more: the discovery is to be asked again.
+    server.send(&mut harness, Header::window_update(id, Flags::RST, 0), &[]);
+    assert_eq!(harness.doubts, [public(77)]);
     a.open(&mut harness, 3, public(78), 80);
     let (_, lookup) = harness.lookups.pop().unwrap();
     harness.cores[0].looked_up(lookup, LookedUp::Nowhere, now);
@@ -315,5 +332,29 @@ fn relay_announces_itself_on_the_first_stream_of_a_link() {
     let end = Header::window_update(1, Flags::FIN, 0);
     assert_eq!(server.frames(&mut harness)[0].header, end);
     assert_eq!(count(&harness, |s| s.streams_current), 0);
+    harness.assert_clean();
+}
+
+#[test]
+fn server_that_was_unknown_when_it_came_speaks_for_others_once_it_is_known() {
+    let mut harness = Harness::with(1, |config| config.dmsg_key = Some(relay()));
+    let mut server = Client::join(&mut harness, SERVER, 0);
+    let b = Client::join(&mut harness, 2, 0);
+    let stranger = Client::join(&mut harness, 3, 0);
+    let request = stranger.signed(public(2), 80);
+    server.start(&mut harness, 1, &request);
+    assert_eq!(
+        count(&harness, |s| s.opens_refused.of(Reason::NotAllowed)),
+        1
+    );
+    let wanted = RelayAddress {
+        key: public(SERVER),
+        address: SocketAddr::from(([192, 0, 2, 9], 8081)),
+    };
+    let now = harness.now;
+    harness.cores[0].want_relays(Dialect::Dmsg, &[wanted], now);
+    server.start(&mut harness, 3, &request);
+    assert_eq!(b.headers(&mut harness).len(), 2);
+    assert_eq!(count(&harness, |s| s.links_current), 1);
     harness.assert_clean();
 }
