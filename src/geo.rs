@@ -4,8 +4,8 @@
 //! executors), the wire (`ringway_proto::dmsg::open`), the layout of the file (the crate `maxminddb`).
 //!
 //! Invariant: whatever the file holds, a lookup ends in a place or in none.
-//! Bound: [`FILE_BYTES_MAX`], all of it in memory: an executor must not wait for a disk, and a mapped file that
-//! is cut short later would end the process.
+//! Bound: [`FILE_BYTES_MAX`], all of it in memory: an executor must not wait for a disk, and a mapped file
+//! that is cut short later would end the process.
 //! Source: `MaxMind`, "DB File Format Specification" 2.0; the fields are those of its databases of cities.
 
 use std::fmt;
@@ -205,8 +205,8 @@ const fn is_shared(address: Ipv4Addr) -> bool {
 
 /// Largest file that is read.
 ///
-/// Databases of cities have 30 to 130 MB, those with more to say of each network four times as much. The relay
-/// holds it as long as it runs.
+/// Databases of cities have 30 to 130 MB, those with more to say of each network four times as much. The
+/// relay holds it as long as it runs.
 const FILE_BYTES_MAX: u64 = 512 << 20;
 
 /// Networks of which one at least must have a place, those that are nobody's among them.

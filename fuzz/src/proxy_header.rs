@@ -1,8 +1,8 @@
-//! Headers of the PROXY protocol: however bytes come in pieces, they begin with the same header, with none, or with
-//! a wrong one.
+//! Headers of the PROXY protocol: however bytes come in pieces, they begin with the same header, with none,
+//! or with a wrong one.
 //!
-//! Here: also that nothing is waited for beyond the longest header, and that what a header says is in its bytes
-//! alone. Not here: whose headers are believed (`shards/src/core/proxied.rs`).
+//! Here: also that nothing is waited for beyond the longest header, and that what a header says is in its
+//! bytes alone. Not here: whose headers are believed (`shards/src/core/proxied.rs`).
 
 use ringway_proto::limits::PROXY_HEADER_MAX;
 use ringway_proto::proxy::{Beginning, Origin, read};

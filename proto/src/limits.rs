@@ -152,13 +152,13 @@ pub const DMSG_HANDSHAKE_MESSAGE_MAX: usize = 4_094;
 
 /// Longest header of the PROXY protocol that a connection may begin with.
 ///
-/// 216 for addresses, of Unix sockets, and 304 for what proxies add: names of hosts, certificates, networks. Its
-/// specification counts on so much fitting into the first segment of a connection. A pending handshake
+/// 216 for addresses, of Unix sockets, and 304 for what proxies add: names of hosts, certificates, networks.
+/// Its specification counts on so much fitting into the first segment of a connection. A pending handshake
 /// holds it in the place of message 1.
 /// Source: `HAProxy`, "The PROXY protocol", section 2.
 pub const PROXY_HEADER_MAX: usize = 536;
 
-/// Longest header of version 1, a line: an unknown family, two IPv6 addresses, two ports.
+/// Longest header of version 1 of that, a line: an unknown family, two IPv6 addresses, two ports.
 ///
 /// Source: `HAProxy`, "The PROXY protocol", section 2.1.
 pub const PROXY_LINE_MAX: usize = 107;

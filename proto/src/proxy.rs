@@ -1,8 +1,8 @@
 //! Headers of the PROXY protocol: whom a proxy passes a connection on for.
 //!
-//! Here: the headers of version 1, a line of text, and of version 2, a block of bytes; from the first bytes of a
-//! connection to an address. Not here: whether whoever sent a header may (who reads it decides), the destination
-//! and the further fields of a header, which nobody here needs.
+//! Here: the headers of version 1, a line of text, and of version 2, a block of bytes; from the first bytes
+//! of a connection to an address. Not here: whether whoever sent a header may (who reads it decides), the
+//! destination and the further fields of a header, which nobody here needs.
 //!
 //! Layouts, big-endian:
 //!
@@ -50,8 +50,8 @@ pub enum Beginning {
 pub enum Origin {
     /// From this address, of the family that the connection has: an IPv4 address is none of IPv6.
     Address(SocketAddr),
-    /// From the proxy itself, which looks whether somebody listens, or from where addresses are not of IP: the
-    /// socket's own address counts.
+    /// From the proxy itself, which looks whether somebody listens, or from where addresses are not of IP:
+    /// the socket's own address counts.
     Socket,
 }
 
@@ -198,7 +198,8 @@ fn read_block(bytes: &[u8]) -> Result<Beginning, ProxyError> {
 /// What a header of version 2 has in it.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// Whatever the proxy likes: the connection is its own, or its address of a family that has no number here.
+    /// Whatever the proxy likes: the connection is its own, or its address of a family that has no number
+    /// here.
     Local,
     Ipv4,
     Ipv6,
@@ -206,7 +207,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// Returns what is in the header of a connection that is passed on. It has come over a stream, as it goes on.
+    /// Returns what is in the header of a connection that is passed on. It has come over a stream, as it
+    /// goes on.
     const fn of(family: u8) -> Result<Self, ProxyError> {
         match family {
             0x00 => Ok(Self::Local),
@@ -266,8 +268,8 @@ fn address(ip: IpAddr, port: u16) -> Origin {
 /// What a header of version 1 begins with.
 const SIGNATURE_1: &[u8] = b"PROXY ";
 
-/// What a header of version 2 begins with. No message 1 of the dmsg dialect does: its third byte is the first one
-/// of a compressed point.
+/// What a header of version 2 begins with. No message 1 of the dmsg dialect does: its third byte is the
+/// first one of a compressed point.
 const SIGNATURE_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Version number of a header of bytes.

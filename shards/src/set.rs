@@ -192,8 +192,8 @@ pub struct DmsgConfig {
 }
 
 impl DmsgConfig {
-    /// Returns a listener that asks nobody about clients of other servers, nor where addresses are, and believes no
-    /// proxy.
+    /// Returns a listener that asks nobody about clients of other servers, nor where addresses are, and
+    /// believes no proxy.
     #[must_use]
     pub const fn new(listen: SocketAddr, identity: Arc<Identity>) -> Self {
         Self {

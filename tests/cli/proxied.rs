@@ -1,8 +1,8 @@
-//! What a relay tells clients of the dmsg dialect of where they are: behind `HAProxy`, by a header that a test writes
-//! itself, from a database of places.
+//! What a relay tells clients of the dmsg dialect of where they are: behind `HAProxy`, by a header that a
+//! test writes itself, from a database of places.
 //!
-//! Here: real sockets and processes. Not here: headers that are none (`proto/src/proxy/tests.rs`), files that are
-//! none (`src/geo/tests.rs`).
+//! Here: real sockets and processes. Not here: headers that are none (`proto/src/proxy/tests.rs`), files
+//! that are none (`src/geo/tests.rs`).
 //!
 //! Without `HAProxy` the test that needs it says so and passes.
 
@@ -105,8 +105,8 @@ fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
 struct Haproxy(Child);
 
 impl Haproxy {
-    /// Starts one that adds headers as each of `options` says; returns where they listen, or none where the host
-    /// has no `HAProxy`.
+    /// Starts one that adds headers as each of `options` says; returns where they listen, or none where the
+    /// host has no `HAProxy`.
     fn start(
         directory: &Path,
         to: SocketAddr,

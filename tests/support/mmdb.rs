@@ -1,7 +1,7 @@
 //! Files in the `MaxMind` DB format, as small as a test needs them.
 //!
-//! Here: a writer of search trees over IPv4 and IPv6 prefixes, of values, of the metadata. Not here: sharing of
-//! equal values, prefixes inside of prefixes.
+//! Here: a writer of search trees over IPv4 and IPv6 prefixes, of values, of the metadata. Not here: sharing
+//! of equal values, prefixes inside of prefixes.
 //!
 //! ```text
 //! tree: two records a node, 24, 28 or 32 bits each | 16 zeros | values | marker | metadata, a map

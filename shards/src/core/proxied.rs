@@ -1,11 +1,11 @@
 //! Connections that a proxy passes on.
 //!
-//! Here: whose headers are believed, taking one off the front of what a connection brings, and what follows from
-//! it: the connection counts as one of the address that is named. Not here: the headers (`ringway_proto::proxy`),
-//! the native dialect, whose listener knows none.
+//! Here: whose headers are believed, taking one off the front of what a connection brings, and what follows
+//! from it: the connection counts as one of the address that is named. Not here: the headers
+//! (`ringway_proto::proxy`), the native dialect, whose listener knows none.
 //!
-//! A header may be missing, and may come in any pieces; it counts in the time of the handshake that follows. From
-//! anybody else it is a bad handshake: who could name any address would have no limit by source.
+//! A header may be missing, and may come in any pieces; it counts in the time of the handshake that follows.
+//! From anybody else it is a bad handshake: who could name any address would have no limit by source.
 //!
 //! Bound: what is kept of a header stands where message 1 will, and is shorter (`PROXY_HEADER_MAX`).
 //! Source: docs/dmsg.md "Behind a proxy".
@@ -35,8 +35,8 @@ impl Proxies {
     /// Nobody's.
     pub const NONE: Self = Self::Listed(Vec::new());
 
-    /// Returns whether a connection from this address may bring a header. One whose address the kernel did not
-    /// tell is nobody's that is listed.
+    /// Returns whether a connection from this address may bring a header. One whose address the kernel did
+    /// not tell is nobody's that is listed.
     #[must_use]
     pub fn allow(&self, address: Option<IpAddr>) -> bool {
         match self {
@@ -58,8 +58,8 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Returns the addresses whose first `len` bits are those of `first`; `None` when it has not so many, or has
-    /// others set behind them. IPv4 addresses in the form of IPv6 are those of IPv4.
+    /// Returns the addresses whose first `len` bits are those of `first`; `None` when it has not so many, or
+    /// has others set behind them. IPv4 addresses in the form of IPv6 are those of IPv4.
     #[must_use]
     pub fn new(first: IpAddr, len: u8) -> Option<Self> {
         let (first, len) = match (first, first.to_canonical()) {

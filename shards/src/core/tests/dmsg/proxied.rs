@@ -1,6 +1,6 @@
 //! Clients behind a proxy that says in a header where they come from.
 
-use std::net::{IpAddr, Ipv4Addr};
+use ::core::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ringway_proto::dmsg::handshake::Initiator;
