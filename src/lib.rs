@@ -15,6 +15,7 @@ mod config;
 mod control;
 mod dmsg;
 mod failure;
+mod geo;
 mod key_file;
 mod lan;
 mod local_ports;

@@ -67,6 +67,8 @@ fn limit_values_of_peers() -> Vec<(&'static str, String)> {
         HANDSHAKE_MESSAGE_MAX
         DMSG_HANDSHAKE_MESSAGE_MIN
         DMSG_HANDSHAKE_MESSAGE_MAX
+        PROXY_HEADER_MAX
+        PROXY_LINE_MAX
         PIPELINED_MAX
         PIPELINED_SHARD_MAX
         OPEN_TIMEOUT

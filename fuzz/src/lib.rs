@@ -23,6 +23,7 @@ pub mod frame;
 pub mod handshake;
 pub mod open_objects;
 pub mod peer_session;
+pub mod proxy_header;
 pub mod record;
 pub mod route;
 pub mod sealed;
@@ -45,6 +46,7 @@ pub struct Target {
 /// The targets that must hold, in the order of their cost. [`canary`] is not among them: it must fail.
 pub const TARGETS: &[Target] = &[
     target("frame", frame::run),
+    target("proxy_header", proxy_header::run),
     target("open_objects", open_objects::run),
     target("handshake", handshake::run),
     target("dmsg_entry", dmsg_entry::run),

@@ -18,6 +18,11 @@ fn committed_frames_hold() {
 }
 
 #[test]
+fn committed_headers_of_proxies_hold() {
+    holds("proxy_header");
+}
+
+#[test]
 fn committed_open_objects_hold() {
     holds("open_objects");
 }

@@ -28,6 +28,7 @@ pub mod open;
 pub mod peer;
 pub mod peer_set;
 pub mod ports;
+pub mod proxy;
 pub mod reason;
 pub mod record;
 pub mod route;

@@ -150,6 +150,19 @@ pub const DMSG_HANDSHAKE_MESSAGE_MIN: usize = KEY_LEN_MAX + 16;
 /// Source: docs/dmsg.md "Handshake".
 pub const DMSG_HANDSHAKE_MESSAGE_MAX: usize = 4_094;
 
+/// Longest header of the PROXY protocol that a connection may begin with.
+///
+/// 216 for addresses, of Unix sockets, and 304 for what proxies add: names of hosts, certificates, networks.
+/// Its specification counts on so much fitting into the first segment of a connection. A pending handshake
+/// holds it in the place of message 1.
+/// Source: `HAProxy`, "The PROXY protocol", section 2.
+pub const PROXY_HEADER_MAX: usize = 536;
+
+/// Longest header of version 1 of that, a line: an unknown family, two IPv6 addresses, two ports.
+///
+/// Source: `HAProxy`, "The PROXY protocol", section 2.1.
+pub const PROXY_LINE_MAX: usize = 107;
+
 /// Most bytes kept that a peer sent right behind its handshake, before the session is admitted.
 ///
 /// Enough for a few hundred opens in one flight; beyond it the socket is simply not read. Costs this
@@ -595,6 +608,9 @@ const _: () = assert!(DMSG_OBJECT_MAX - 2 <= u16::MAX as usize);
 const _: () = assert!(DMSG_OBJECT_MAX < WINDOW_INITIAL as usize);
 const _: () = assert!(2 * HEADER_LEN + DMSG_OBJECT_MAX <= PIPELINED_MAX);
 const _: () = assert!(DMSG_PAYLOAD_MAX == 4_070);
+// A header of a proxy takes no more than the message that follows it may.
+const _: () = assert!(PROXY_LINE_MAX <= PROXY_HEADER_MAX);
+const _: () = assert!(PROXY_HEADER_MAX <= DMSG_HANDSHAKE_MESSAGE_MAX);
 // An open fits in the window both sides assume, in the bytes kept behind a handshake, and in a batch.
 const _: () = assert!(SEALED_OBJECT_MAX < WINDOW_INITIAL as usize);
 const _: () = assert!(OPEN_FLIGHT_MAX <= PIPELINED_MAX);

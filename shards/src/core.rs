@@ -36,6 +36,7 @@ mod gate;
 mod link;
 mod open;
 mod own;
+mod proxied;
 mod recorder;
 mod session;
 mod sizes;
@@ -63,6 +64,7 @@ pub use self::event::{
     Action, Arrival, Directory, Holder, Job, JobResult, LookedUp, Lookup, Message, OpenMessage,
     Outdated, Place, RecvEnd, Registration, SessionKey, ShardId, Slot, StreamKey,
 };
+pub use self::proxied::{Prefix, Proxies};
 pub use self::recorder::Recorder;
 pub(crate) use self::sizes::CoreSizes;
 pub use self::source::Source;

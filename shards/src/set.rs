@@ -66,6 +66,8 @@ pub use crate::core::AllowedRelays;
 pub use crate::core::LookedUp;
 pub use crate::core::Lookup;
 pub use crate::core::MeshConfig;
+pub use crate::core::Prefix;
+pub use crate::core::Proxies;
 pub use crate::core::QueueLimits;
 pub use crate::core::RelayAddress;
 pub use crate::core::Timeouts;
@@ -180,6 +182,8 @@ pub struct DmsgConfig {
     pub listen: SocketAddr,
     /// The relay's key in that dialect.
     pub identity: Arc<Identity>,
+    /// Who may say in a header of the PROXY protocol where a client comes from.
+    pub proxies: Proxies,
     /// Answers questions about clients of other servers; without one those that links stand with are asked in
     /// turn.
     pub discovery: Option<Arc<dyn Resolver>>,
@@ -188,12 +192,14 @@ pub struct DmsgConfig {
 }
 
 impl DmsgConfig {
-    /// Returns a listener that asks nobody about clients of other servers, nor where addresses are.
+    /// Returns a listener that asks nobody about clients of other servers, nor where addresses are, and
+    /// believes no proxy.
     #[must_use]
     pub const fn new(listen: SocketAddr, identity: Arc<Identity>) -> Self {
         Self {
             listen,
             identity,
+            proxies: Proxies::NONE,
             discovery: None,
             locator: None,
         }
@@ -611,6 +617,7 @@ impl Seed {
             shards_count: self.config.shards_count,
             own_key: self.config.identity.public(),
             dmsg_key: dmsg.map(|dmsg| dmsg.identity.public()),
+            proxies: dmsg.map_or(Proxies::NONE, |dmsg| dmsg.proxies.clone()),
             offer: self.config.offer,
             admission: admission(&self.config),
             queue: self.config.queue,

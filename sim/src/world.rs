@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ringway_proto::handshake::Offer;
 use ringway_proto::limits::WINDOW_INITIAL;
 use ringway_proto::time::Now;
-use ringway_shards::core::{CoreConfig, MeshConfig, ShardId};
+use ringway_shards::core::{CoreConfig, MeshConfig, Proxies, ShardId};
 
 use crate::agenda::{Agenda, print_trace};
 use crate::checks::{Open, Target};
@@ -252,6 +252,7 @@ impl World {
                     shards_count,
                     own_key: keys.relay_public,
                     dmsg_key: None,
+                    proxies: Proxies::NONE,
                     offer: Offer {
                         capabilities: 0,
                         streams_max: options.streams_max,

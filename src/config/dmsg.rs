@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ringway_shards::set::AllowedRelays;
+use ringway_shards::set::{AllowedRelays, Proxies};
 
 use crate::dmsg::discovery::url::DiscoveryUrl;
 use crate::relay_name::RelayName;
@@ -33,6 +33,10 @@ pub(crate) struct DmsgChoice {
     pub(crate) allowed: AllowedRelays,
     /// Whether it says so to the servers that it makes links with.
     pub(crate) announces_itself: bool,
+    /// Database that says where addresses are.
+    pub(crate) geo_database: Option<PathBuf>,
+    /// Who may say in a header of the PROXY protocol where a client comes from.
+    pub(crate) proxies: Proxies,
 }
 
 impl Default for DmsgChoice {
@@ -47,6 +51,8 @@ impl Default for DmsgChoice {
             links_all: true,
             allowed: AllowedRelays::Listed(BTreeSet::new()),
             announces_itself: true,
+            geo_database: None,
+            proxies: Proxies::NONE,
         }
     }
 }

@@ -16,8 +16,8 @@ use toml::Value;
 use super::units::{parse_address, parse_port_range};
 use super::values::{
     allowed_relays, allowed_servers, announced, automatic, congestion, cores, count, discoveries,
-    dmsg_relays, duration, filled, host_and_port, is_off, is_on, key_set, registry, relays, size,
-    size_u32, small, sources, text, word,
+    dmsg_relays, duration, filled, host_and_port, is_off, is_on, key_set, proxies, registry,
+    relays, size, size_u32, small, sources, text, word,
 };
 use super::{Announce, Config, LogFormat, Preflight, SESSIONS_MAX_MAX};
 use crate::access::KeySet;
@@ -594,6 +594,24 @@ pub(crate) const KEYS: &[Key] = &[
         default: "\"on\"",
         apply: |config, value| {
             config.dmsg.announces_itself = is_on(value)?;
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.geo_database",
+        accepts: "a path",
+        default: "",
+        apply: |config, value| {
+            config.dmsg.geo_database = Some(PathBuf::from(filled(value)?));
+            Ok(())
+        },
+    },
+    Key {
+        path: "dmsg.proxy_protocol",
+        accepts: "\"off\", \"all\" or addresses and prefixes of proxies, such as [\"10.0.0.0/8\"]",
+        default: "\"off\"",
+        apply: |config, value| {
+            config.dmsg.proxies = proxies(value)?;
             Ok(())
         },
     },

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ringway_proto::dmsg;
 use ringway_proto::key::{KeyError, PublicKey};
-use ringway_shards::set::AllowedRelays;
+use ringway_shards::set::{AllowedRelays, Prefix, Proxies};
 use toml::Value;
 
 use super::units::{parse_address, parse_duration, parse_size, within};
@@ -247,6 +247,47 @@ fn allowed_by(
     Ok(AllowedRelays::Listed(keys.collect::<Result<_, String>>()?))
 }
 
+/// Reads the proxies of `dmsg.proxy_protocol`.
+pub(super) fn proxies(value: &Value) -> Result<Proxies, String> {
+    match value.as_str() {
+        Some("all") => return Ok(Proxies::All),
+        Some("off") => return Ok(Proxies::NONE),
+        _ => {}
+    }
+    let prefixes: Vec<Prefix> = texts(value)?
+        .into_iter()
+        .map(prefix)
+        .collect::<Result<_, String>>()?;
+    if prefixes.len() > PROXIES_MAX {
+        let have = prefixes.len();
+        return Err(format!(
+            "{have} proxies are too many; at most {PROXIES_MAX}"
+        ));
+    }
+    Ok(Proxies::Listed(prefixes))
+}
+
+/// Reads an address, or the first one of those that share some bits with it, a slash and how many.
+fn prefix(text: &str) -> Result<Prefix, String> {
+    let (first, len) = match text.split_once('/') {
+        Some((first, len)) => (first, Some(len)),
+        None => (text, None),
+    };
+    let first: IpAddr = first
+        .parse()
+        .map_err(|_| format!("{text:?} is no IP address and no prefix of some"))?;
+    let bits = if first.is_ipv4() { 32 } else { 128 };
+    let len = match len {
+        Some(len) => within(len.parse().unwrap_or(-1), 0, bits)
+            .map_err(|error| format!("{text:?}: length of the prefix: {error}"))?,
+        None => bits,
+    };
+    let len = u8::try_from(len).map_err(|_| format!("{text:?} is no prefix"))?;
+    Prefix::new(first, len).ok_or_else(|| {
+        format!("{text:?} has bits behind its prefix: write its first address, or no prefix")
+    })
+}
+
 /// Reads a host, by address or by name, with a port.
 pub(super) fn host_and_port(text: &str) -> Result<String, String> {
     let port = text
@@ -341,6 +382,9 @@ const RELAYS_MAX: usize = 1_024;
 
 /// Most keys of one set: it is looked at for each stream to its service, and 48 bytes each.
 const KEYS_MAX: usize = 65_536;
+
+/// Most proxies: each is looked at for each header.
+const PROXIES_MAX: usize = 256;
 
 /// Most source addresses: each is a budget that an exhausted dial looks at, and 4 KiB a shard.
 const SOURCES_MAX: usize = 64;

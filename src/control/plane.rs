@@ -10,6 +10,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, SystemTime};
 
 use ringway_proto::dialect::Dialect;
+use ringway_proto::dialect::place::Locator;
 use ringway_proto::dmsg;
 use ringway_proto::dmsg::handshake::Identity;
 use ringway_proto::dmsg::open::PeerAnnounce;
@@ -28,6 +29,7 @@ use super::{ShardView, Shards};
 use crate::capacity::{Capacity, SPARE_SLOTS};
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::geo::Database;
 use crate::local_ports;
 use crate::preflight;
 use crate::relay_name::RelayName;
@@ -60,7 +62,7 @@ impl Plane {
         let config = ShardSetConfig {
             mesh,
             resolver: fleet.resolver(config),
-            dmsg: dmsg_config(config, dmsg, discoveries),
+            dmsg: dmsg_config(config, dmsg, discoveries)?,
             ..set_config(config, capacity, secret)
         };
         let shards = ShardSet::launch(&config).map_err(failure)?;
@@ -196,14 +198,27 @@ fn dmsg_config(
     config: &Config,
     secret: Option<&dmsg::key::SecretKey>,
     discoveries: Option<&Arc<Discoveries>>,
-) -> Option<DmsgConfig> {
-    let (listen, secret) = config.dmsg.listen.zip(secret)?;
-    Some(DmsgConfig {
+) -> Result<Option<DmsgConfig>, Failure> {
+    let Some((listen, secret)) = config.dmsg.listen.zip(secret) else {
+        return Ok(None);
+    };
+    Ok(Some(DmsgConfig {
         listen,
         identity: Arc::new(Identity::new(secret.clone())),
+        proxies: config.dmsg.proxies.clone(),
         discovery: discoveries.map(|discoveries| Arc::<Discoveries>::clone(discoveries) as _),
-        locator: None,
-    })
+        locator: locator(config)?,
+    }))
+}
+
+/// Opens the database that says where addresses are, if there is one.
+fn locator(config: &Config) -> Result<Option<Arc<dyn Locator>>, Failure> {
+    let Some(path) = &config.dmsg.geo_database else {
+        return Ok(None);
+    };
+    let database = Database::open(path)?;
+    tracing::info!(?database, "read the database of places");
+    Ok(Some(Arc::new(database)))
 }
 
 /// Returns the other relays, with their addresses.

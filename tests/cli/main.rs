@@ -31,6 +31,8 @@ mod namespace;
 #[cfg(test)]
 mod preflight;
 #[cfg(test)]
+mod proxied;
+#[cfg(test)]
 mod registry;
 mod relay;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use ringway_proto::peer::{PeerConfig, PeerEvent, PeerSession, StreamId};
 use ringway_proto::time::Now;
 use ringway_shards::batch::Batch;
 use ringway_shards::core::{
-    Action, AdmissionLimits, CoreConfig, CoreStats, Job, MeshConfig, Message, QueueLimits,
+    Action, AdmissionLimits, CoreConfig, CoreStats, Job, MeshConfig, Message, Proxies, QueueLimits,
     ShardCore, ShardId, Slot, Source, Timeouts,
 };
 use ringway_shards::directory::SessionDirectory;
@@ -357,6 +357,7 @@ fn config(secret: &SecretKey, shard: u16, shards_count: u16) -> CoreConfig {
         shards_count,
         own_key: secret.public(),
         dmsg_key: None,
+        proxies: Proxies::NONE,
         offer: Offer {
             capabilities: 0,
             streams_max: STREAMS_MAX,

@@ -10,7 +10,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-const BARE: &[&str] = &["dmsg_gob", "dmsg_open", "frame", "open_objects"];
+const BARE: &[&str] = &[
+    "dmsg_gob",
+    "dmsg_open",
+    "frame",
+    "open_objects",
+    "proxy_header",
+];
 const OPERATIONS: &[&str] = &[
     "dmsg_handshake",
     "dmsg_peer",

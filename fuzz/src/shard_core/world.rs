@@ -21,8 +21,8 @@ use ringway_proto::key::{Address, SecretKey};
 use ringway_proto::peer::{PeerConfig, PeerSession};
 use ringway_proto::time::Now;
 use ringway_shards::core::{
-    AdmissionLimits, CoreConfig, Job, MeshConfig, Message, QueueLimits, RecvEnd, ShardCore,
-    ShardId, Slot, Source, Timeouts,
+    AdmissionLimits, CoreConfig, Job, MeshConfig, Message, Proxies, QueueLimits, RecvEnd,
+    ShardCore, ShardId, Slot, Source, Timeouts,
 };
 use ringway_shards::ports::{PortSet, PortsConfig};
 
@@ -113,6 +113,7 @@ impl World {
                     shards_count: number(SHARDS),
                     own_key: identity.public(),
                     dmsg_key: None,
+                    proxies: Proxies::NONE,
                     offer: Offer {
                         capabilities: 0,
                         streams_max: STREAMS_MAX,

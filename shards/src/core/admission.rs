@@ -82,7 +82,10 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             session.phase = Phase::Handshake(Box::new(Handshake {
                 accepted_at: self.now,
                 arrival,
-                stage: Stage::Message1,
+                stage: match arrival.dialect {
+                    Dialect::Dmsg => Stage::Header,
+                    _ => Stage::Message1,
+                },
                 waiting: None,
                 collected: Vec::new(),
                 pipelined: Vec::new(),
@@ -106,6 +109,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
     /// Bytes of a peer that is not yet known.
     pub(super) fn collect_handshake(&mut self, slot: Slot, mut lease: L) {
+        let is_first = |handshake: &mut Handshake<L>| matches!(handshake.stage, Stage::Header);
+        if self.handshake_mut(slot).is_some_and(is_first)
+            && let Err(reason) = self.take_header(slot, &mut lease)
+        {
+            return self.fail_handshake(slot, reason);
+        }
         let Some(handshake) = self.handshake_mut(slot) else {
             return;
         };
@@ -164,7 +173,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
             }
             Stage::Message3(responder) => Step::Message3 { responder, message },
             Stage::Message3Folded(responder) => Step::Message3Folded { responder, message },
-            stage @ (Stage::Computing1 | Stage::Computing3) => {
+            stage @ (Stage::Header | Stage::Computing1 | Stage::Computing3) => {
                 handshake.stage = stage;
                 return;
             }

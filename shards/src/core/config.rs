@@ -17,6 +17,7 @@ use ringway_proto::key::PublicKey;
 use ringway_proto::limits;
 
 use super::event::ShardId;
+use super::proxied::Proxies;
 use crate::ports::ShardPorts;
 
 /// Settings of one shard core.
@@ -30,6 +31,8 @@ pub struct CoreConfig {
     pub own_key: PublicKey,
     /// Its key in the dmsg dialect, if it speaks that one too.
     pub dmsg_key: Option<PublicKey>,
+    /// Whose word on where a client of that dialect comes from is believed.
+    pub proxies: Proxies,
     /// What the relay tells each peer in the handshake.
     pub offer: Offer,
     /// Who gets in.

@@ -75,7 +75,7 @@ pub(super) struct Handshake<L> {
     pub(super) stage: Stage,
     /// Its place among those that wait for their peer; `None` while the executor has it.
     pub(super) waiting: Option<Links>,
-    /// The message being collected, with its length prefix.
+    /// The message being collected, with its length prefix, or a header before the first one.
     pub(super) collected: Vec<u8>,
     /// What the peer sent right behind message 3.
     pub(super) pipelined: Vec<L>,
@@ -91,6 +91,8 @@ pub(super) struct Links {
 
 #[derive(Debug)]
 pub(super) enum Stage {
+    /// Collecting a proxy's header, unless there is none.
+    Header,
     /// Collecting message 1.
     Message1,
     /// The executor computes message 2.
@@ -108,7 +110,7 @@ impl Stage {
     pub(super) const fn is_collecting(&self) -> bool {
         match self {
             Self::Message1 | Self::Message3(_) | Self::Message3Folded(_) => true,
-            Self::Computing1 | Self::Computing3 => false,
+            Self::Header | Self::Computing1 | Self::Computing3 => false,
         }
     }
 }

@@ -13,7 +13,8 @@ use ringway_proto::handshake::Offer;
 use ringway_proto::limits::{STREAMS_MAX, WINDOW_INITIAL};
 use ringway_proto::time::Now;
 use ringway_shards::core::{
-    AdmissionLimits, AllowedRelays, CoreConfig, MeshConfig, QueueLimits, RelayAddress, ShardId,
+    AdmissionLimits, AllowedRelays, CoreConfig, MeshConfig, Proxies, QueueLimits, RelayAddress,
+    ShardId,
 };
 use ringway_shards::ports::{PortSet, PortsConfig};
 
@@ -164,6 +165,7 @@ impl Mesh {
             shards_count,
             own_key: self.keys.relays[number].public(),
             dmsg_key: None,
+            proxies: Proxies::NONE,
             offer: Offer {
                 capabilities: 0,
                 streams_max: STREAMS_MAX,

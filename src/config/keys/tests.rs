@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ringway_shards::set::{Prefix, Proxies};
+
 use super::*;
 use crate::config::Congestion;
 
@@ -138,6 +140,38 @@ fn wrong_values_are_named_with_what_is_wrong() {
         let error = apply(path, text).unwrap_err();
         assert!(error.contains(part), "{path} = {text}: {error}");
     }
+}
+
+#[test]
+fn proxies_are_named_by_their_addresses() {
+    for (text, part) in [
+        ("\"on\"", "no IP address and no prefix"),
+        ("true", "no list"),
+        ("[7]", "bare number"),
+        ("[\"haproxy.example\"]", "no IP address"),
+        ("[\"10.0.0.0/33\"]", "too large"),
+        ("[\"10.0.0.0/-1\"]", "length of the prefix"),
+        ("[\"10.0.0.0/x\"]", "length of the prefix"),
+        ("[\"10.0.0.1/8\"]", "bits behind its prefix"),
+        ("[\"::1/64\"]", "bits behind its prefix"),
+    ] {
+        let error = apply("dmsg.proxy_protocol", text).unwrap_err();
+        assert!(error.contains(part), "{text}: {error}");
+    }
+    let many = vec!["\"10.0.0.1\""; 257].join(", ");
+    let error = apply("dmsg.proxy_protocol", &format!("[{many}]")).unwrap_err();
+    assert!(error.contains("257 proxies are too many"), "{error}");
+    let proxies = |text| apply("dmsg.proxy_protocol", text).unwrap().dmsg.proxies;
+    let [first, second] = ["10.0.0.0", "2001:db8::1"].map(|text| text.parse().unwrap());
+    let listed = [Prefix::new(first, 8), Prefix::new(second, 128)].map(Option::unwrap);
+    for text in [
+        "[\"10.0.0.0/8\", \"2001:db8::1\"]",
+        "\"10.0.0.0/8, 2001:db8::1/128\"",
+    ] {
+        assert_eq!(proxies(text), Proxies::Listed(listed.to_vec()), "{text}");
+    }
+    assert_eq!(proxies("\"all\""), Proxies::All);
+    assert_eq!(proxies("[]"), Proxies::NONE);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod client;
 mod links;
+mod proxied;
 
 use std::time::Duration;
 

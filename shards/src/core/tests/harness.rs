@@ -19,8 +19,8 @@ use ringway_proto::time::Now;
 
 use crate::core::{
     Action, AdmissionLimits, Arrival, CoreConfig, DialError, DialKey, Dialed, Directory, Holder,
-    Lookup, MeshConfig, Message, Place, QueueLimits, RecvEnd, SessionKey, ShardCore, ShardId, Slot,
-    Source, Timeouts,
+    Lookup, MeshConfig, Message, Place, Proxies, QueueLimits, RecvEnd, SessionKey, ShardCore,
+    ShardId, Slot, Source, Timeouts,
 };
 use crate::directory::SessionDirectory;
 use crate::lease::Lease;
@@ -179,6 +179,7 @@ impl Harness {
                     shards_count: shards,
                     own_key: relay.public(),
                     dmsg_key: None,
+                    proxies: Proxies::NONE,
                     offer: Offer {
                         capabilities: 0,
                         streams_max: STREAMS_MAX,

@@ -47,9 +47,19 @@ impl Client {
     /// The same, with bytes right behind message 3.
     pub(super) fn join_with(harness: &mut Harness, byte: u8, shard: usize, behind: &[u8]) -> Self {
         let wire = harness.connect_dmsg(shard, [192, 0, 2, 1]);
+        Self::join_on(harness, byte, wire, [&[], behind])
+    }
+
+    /// The same on a socket that was accepted before, with bytes right before message 1 as well.
+    pub(super) fn join_on(
+        harness: &mut Harness,
+        byte: u8,
+        wire: usize,
+        [before, behind]: [&[u8]; 2],
+    ) -> Self {
         let begun = Initiator::new(&dmsg_identity(byte), &relay(), [byte ^ 0x55; 32]);
         let (initiator, first) = begun.unwrap();
-        harness.inject(wire, &first);
+        harness.inject(wire, &[before, &first].concat());
         harness.run();
         let second = std::mem::take(&mut harness.wires[wire].raw);
         assert_eq!(message_len(&second), Ok(Some(second.len())));
