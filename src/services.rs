@@ -7,8 +7,8 @@
 //!   port 7   echo, for `ringway ping`            whoever has a session
 //! ```
 //!
-//! A relay that speaks the dmsg dialect too has ports 80, 81 and 7 on its key of that one as well, the same
-//! pages for the same sets of keys; port 7 answers pings as Skywire's clients do.
+//! A relay that speaks the dmsg dialect too has the same ports on its key of that one, with the same pages
+//! for the same sets of keys; port 7 answers pings as Skywire's clients do, port 36 sets up Skywire's routes.
 //!
 //! Each shard has a thread of its own for them, on the same core at the priority of the service executor,
 //! with a client of the relay inside for each key: a stream to a key of the relay ends on the shard that it
@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use ringway_client::{Client, Identity, ListenError};
+use ringway_proto::dmsg::rpc::SETUP_PORT;
 use ringway_proto::route::ROUTE_SETUP_PORT;
 use ringway_shards::set::ShardHandle;
 use tokio::runtime::{Builder, Runtime};
@@ -46,7 +47,7 @@ use crate::failure::Failure;
 use self::door::Door;
 use self::route_setup::numbers::Numbers;
 use self::route_setup::paths::Paths;
-use self::route_setup::{Bounds, RouteSetup, slots_of};
+use self::route_setup::{Bounds, DmsgSetup, NativeSetup, Setups, slots_of};
 
 /// How far the relay is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -234,20 +235,22 @@ fn start_all(shard: &Shard, services: &mut JoinSet<()>) -> Result<(), ListenErro
         }
     }
     if choice.has_route_setup {
-        let door = Door::open(client, ROUTE_SETUP_PORT, among(&choice.route_setup))?;
         let share = |all| slots_of(*number, *shards_count, all);
         let bounds = Bounds {
             slots: share(choice.setups_max).max(1),
             waiting_max: share(choice.setups_waiting_max),
             timeout: choice.setup_timeout,
         };
-        let setup = RouteSetup::new(
-            client.clone(),
-            bounds,
-            Arc::clone(&pages.services.setups),
-            pages.services.paths.clone(),
-        );
-        services.spawn(setup.serve(door, stage.clone()));
+        let setups = Setups::new(bounds, Arc::clone(&pages.services.setups));
+        let door = Door::open(client, ROUTE_SETUP_PORT, among(&choice.route_setup))?;
+        let paths = pages.services.paths.clone();
+        let native = NativeSetup::new(client.clone(), &setups, paths);
+        services.spawn(native.serve(door, stage.clone()));
+        if let Some(client) = dmsg {
+            let door = Door::open(client, SETUP_PORT, among(&choice.route_setup))?;
+            let dmsg = DmsgSetup::new(client.clone(), &setups);
+            services.spawn(dmsg.serve(door, stage.clone()));
+        }
         // What all shards share is looked after by one of them.
         if *number == 0 {
             services.spawn(expire(Arc::clone(&pages.services), stage.clone()));

@@ -96,6 +96,34 @@ fn go_clients_are_served() {
 }
 
 #[test]
+fn go_visors_have_their_routes_set_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mut program) = built(directory.path()) else {
+        return;
+    };
+    for shards in ["1", "2"] {
+        let (relay, key, address) = relay(shards);
+        let output = program.args([&key, &address, "routes"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said, "ok health\nok route\nok refused routes\n");
+        let metrics = get(&relay.admin, "/metrics");
+        for expected in [
+            "ringway_setups_received_total 6",
+            "ringway_setups_done_total 1",
+            "ringway_setups_current 0",
+            "ringway_setups_undone_blindly_total 0",
+            "ringway_setups_refused_total{reason=\"506 bad_route\"} 3",
+        ] {
+            assert!(metrics.contains(expected), "{expected}\n{metrics}");
+        }
+        program = Command::new(directory.path().join("dmsg"));
+        let ended = relay.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+    }
+}
+
+#[test]
 fn clients_of_two_relays_find_each_other_by_a_discovery() {
     let directory = tempfile::tempdir().unwrap();
     let Some(mut program) = built(directory.path()) else {
@@ -123,7 +151,15 @@ fn clients_of_two_relays_find_each_other_by_a_discovery() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}");
-    assert_eq!(said, "ok across\nok nothing left\n");
+    let steps = [
+        "across",
+        "health",
+        "route",
+        "refused routes",
+        "nothing left",
+    ];
+    let expected: String = steps.iter().map(|step| format!("ok {step}\n")).collect();
+    assert_eq!(said, expected);
     assert_eq!(first.end().code, Some(0));
     assert_eq!(second.end().code, Some(0));
     discovery.signal("TERM");

@@ -393,35 +393,46 @@ func (c *Client) lookupIP() (net.IP, error) {
 
 // accept takes the next stream; a wrong request or a port that nobody listens on is an error.
 func (c *Client) accept(port uint16) (*Stream, error) {
+	stream, _, err := c.acceptFrom(port)
+	return stream, err
+}
+
+// acceptFrom returns whose stream it is as well.
+func (c *Client) acceptFrom(port uint16) (*Stream, PubKey, error) {
 	raw, err := c.mux.AcceptStream()
 	if err != nil {
-		return nil, err
+		return nil, PubKey{}, err
 	}
+	return c.answer(raw, port)
+}
+
+// answer opens a stream that somebody asks for.
+func (c *Client) answer(raw *yamux.Stream, port uint16) (*Stream, PubKey, error) {
+	var request StreamRequest
 	signed, err := c.readObject(raw)
 	if err != nil {
-		return nil, err
+		return nil, PubKey{}, err
 	}
-	var request StreamRequest
 	if err := gob.NewDecoder(bytes.NewReader(signed[65:])).Decode(&request); err != nil {
-		return nil, err
+		return nil, PubKey{}, err
 	}
 	if err := verify(request.SrcAddr.PK, signed[65:], signed[:65]); err != nil {
-		return nil, err
+		return nil, PubKey{}, err
 	}
 	if request.DstAddr != (Addr{c.key.pub, port}) {
 		_ = raw.Close()
-		return nil, errNoListener
+		return nil, PubKey{}, errNoListener
 	}
 	state, err := c.kk(request.SrcAddr.PK, false)
 	if err != nil {
-		return nil, err
+		return nil, PubKey{}, err
 	}
 	if _, _, _, err := state.ReadMessage(nil, request.NoiseMsg); err != nil {
-		return nil, err
+		return nil, PubKey{}, err
 	}
 	second, k1, k2, err := state.WriteMessage(nil, nil)
 	if err != nil {
-		return nil, err
+		return nil, PubKey{}, err
 	}
 	_, err = c.writeObject(raw, StreamResponse{
 		ReqHash:  SHA256(sha256.Sum256(signed)),
@@ -429,11 +440,11 @@ func (c *Client) accept(port uint16) (*Stream, error) {
 		NoiseMsg: second,
 	})
 	if err != nil {
-		return nil, err
+		return nil, PubKey{}, err
 	}
 	stream := &Stream{Stream: raw}
 	stream.in.cipher, stream.out.cipher = k1.Cipher(), k2.Cipher()
-	return stream, nil
+	return stream, request.SrcAddr.PK, nil
 }
 
 var errNoListener = errors.New("nobody listens on that port")

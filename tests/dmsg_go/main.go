@@ -24,7 +24,7 @@ func must(is bool, what string) {
 	}
 }
 
-// usage: dmsg SERVERKEY ADDRESS [SERVERKEY ADDRESS DISCOVERY]
+// usage: dmsg SERVERKEY ADDRESS [routes | SERVERKEY ADDRESS DISCOVERY]
 //
 // With two servers the clients have one each, and tell the discovery which.
 func main() {
@@ -37,6 +37,10 @@ func main() {
 		client, err := connect(key, server, address)
 		check(err, "session")
 		return client
+	}
+	if len(os.Args) == 4 {
+		routes(join(newKey()), join(newKey()), join(newKey()), server)
+		return
 	}
 	a, b := join(newKey()), join(newKey())
 	for _, client := range []*Client{a, b} {
@@ -87,6 +91,17 @@ func acrossServers(first PubKey, firstAt string, second PubKey, secondAt string,
 	}
 	refusals(a, b)
 	fmt.Println("ok across")
+	c, err := connect(newKey(), second, secondAt)
+	check(err, "session")
+	check(c.register(discovery), "register")
+	d, err := connect(newKey(), first, firstAt)
+	check(err, "session")
+	check(d.register(discovery), "register")
+	e, err := connect(newKey(), second, secondAt)
+	check(err, "session")
+	check(e.register(discovery), "register")
+	// The setup node is the first server, and two of the visors are clients of the second one.
+	routes(d, c, e, first)
 	soon(func() bool { return a.mux.NumStreams() == 0 && b.mux.NumStreams() == 0 }, "no stream is left")
 	fmt.Println("ok nothing left")
 }

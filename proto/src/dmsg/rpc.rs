@@ -9,8 +9,8 @@
 //!  any hop  <-- RPCGateway.ReserveIDs, AddIntermediaryRules, AddEdgeRules, DelRules --  setup node; port 136
 //! ```
 //!
-//! Here: both sides of both services as values, bytes in and bytes out. Not here: streams, who may ask, in
-//! which order hops are asked.
+//! Here: both sides of both services as values, bytes in and bytes out, and what hops are asked for a route
+//! (`plan`). Not here: streams, who may ask, in which order hops are asked (`crate::route::group_setup`).
 //!
 //! Bounds: [`CALL_MESSAGE_MAX`] for a message, [`CALLS_MAX`] for calls without a reply, and those of `gob`
 //! for the types of a stream.
@@ -27,6 +27,7 @@ use crate::reason::Reason;
 
 pub use self::client::{Answered, Client};
 pub use self::failure::Failure;
+pub use self::plan::{RULE_KEEP_ALIVE_MAX, RoutePlan, hop_reply};
 pub use self::route::{BidirectionalRoute, EdgeRules, Hop, RouteDescriptor, TransportId};
 pub use self::router::{RouterCall, RouterGateway, RouterReply};
 pub use self::rule::{RULE_MAX, Rule, RuleKind};
@@ -36,6 +37,7 @@ pub use self::setup::{Health, SetupCall, SetupGateway, SetupReply};
 mod client;
 mod failure;
 mod message;
+mod plan;
 mod route;
 mod router;
 mod rule;
@@ -134,6 +136,9 @@ pub enum RpcError {
     /// The two routes do not lead from the source to the destination and back.
     #[error("bidirectional route has an invalid route description")]
     PeerRoute,
+    /// One of the routes comes to a visor twice.
+    #[error("bidirectional route comes to a visor twice")]
+    PeerRouteLoop,
     /// There are no hops to the destination.
     #[error("bidirectional route does not have forward hops")]
     PeerRouteForward,
@@ -169,6 +174,7 @@ impl RpcError {
             | Self::PeerKeyLength { .. }
             | Self::PeerRoute
             | Self::PeerRouteForward
+            | Self::PeerRouteLoop
             | Self::PeerRouteReverse
             | Self::PeerRuleKind(_)
             | Self::PeerRuleLength { .. }

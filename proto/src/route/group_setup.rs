@@ -1,4 +1,6 @@
-//! Setting a route group up, as a value: which hop is asked what, when, and what is taken back.
+//! Setting a route group up, as a value: which hop is asked when, and what is taken back.
+//!
+//! Here: the order, for both dialects. Not here: what a hop is asked for (`plan`, `crate::dmsg::rpc`).
 //!
 //! ```text
 //!             all reserved            all between have theirs          the destination has its
@@ -22,23 +24,61 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
-use super::plan::{Plan, Rules};
+use super::plan::Plan;
 use super::{HopReply, HopRequest, Refusal, RouteId, SetUp, SetupReply};
 use crate::key::PublicKey;
 use crate::reason::Reason;
 use crate::time::Now;
 
+/// What a group asks of its hops, in the words of a dialect.
+pub trait GroupPlan {
+    /// A question to a hop.
+    type Request: fmt::Debug;
+    /// What who asked for the group is told when it stands.
+    type Answer: fmt::Debug;
+
+    /// Returns the hops that are asked, with the ids that each is to reserve.
+    fn counts(&self) -> Vec<(PublicKey, u8)>;
+
+    /// Returns where the forward route ends.
+    fn destination(&self) -> PublicKey;
+
+    /// Returns the question for so many ids.
+    fn reserve(&self, count: u8) -> Self::Request;
+
+    /// Returns the order to forget ids and their rules.
+    fn release(&self, ids: Vec<RouteId>) -> Self::Request;
+
+    /// Returns the rules, when every hop has reserved what it was asked for.
+    fn rules(
+        &self,
+        reserved: &BTreeMap<PublicKey, Vec<RouteId>>,
+    ) -> Option<GroupRules<Self::Request, Self::Answer>>;
+}
+
+/// The rules of a group, as they are told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct GroupRules<R, A> {
+    /// To the hops between the ends, in any order.
+    pub between: Vec<(PublicKey, R)>,
+    /// To the destination, after those.
+    pub destination: R,
+    /// To who asked, after that.
+    pub answer: A,
+}
+
 /// A question to a hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct Ask<R = HopRequest> {
     /// Names it when it is answered.
     pub number: u32,
     /// Whom.
     pub hop: PublicKey,
     /// What.
-    pub request: HopRequest,
+    pub request: R,
 }
 
 /// How far a setup is.
@@ -62,20 +102,22 @@ pub enum SetupPhase {
 
 /// The setup of one route group.
 #[derive(Debug)]
-pub struct GroupSetup {
-    plan: Plan,
+pub struct GroupSetup<P: GroupPlan = Plan> {
+    plan: P,
     phase: SetupPhase,
     /// When it is given up.
     deadline: Now,
     /// When hearing or undoing is given up.
     until: Now,
     reserved: BTreeMap<PublicKey, Vec<RouteId>>,
-    rules: Rules,
+    /// What the destination will be told.
+    last: Option<P::Request>,
+    answer: Option<P::Answer>,
     /// Hops whose answers are awaited, by number of the question.
     waiting: BTreeMap<u32, PublicKey>,
     /// The same, of questions for ids that nobody waits for any more.
     late: BTreeMap<u32, PublicKey>,
-    asks: VecDeque<Ask>,
+    asks: VecDeque<Ask<P::Request>>,
     next_number: u32,
     failure: Option<Refusal>,
 }
@@ -84,28 +126,48 @@ impl GroupSetup {
     /// Begins a setup that [`SetUp::check`] has passed.
     #[must_use]
     pub fn new(source: PublicKey, set_up: SetUp, deadline: Now) -> Self {
+        Self::of_plan(Plan::new(source, set_up), deadline)
+    }
+
+    /// Returns what to answer who asked, once it is over.
+    #[must_use]
+    pub fn reply(&self) -> SetupReply {
+        match self.outcome() {
+            Some(Ok(answer)) => answer.clone(),
+            Some(Err(refusal)) => SetupReply::Refused(refusal.clone()),
+            None => SetupReply::Refused(Refusal::new(Reason::RouteBusy, "is under way")),
+        }
+    }
+}
+
+impl<P: GroupPlan> GroupSetup<P> {
+    /// Begins a setup of a plan that is right.
+    #[must_use]
+    pub fn of_plan(plan: P, deadline: Now) -> Self {
+        let counts = plan.counts();
         let mut setup = Self {
-            plan: Plan::new(source, set_up),
+            plan,
             phase: SetupPhase::Reserving,
             deadline,
             until: deadline,
             reserved: BTreeMap::new(),
-            rules: Rules::default(),
+            last: None,
+            answer: None,
             waiting: BTreeMap::new(),
             late: BTreeMap::new(),
             asks: VecDeque::new(),
             next_number: 0,
             failure: None,
         };
-        let counts: Vec<_> = setup.plan.counts().collect();
         for (hop, count) in counts {
-            setup.ask(hop, HopRequest::Reserve { count });
+            let request = setup.plan.reserve(count);
+            setup.ask(hop, request);
         }
         setup
     }
 
     /// Returns the next question to carry out.
-    pub fn poll_ask(&mut self) -> Option<Ask> {
+    pub fn poll_ask(&mut self) -> Option<Ask<P::Request>> {
         self.asks.pop_front()
     }
 
@@ -188,15 +250,13 @@ impl GroupSetup {
         matches!(self.phase, SetupPhase::Stands | SetupPhase::Refused)
     }
 
-    /// Returns what to answer who asked, once it is over.
+    /// Returns what to tell who asked: what the plan has for it once the group stands, or why it does not.
     #[must_use]
-    pub fn reply(&self) -> SetupReply {
-        match &self.failure {
-            Some(refusal) => SetupReply::Refused(refusal.clone()),
-            None => SetupReply::SetUp {
-                forward_id: self.rules.forward_id,
-                keep_alive_ms: self.plan.keep_alive_ms(),
-            },
+    pub const fn outcome(&self) -> Option<Result<&P::Answer, &Refusal>> {
+        match (&self.failure, &self.answer) {
+            (Some(refusal), _) => Some(Err(refusal)),
+            (None, Some(answer)) if matches!(self.phase, SetupPhase::Stands) => Some(Ok(answer)),
+            (None, _) => None,
         }
     }
 
@@ -206,7 +266,7 @@ impl GroupSetup {
         self.late.len()
     }
 
-    fn ask(&mut self, hop: PublicKey, request: HopRequest) {
+    fn ask(&mut self, hop: PublicKey, request: P::Request) {
         let number = self.next_number;
         self.next_number += 1;
         self.waiting.insert(number, hop);
@@ -220,10 +280,9 @@ impl GroupSetup {
     fn reserved(&mut self, hop: PublicKey, ids: Vec<RouteId>, now: Now) {
         match self.phase {
             SetupPhase::Reserving | SetupPhase::Hearing => {
-                let mut counts = self.plan.counts();
-                let want = counts.find(|(other, _)| *other == hop);
-                let want = want.map_or(0, |(_, count)| usize::from(count));
-                drop(counts);
+                let counts = self.plan.counts();
+                let want = counts.iter().find(|(other, _)| *other == hop);
+                let want = want.map_or(0, |(_, count)| usize::from(*count));
                 let is_right = ids.len() == want && !ids.contains(&RouteId::NONE);
                 self.reserved.insert(hop, ids);
                 if !is_right {
@@ -275,7 +334,8 @@ impl GroupSetup {
 
     fn release(&mut self, hop: PublicKey, ids: Vec<RouteId>) {
         if !ids.is_empty() {
-            self.ask(hop, HopRequest::Release { ids });
+            let request = self.plan.release(ids);
+            self.ask(hop, request);
         }
     }
 
@@ -285,10 +345,11 @@ impl GroupSetup {
             match self.phase {
                 SetupPhase::Reserving => match self.plan.rules(&self.reserved) {
                     Some(rules) => {
-                        self.rules = rules;
                         self.phase = SetupPhase::Ruling;
-                        for (hop, rules) in core::mem::take(&mut self.rules.between) {
-                            self.ask(hop, HopRequest::AddRules { rules });
+                        self.last = Some(rules.destination);
+                        self.answer = Some(rules.answer);
+                        for (hop, request) in rules.between {
+                            self.ask(hop, request);
                         }
                     }
                     None => {
@@ -299,8 +360,9 @@ impl GroupSetup {
                 SetupPhase::Hearing => self.undo(now),
                 SetupPhase::Ruling => {
                     self.phase = SetupPhase::Ending;
-                    let rules = core::mem::take(&mut self.rules.destination);
-                    self.ask(self.plan.destination(), HopRequest::AddRules { rules });
+                    if let Some(request) = self.last.take() {
+                        self.ask(self.plan.destination(), request);
+                    }
                 }
                 SetupPhase::Ending => self.phase = SetupPhase::Stands,
                 SetupPhase::Undoing => self.phase = SetupPhase::Refused,

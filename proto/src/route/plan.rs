@@ -15,7 +15,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{RouteId, Rule, RuleKind, SetUp};
+use super::group_setup::{GroupPlan, GroupRules};
+use super::{HopRequest, RouteId, Rule, RuleKind, SetUp, SetupReply};
 use crate::key::PublicKey;
 
 /// The hops of a group and what they reserve.
@@ -29,13 +30,13 @@ pub struct Plan {
 
 /// The rules of each hop.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Rules {
+struct Rules {
     /// Those of the hops in between.
-    pub between: BTreeMap<PublicKey, Vec<Rule>>,
+    between: BTreeMap<PublicKey, Vec<Rule>>,
     /// Those of the destination: its own one.
-    pub destination: Vec<Rule>,
+    destination: Vec<Rule>,
     /// Id of the first hop, which the source sends to.
-    pub forward_id: RouteId,
+    forward_id: RouteId,
 }
 
 impl Plan {
@@ -55,20 +56,7 @@ impl Plan {
         }
     }
 
-    /// Returns the hops with the ids that each is to reserve.
-    pub fn counts(&self) -> impl Iterator<Item = (PublicKey, u8)> + '_ {
-        self.counts.iter().map(|(hop, count)| (*hop, *count))
-    }
-
-    /// Returns where the forward route ends.
-    #[must_use]
-    pub const fn destination(&self) -> PublicKey {
-        self.set_up.destination
-    }
-
-    /// Returns the rules, when every hop has reserved what it was asked for.
-    #[must_use]
-    pub fn rules(&self, reserved: &BTreeMap<PublicKey, Vec<RouteId>>) -> Option<Rules> {
+    fn rules_of(&self, reserved: &BTreeMap<PublicKey, Vec<RouteId>>) -> Option<Rules> {
         let SetUp {
             forward, reverse, ..
         } = &self.set_up;
@@ -115,19 +103,54 @@ impl Plan {
         Some(rules)
     }
 
-    /// Returns the time without a packet after which hops forget their rules.
-    #[must_use]
-    pub fn keep_alive_ms(&self) -> u32 {
-        self.set_up.keep_alive_ms()
-    }
-
     fn rule(&self, id: RouteId, previous: PublicKey, kind: RuleKind) -> Rule {
         Rule {
             id,
-            keep_alive_ms: self.keep_alive_ms(),
+            keep_alive_ms: self.set_up.keep_alive_ms(),
             previous,
             kind,
         }
+    }
+}
+
+impl GroupPlan for Plan {
+    type Request = HopRequest;
+    type Answer = SetupReply;
+
+    fn counts(&self) -> Vec<(PublicKey, u8)> {
+        let counts = self.counts.iter();
+        counts.map(|(hop, count)| (*hop, *count)).collect()
+    }
+
+    fn destination(&self) -> PublicKey {
+        self.set_up.destination
+    }
+
+    fn reserve(&self, count: u8) -> HopRequest {
+        HopRequest::Reserve { count }
+    }
+
+    fn release(&self, ids: Vec<RouteId>) -> HopRequest {
+        HopRequest::Release { ids }
+    }
+
+    fn rules(
+        &self,
+        reserved: &BTreeMap<PublicKey, Vec<RouteId>>,
+    ) -> Option<GroupRules<HopRequest, SetupReply>> {
+        let rules = self.rules_of(reserved)?;
+        let between = rules.between.into_iter();
+        let between = between.map(|(hop, rules)| (hop, HopRequest::AddRules { rules }));
+        Some(GroupRules {
+            between: between.collect(),
+            destination: HopRequest::AddRules {
+                rules: rules.destination,
+            },
+            answer: SetupReply::SetUp {
+                forward_id: rules.forward_id,
+                keep_alive_ms: self.set_up.keep_alive_ms(),
+            },
+        })
     }
 }
 
@@ -195,6 +218,7 @@ mod tests {
             let mut next = 100;
             let reserved: BTreeMap<_, Vec<_>> = plan
                 .counts()
+                .into_iter()
                 .map(|(hop, count)| {
                     let ids = (0..count).map(|_| {
                         next += 1;
@@ -203,7 +227,7 @@ mod tests {
                     (hop, ids.collect())
                 })
                 .collect();
-            let rules = plan.rules(&reserved).unwrap();
+            let rules = plan.rules_of(&reserved).unwrap();
             let (there, id) = walk(&rules, forward[1], 1, rules.forward_id);
             assert_eq!(there, forward[1..]);
             let [destination] = &rules.destination[..] else {
@@ -216,7 +240,7 @@ mod tests {
             let (back, id) = walk(&rules, reverse[1], 2, first_id);
             assert_eq!((back, id), (reverse[1..].to_vec(), RouteId(77)));
             let used: usize = rules.between.values().map(Vec::len).sum();
-            let asked: u8 = plan.counts().map(|(_, count)| count).sum();
+            let asked: u8 = plan.counts().iter().map(|(_, count)| count).sum();
             assert_eq!(used + 1, usize::from(asked), "no id is without a rule");
         }
     }
@@ -225,9 +249,8 @@ mod tests {
     fn hop_that_reserves_too_few_ids_makes_no_rules() {
         let set_up = set_up(&[1, 3, 2], &[2, 3, 1]);
         let plan = Plan::new(key(1), set_up);
-        let counts: Vec<_> = plan.counts().collect();
-        assert_eq!(counts, [(key(2), 1), (key(3), 2)]);
+        assert_eq!(plan.counts(), [(key(2), 1), (key(3), 2)]);
         let reserved = [(key(2), vec![RouteId(1)]), (key(3), vec![RouteId(2)])];
-        assert_eq!(plan.rules(&reserved.into()), None);
+        assert_eq!(plan.rules_of(&reserved.into()), None);
     }
 }

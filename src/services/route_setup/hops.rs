@@ -1,6 +1,7 @@
 //! Streams to the hops of routes: one each, shared by all setups of the shard.
 //!
-//! Here: opening, asking, the end of an idle one. Not here: what is asked (`run`).
+//! Here: opening, asking, the end of an idle one. Not here: what is asked (`run`) and how it is said
+//! (`conversation`).
 //!
 //! A hop's stream is opened by the first question and has a task of its own; questions of several setups go
 //! over it at once and are told apart by their ids. It ends when it was idle for [`IDLE_TIME`], when its
@@ -14,37 +15,47 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringway_client::{Address, Client, PublicKey, Stream};
-use ringway_proto::route::{HopReply, HopRequest, Message, MessageReader, ROUTE_SETUP_PORT};
+use ringway_proto::route::HopReply;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::conversation::Conversation;
 use super::numbers::Numbers;
 
-/// The hops of one shard.
-#[derive(Clone, Debug)]
-pub(super) struct Hops {
+/// The hops of one shard in one dialect.
+pub(super) struct Hops<C: Conversation> {
     client: Client,
-    table: Arc<Table>,
+    table: Arc<Table<C::Request>>,
     numbers: Arc<Numbers>,
 }
 
-#[derive(Debug, Default)]
-struct Table(Mutex<HashMap<PublicKey, Hop>>);
+impl<C: Conversation> Clone for Hops<C> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            table: Arc::clone(&self.table),
+            numbers: Arc::clone(&self.numbers),
+        }
+    }
+}
+
+struct Table<R>(Mutex<HashMap<PublicKey, Hop<R>>>);
 
 /// The way to the task of a hop.
-#[derive(Debug)]
-struct Hop {
-    asks: mpsc::Sender<Ask>,
+struct Hop<R> {
+    asks: mpsc::Sender<Ask<R>>,
     used: Instant,
 }
 
 /// A question on its way.
-#[derive(Debug)]
-struct Ask {
-    request: HopRequest,
-    answer: oneshot::Sender<Result<HopReply, HopError>>,
+struct Ask<R> {
+    request: R,
+    answer: Waiting,
 }
+
+/// Who waits for an answer.
+type Waiting = oneshot::Sender<Result<HopReply, HopError>>;
 
 /// Why a hop has not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,11 +68,11 @@ pub(super) enum HopError {
     Unreachable(String),
 }
 
-impl Hops {
+impl<C: Conversation> Hops<C> {
     pub(super) fn new(client: Client, numbers: Arc<Numbers>) -> Self {
         Self {
             client,
-            table: Arc::default(),
+            table: Arc::new(Table(Mutex::default())),
             numbers,
         }
     }
@@ -78,7 +89,7 @@ impl Hops {
     pub(super) async fn ask(
         &self,
         hop: PublicKey,
-        request: HopRequest,
+        request: C::Request,
     ) -> Result<HopReply, HopError> {
         // A stream that ends just now is no reason to fail: once more, over a new one.
         for is_last in [false, true] {
@@ -100,7 +111,7 @@ impl Hops {
         Err(HopError::Ended("again and again".to_owned()))
     }
 
-    fn find_or_open(&self, hop: PublicKey) -> mpsc::Sender<Ask> {
+    fn find_or_open(&self, hop: PublicKey) -> mpsc::Sender<Ask<C::Request>> {
         let now = Instant::now();
         let mut table = self.table.lock();
         if let Some(found) = table.get_mut(&hop)
@@ -125,7 +136,7 @@ impl Hops {
                 used: now,
             },
         );
-        let task = Task {
+        let task = Task::<C> {
             hop,
             client: self.client.clone(),
             table: Arc::clone(&self.table),
@@ -137,24 +148,24 @@ impl Hops {
     }
 }
 
-impl Table {
-    fn lock(&self) -> MutexGuard<'_, HashMap<PublicKey, Hop>> {
+impl<R> Table<R> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PublicKey, Hop<R>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The task of one hop.
-struct Task {
+struct Task<C: Conversation> {
     hop: PublicKey,
     client: Client,
-    table: Arc<Table>,
+    table: Arc<Table<C::Request>>,
     numbers: Arc<Numbers>,
-    own: mpsc::WeakSender<Ask>,
+    own: mpsc::WeakSender<Ask<C::Request>>,
 }
 
-impl Task {
-    async fn run(self, mut questions: mpsc::Receiver<Ask>) {
-        let address = Address::new(self.hop, ROUTE_SETUP_PORT);
+impl<C: Conversation> Task<C> {
+    async fn run(self, mut questions: mpsc::Receiver<Ask<C::Request>>) {
+        let address = Address::new(self.hop, C::PORT);
         match self.client.dial(address).await {
             Ok(stream) => {
                 self.numbers.hops_opened.count();
@@ -188,12 +199,15 @@ impl Task {
     }
 
     /// Asks and hears until the stream ends; returns why it did.
-    async fn talk(&self, mut stream: Stream, questions: &mut mpsc::Receiver<Ask>) -> &'static str {
-        let mut open: HashMap<u32, oneshot::Sender<Result<HopReply, HopError>>> = HashMap::new();
-        let mut reader = MessageReader::new();
+    async fn talk(
+        &self,
+        mut stream: Stream,
+        questions: &mut mpsc::Receiver<Ask<C::Request>>,
+    ) -> &'static str {
+        let mut open: HashMap<u64, Waiting> = HashMap::new();
+        let mut conversation = C::default();
         let mut input = vec![0; READ_BYTES];
         let mut output = Vec::new();
-        let mut next_id = 0_u32;
         let mut idle_since = Instant::now();
         let mut is_closed = false;
         let end = loop {
@@ -204,21 +218,16 @@ impl Task {
                 ask = questions.recv(), if !is_closed => {
                     // Nobody can ask any more; who has asked still waits for an answer.
                     is_closed = ask.is_none();
-                    let mut next = ask;
-                    while let Some(Ask { request, answer }) = next {
-                        next_id = next_id.wrapping_add(1);
-                        let message = Message { id: next_id, body: request };
-                        if message.encode(&mut output).is_ok() {
-                            open.insert(next_id, answer);
-                        }
-                        next = questions.try_recv().ok();
+                    let asked = ask_all(ask, questions, &mut conversation, &mut open, &mut output);
+                    if let Err(end) = asked {
+                        break end;
                     }
                     if stream.write_all(&output).await.is_err() {
                         break "it cannot be written";
                     }
                     output.clear();
                 }
-                heard = hear(&mut stream, &mut input, &mut reader, &mut open) => {
+                heard = hear(&mut stream, &mut input, &mut conversation, &mut open) => {
                     if let Err(end) = heard {
                         break end;
                     }
@@ -245,30 +254,42 @@ impl Task {
     }
 }
 
+/// Asks what is to be asked now. Questions that are dropped on the way are asked again over a new stream.
+fn ask_all<C: Conversation>(
+    first: Option<Ask<C::Request>>,
+    questions: &mut mpsc::Receiver<Ask<C::Request>>,
+    conversation: &mut C,
+    open: &mut HashMap<u64, Waiting>,
+    output: &mut Vec<u8>,
+) -> Result<(), &'static str> {
+    let mut next = first;
+    while let Some(Ask { request, answer }) = next {
+        let number = conversation.ask(&request, output)?;
+        open.insert(number, answer);
+        next = questions.try_recv().ok();
+    }
+    Ok(())
+}
+
 /// Reads once and hands answers over.
-async fn hear(
+async fn hear<C: Conversation>(
     stream: &mut Stream,
     input: &mut [u8],
-    reader: &mut MessageReader,
-    open: &mut HashMap<u32, oneshot::Sender<Result<HopReply, HopError>>>,
+    conversation: &mut C,
+    open: &mut HashMap<u64, Waiting>,
 ) -> Result<(), &'static str> {
     match stream.read(input).await {
         Ok(0) => return Err("the hop has ended it"),
-        Ok(count) => reader.push(input.get(..count).unwrap_or_default()),
+        Ok(count) => conversation.push(input.get(..count).unwrap_or_default()),
         Err(_) => return Err("it broke"),
     }
-    loop {
-        match reader.next_message::<HopReply>() {
-            Ok(Some(message)) => {
-                // An answer that nobody waits for any more came too late.
-                if let Some(answer) = open.remove(&message.id) {
-                    drop(answer.send(Ok(message.body)));
-                }
-            }
-            Ok(None) => return Ok(()),
-            Err(_) => return Err("the hop does not speak the protocol"),
+    while let Some((number, reply)) = conversation.next_answer()? {
+        // An answer that nobody waits for any more came too late.
+        if let Some(answer) = open.remove(&number) {
+            drop(answer.send(Ok(reply)));
         }
     }
+    Ok(())
 }
 
 /// Streams to hops that one shard holds.

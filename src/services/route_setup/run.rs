@@ -5,35 +5,40 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use ringway_client::{PublicKey, Reason};
-use ringway_proto::route::group_setup::SetupPhase;
-use ringway_proto::route::{GroupSetup, Refusal, SetUp};
+use ringway_client::Reason;
+use ringway_proto::route::group_setup::{GroupPlan, SetupPhase};
+use ringway_proto::route::{GroupSetup, Refusal};
 use ringway_proto::time::Now;
 use tokio::time::{Instant, sleep_until};
 
+use super::conversation::Conversation;
 use super::hops::{HopError, Hops};
 use super::numbers::{Numbers, Phase};
 
 /// A setup with its clock.
 #[derive(Debug)]
-pub(super) struct Run {
-    setup: GroupSetup,
+pub(super) struct Run<P: GroupPlan> {
+    setup: GroupSetup<P>,
     epoch: Instant,
 }
 
-impl Run {
-    /// Begins a setup of `source` that is given up at `deadline`.
-    pub(super) fn new(source: PublicKey, request: SetUp, deadline: Instant) -> Self {
+impl<P: GroupPlan<Answer: Clone>> Run<P> {
+    /// Begins a setup that is given up at `deadline`.
+    pub(super) fn new(plan: P, deadline: Instant) -> Self {
         let epoch = Instant::now();
         let left = deadline.saturating_duration_since(epoch);
         Self {
-            setup: GroupSetup::new(source, request, Now::ZERO + left),
+            setup: GroupSetup::of_plan(plan, Now::ZERO + left),
             epoch,
         }
     }
 
-    /// Carries it on until the routes stand or nothing of it is left.
-    pub(super) async fn drive(&mut self, hops: &Hops, numbers: &Numbers) {
+    /// Carries it on until the routes stand or nothing of it is left; returns what to tell who asked.
+    pub(super) async fn drive<C: Conversation<Request = P::Request>>(
+        &mut self,
+        hops: &Hops<C>,
+        numbers: &Numbers,
+    ) -> Result<P::Answer, Refusal> {
         let mut under_way = FuturesUnordered::new();
         let mut phase = self.setup.phase();
         let mut since = Instant::now();
@@ -60,18 +65,26 @@ impl Run {
             }
             phase = present;
         }
+        match self.setup.outcome() {
+            Some(outcome) => outcome.cloned().map_err(Clone::clone),
+            None => Err(Refusal::new(Reason::RouteBusy, "is under way")),
+        }
     }
 
     /// Takes back what stands: nobody waits for it.
-    pub(super) async fn give_up(&mut self, hops: &Hops, numbers: &Numbers) {
+    pub(super) async fn give_up<C: Conversation<Request = P::Request>>(
+        &mut self,
+        hops: &Hops<C>,
+        numbers: &Numbers,
+    ) {
         let refusal = Refusal::new(Reason::RouteTimeout, "who asked has gone");
         self.setup.give_up(refusal, self.now());
-        self.drive(hops, numbers).await;
+        drop(self.drive(hops, numbers).await);
     }
 
-    /// Returns the setup.
-    pub(super) const fn setup(&self) -> &GroupSetup {
-        &self.setup
+    /// Returns how many hops may hold ids for a while because they have not answered.
+    pub(super) fn left_blindly(&self) -> usize {
+        self.setup.left_blindly()
     }
 
     fn now(&self) -> Now {

@@ -6,6 +6,7 @@
 //! A descriptor is `[33] source key | [33] destination key | u16 source port | u16 destination port`,
 //! big-endian. It travels as an array, so each byte of it is a number.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -157,12 +158,14 @@ pub struct BidirectionalRoute {
 }
 
 impl BidirectionalRoute {
-    /// Says whether both routes lead from end to end, each hop from where the last one has led to.
+    /// Says whether both routes lead from end to end, each hop from where the last one has led to, without
+    /// coming to a visor twice.
     ///
     /// # Errors
     ///
     /// [`RpcError::PeerRouteForward`], [`RpcError::PeerRouteReverse`] and [`RpcError::PeerRoute`], whose
     /// texts are those of Skywire's setup node. That one does not look at hops between the ends.
+    /// [`RpcError::PeerRouteLoop`].
     pub fn check(&self) -> Result<(), RpcError> {
         if self.forward.is_empty() {
             return Err(RpcError::PeerRouteForward);
@@ -171,11 +174,29 @@ impl BidirectionalRoute {
             return Err(RpcError::PeerRouteReverse);
         }
         let (source, destination) = (self.descriptor.source.key, self.descriptor.destination.key);
-        if leads(&self.forward, source, destination) && leads(&self.reverse, destination, source) {
-            Ok(())
-        } else {
-            Err(RpcError::PeerRoute)
+        if !leads(&self.forward, source, destination) || !leads(&self.reverse, destination, source)
+        {
+            return Err(RpcError::PeerRoute);
         }
+        if has_loop(&self.forward) || has_loop(&self.reverse) {
+            return Err(RpcError::PeerRouteLoop);
+        }
+        Ok(())
+    }
+
+    /// Returns every visor of both routes, the ends included, with how often it occurs: once for each route
+    /// that begins, ends or passes there.
+    #[must_use]
+    pub fn visors(&self) -> BTreeMap<PublicKey, u8> {
+        let mut visors = BTreeMap::new();
+        for hops in [&self.forward, &self.reverse] {
+            let first = hops.first().map(|hop| hop.from);
+            for visor in first.into_iter().chain(hops.iter().map(|hop| hop.to)) {
+                let count: &mut u8 = visors.entry(visor).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        visors
     }
 
     pub(super) fn read(value: Value<'_, '_>) -> Result<Self, RpcError> {
@@ -229,7 +250,7 @@ impl BidirectionalRoute {
 /// The rules of one end of a route group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeRules {
-    /// The ends of the route that begins here.
+    /// The ends of the route that ends here, which names the group in the tables of this end.
     pub descriptor: RouteDescriptor,
     /// For packets that leave.
     pub forward: Rule,
@@ -299,4 +320,12 @@ fn leads(hops: &[Hop], from: PublicKey, to: PublicKey) -> bool {
         .iter()
         .try_fold(from, |at, hop| (hop.from == at).then_some(hop.to));
     end == Some(to)
+}
+
+/// Returns whether hops that lead on come to a visor twice.
+fn has_loop(hops: &[Hop]) -> bool {
+    let first = hops.first().map(|hop| hop.from);
+    let mut seen = BTreeSet::new();
+    let mut visors = first.into_iter().chain(hops.iter().map(|hop| hop.to));
+    !visors.all(|visor| seen.insert(visor))
 }

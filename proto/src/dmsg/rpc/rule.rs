@@ -32,12 +32,12 @@ pub struct Rule {
 pub enum RuleKind {
     /// It has arrived.
     Consume {
-        /// The ends, as seen from here: the source is this visor.
+        /// The ends of the route that ends here.
         descriptor: RouteDescriptor,
     },
     /// It leaves.
     Forward {
-        /// The ends.
+        /// The ends of the route that begins here.
         descriptor: RouteDescriptor,
         /// Its id at the next visor.
         next: RouteId,
