@@ -1,7 +1,8 @@
 //! Route setup for visors of Skywire: port 36 of the relay's key of the dmsg dialect.
 //!
-//! Here: the streams of those who ask, and what is done with each call. Not here: what becomes of a setup that
-//! may begin (the module above), what a route asks of its visors (`ringway_proto::dmsg::rpc`), Go's calls.
+//! Here: the streams of those who ask, and what is done with each call. Not here: what becomes of a setup
+//! that may begin (the module above), what a route asks of its visors (`ringway_proto::dmsg::rpc`), Go's
+//! calls.
 //!
 //! Who asks is the source of the route, unlike at Skywire's own node, which sets up anybody's routes for
 //! anybody: a visor trusts its setup nodes to put rules into its table.
