@@ -30,6 +30,7 @@ struct List {
 /// Reads the lists now and then, for ever.
 pub(super) async fn keep(shared: Arc<Shared>, servers: watch::Sender<Arc<[ServerPlace]>>) {
     let mut lists: Vec<Option<List>> = vec![None; shared.discoveries.len()];
+    let mut is_first = true;
     loop {
         let reads = shared.discoveries.iter().map(async |discovery| {
             let outcome = discovery.fetcher.servers().await;
@@ -59,10 +60,21 @@ pub(super) async fn keep(shared: Arc<Shared>, servers: watch::Sender<Arc<[Server
             }
             has_changed
         });
-        let pause = if have_all { SERVER_REFRESH } else { RETRY_TIME };
+        let pause = pause(have_all, is_first);
+        is_first = false;
         // Relays that started together drift apart.
         let less = pause / 4 / 1_000 * (chance() % 1_000);
         sleep(pause - less).await;
+    }
+}
+
+/// Returns how long the lists are good for. Servers that start together are in them only after each has read
+/// them once.
+const fn pause(have_all: bool, is_first: bool) -> Duration {
+    if have_all && !is_first {
+        SERVER_REFRESH
+    } else {
+        RETRY_TIME
     }
 }
 
@@ -81,7 +93,7 @@ fn join(lists: &[Option<List>], own: PublicKey, now: Instant) -> Vec<ServerPlace
     joined.into_values().collect()
 }
 
-/// Between two attempts while a discovery does not answer.
+/// Between two attempts while a discovery does not answer, and from the first list to the second.
 const RETRY_TIME: Duration = Duration::from_secs(10);
 
 /// How long a list is believed that cannot be read anew.
@@ -98,6 +110,14 @@ mod tests {
             address_v6: String::new(),
             available_sessions: 1,
         }
+    }
+
+    #[test]
+    fn lists_are_read_again_soon_after_the_start_and_while_one_is_missing() {
+        assert_eq!(pause(true, true), RETRY_TIME);
+        assert_eq!(pause(true, false), SERVER_REFRESH);
+        assert_eq!(pause(false, false), RETRY_TIME);
+        assert!(RETRY_TIME < SERVER_REFRESH);
     }
 
     #[test]
