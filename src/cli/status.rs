@@ -7,6 +7,7 @@ use clap::Args as ClapArgs;
 
 use crate::config::{ADMIN_DEFAULT, parse_address};
 use crate::control::admin;
+use crate::control::health::dmsg::{DiscoveriesState, DmsgState};
 use crate::control::health::{Health, Shard};
 use crate::failure::Failure;
 use crate::output::{Table, bytes_text, say};
@@ -99,6 +100,13 @@ fn print(health: &Health) -> Result<(), Failure> {
             registry.name, registry.relays, registry.peers, registry.pending
         ))?;
     }
+    if let Some(dmsg) = &health.dmsg {
+        say(format_args!(
+            "dmsg    {}{}",
+            dmsg.public_key,
+            found_by(dmsg)
+        ))?;
+    }
     let mut table = Table::default();
     table.row(
         [
@@ -116,6 +124,22 @@ fn print(health: &Health) -> Result<(), Failure> {
         table.row(row(shard.shard.to_string(), shard));
     }
     say(format_args!("\n{table}"))
+}
+
+/// Says whether clients of the dmsg dialect find the relay.
+fn found_by(dmsg: &DmsgState) -> String {
+    match &dmsg.discoveries {
+        None => ", in no discovery (dmsg.discovery)".to_owned(),
+        Some(DiscoveriesState {
+            configured,
+            registered,
+            servers,
+        }) => {
+            format!(
+                ", in {registered} of {configured} discoveries, which name {servers} other servers"
+            )
+        }
+    }
 }
 
 impl Shard {

@@ -5,7 +5,7 @@
 //!
 //! The format is stable: fields are added, never renamed.
 
-mod dmsg;
+pub(crate) mod dmsg;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::mesh::get;
-use crate::support::{Relay, Running, ringway};
+use crate::support::{Relay, Running, ringway, run};
 
 /// Where Debian keeps the sources of Go libraries.
 const GO_PATH: &str = "/usr/share/gocode";
@@ -60,6 +60,13 @@ fn relay_with(shards: &str, further: &[&str]) -> (Relay, String, String) {
     (relay, key.to_owned(), address.to_owned())
 }
 
+/// What `ringway status` says of a relay.
+fn status(relay: &Relay) -> String {
+    let shown = run(relay.state.path(), &["status", "--admin", &relay.admin]);
+    assert_eq!(shown.code, Some(0), "{}", shown.err);
+    shown.out
+}
+
 #[test]
 fn go_clients_are_served() {
     let directory = tempfile::tempdir().unwrap();
@@ -89,6 +96,11 @@ fn go_clients_are_served() {
             .filter(|line| line.contains("dialect=\"dmsg\""))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         assert_eq!(opened.sum::<u64>(), 3);
+        let shown = status(&relay);
+        assert!(
+            shown.contains(&format!("dmsg    {key}, in no discovery")),
+            "{shown}"
+        );
         program = Command::new(directory.path().join("dmsg"));
         let ended = relay.end();
         assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -160,6 +172,15 @@ fn clients_of_two_relays_find_each_other_by_a_discovery() {
     ];
     let expected: String = steps.iter().map(|step| format!("ok {step}\n")).collect();
     assert_eq!(said, expected);
+    // The first one reads its list again ten seconds after its start.
+    for (relay, key, rest) in [
+        (&first, &first_key, "which name "),
+        (&second, &second_key, "which name 1 other servers"),
+    ] {
+        let shown = status(relay);
+        let expected = format!("dmsg    {key}, in 1 of 1 discoveries, {rest}");
+        assert!(shown.contains(&expected), "{shown}");
+    }
     assert_eq!(first.end().code, Some(0));
     assert_eq!(second.end().code, Some(0));
     discovery.signal("TERM");
@@ -173,7 +194,7 @@ fn key_of_the_dialect_is_made_once_and_kept() {
     let file = relay.state.path().join("ringway/dmsg.key");
     let text = std::fs::read_to_string(&file).unwrap();
     assert!(text.contains(&format!("# Public key: {key}")));
-    let shown = crate::support::run(
+    let shown = run(
         relay.state.path(),
         &[
             "keygen",

@@ -133,6 +133,9 @@ func newVisor(client *Client, setup PubKey) *visor {
 		groups:   map[RouteDescriptor]EdgeRules{},
 	}
 	go v.serve()
+	// The server answers once it has the session.
+	_, err := client.mux.Ping()
+	check(err, "ping")
 	return v
 }
 

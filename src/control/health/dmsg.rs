@@ -28,6 +28,20 @@ pub(crate) struct DmsgState {
     /// Keys of the servers that it is configured to keep links with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) peer_servers: Vec<String>,
+    /// How it stands with its discoveries, which is ours to say; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) discoveries: Option<DiscoveriesState>,
+}
+
+/// How a relay stands with its discoveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DiscoveriesState {
+    /// Those that it is configured to register with.
+    pub(crate) configured: usize,
+    /// Of these, those in which its entry stands.
+    pub(crate) registered: u64,
+    /// Other servers that they name.
+    pub(crate) servers: u64,
 }
 
 /// Which program a relay is.
@@ -58,6 +72,11 @@ pub(super) fn state(relay: &Relay) -> Option<DmsgState> {
         dmsg_address: format!("{key}:{HTTP_PORT}"),
         dmsg_discovery: discovery.map(ToString::to_string).unwrap_or_default(),
         peer_servers: choice.peers.iter().map(|it| it.key.to_string()).collect(),
+        discoveries: relay.discoveries.as_ref().map(|all| DiscoveriesState {
+            configured: choice.discoveries.len(),
+            registered: all.numbers.registered.read(),
+            servers: all.numbers.servers.read(),
+        }),
     })
 }
 
@@ -93,6 +112,7 @@ mod tests {
         }
         assert_eq!(text["build_info"]["version"], json!(VERSION));
         assert_eq!(text.get("peer_servers"), None, "none is configured");
+        assert_eq!(text.get("discoveries"), None, "none was started");
         let back: Health = serde_json::from_value(text).unwrap();
         assert_eq!(back, before);
     }
