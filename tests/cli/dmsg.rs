@@ -125,6 +125,7 @@ fn go_visors_have_their_routes_set_up() {
             "ringway_setups_done_total 1",
             "ringway_setups_current 0",
             "ringway_setups_undone_blindly_total 0",
+            "ringway_setup_streams_broken_total 1",
             "ringway_setups_refused_total{reason=\"bad_route\"} 3",
         ] {
             assert!(metrics.contains(expected), "{expected}\n{metrics}");

@@ -333,6 +333,12 @@ func refusedRoutes(source, between, destination *visor, route BidirectionalRoute
 	relay.Forward = path(source, &visor{client: &Client{key: Key{pub: source.setup}}}, destination)
 	_, err = source.dialRoute(49207, relay)
 	must(err != nil && strings.Contains(err.Error(), "no visor"), fmt.Sprint("the relay as a visor: ", err))
+	stream, err := source.client.dial(source.setup, 49208, 36)
+	check(err, "a stream to the setup node")
+	_, err = stream.Write([]byte("\x05what?"))
+	check(err, "what is no call")
+	_, err = stream.Read(make([]byte, 1))
+	must(err != nil, "what is no call ends the stream")
 	must(time.Since(began) < 3*time.Second, "refusals took "+time.Since(began).String())
 	for _, v := range []*visor{source, between, destination} {
 		soon(func() bool { return v.holds() == 2 }, "nothing is left of refused routes")

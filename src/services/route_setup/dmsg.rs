@@ -90,6 +90,7 @@ impl DmsgSetup {
         let mut is_ending = false;
         loop {
             if let Err(error) = self.take_all(asker, &mut server, &replies, &mut open) {
+                self.setups.numbers.broken.count();
                 tracing::debug!(peer = %asker, %error, "stream of route setup ended");
                 return;
             }

@@ -88,6 +88,7 @@ impl NativeSetup {
         let mut is_ending = false;
         loop {
             if let Err(error) = self.take_all(source, &mut reader, &replies, &mut open) {
+                self.setups.numbers.broken.count();
                 tracing::debug!(peer = %source, %error, "stream of route setup ended");
                 return last_word(&mut stream, error).await;
             }

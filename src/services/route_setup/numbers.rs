@@ -30,6 +30,8 @@ pub(crate) struct Numbers {
     pub(crate) hops_opened: Number,
     /// Streams to hops now.
     pub(crate) hops_current: Number,
+    /// Streams of askers that ended because something came on them that is no message.
+    pub(crate) broken: Number,
     /// Ids that a hop may still hold because it did not say what it has reserved.
     pub(crate) undone_blindly: Number,
     refused: Mutex<BTreeMap<Reason, u64>>,
@@ -172,6 +174,11 @@ pub(crate) const SHOWN: &[Shown<Numbers>] = &[
         "ringway_setup_hops_current",
         "Streams to hops of routes now; an idle one ends after some seconds.",
         |numbers| numbers.hops_current.read(),
+    ),
+    Shown::counter(
+        "ringway_setup_streams_broken_total",
+        "Streams of askers that ended because something came on them that is no message, or no call.",
+        |numbers| numbers.broken.read(),
     ),
     Shown::counter(
         "ringway_setups_undone_blindly_total",
