@@ -76,9 +76,10 @@ impl Capacity {
     /// [`Failure::Host`] when `limits.sessions_max` asks for more than the open-files limit allows, or
     /// when the limit allows nothing at all.
     pub(crate) fn of(config: &Config, shards: u16, room: Room) -> Result<Self, Failure> {
+        let spare = spare_slots(config);
         let (sessions_max, stop) = match config.sessions_max {
-            None => automatic(shards, room)?,
-            Some(wanted) => configured(wanted, shards, room)?,
+            None => automatic(shards, room, spare)?,
+            Some(wanted) => configured(wanted, shards, room, spare)?,
         };
         let bounds = bounds(config, shards, sessions_max);
         Ok(Self {
@@ -86,7 +87,7 @@ impl Capacity {
             sessions_max,
             sockets_max: sessions_max
                 .saturating_add(SOCKETS_RESERVED)
-                .min(within_files(room.open_files)?),
+                .min(within_files(room.open_files, spare)?),
             stop,
             memory_bytes_max: memory::sum(&memory::process(&bounds)),
         })
@@ -156,8 +157,8 @@ fn bounds(config: &Config, shards: u16, sessions_max: u32) -> Bounds {
 /// The smallest of what open files, memory and the ceiling allow.
 ///
 /// Of the open files some are left over for telling peers that the relay is full, an eighth at most.
-fn automatic(shards: u16, room: Room) -> Result<(u32, Stop), Failure> {
-    let files = within_files(room.open_files)?;
+fn automatic(shards: u16, room: Room, spare: u32) -> Result<(u32, Stop), Failure> {
+    let files = within_files(room.open_files, spare)?;
     let files = files - SOCKETS_RESERVED.min(files / 8);
     let mut least = (SESSIONS_MAX_MAX, Stop::Ceiling);
     if files < least.0 {
@@ -173,14 +174,14 @@ fn automatic(shards: u16, room: Room) -> Result<(u32, Stop), Failure> {
     Ok(least)
 }
 
-fn configured(wanted: u32, shards: u16, room: Room) -> Result<(u32, Stop), Failure> {
+fn configured(wanted: u32, shards: u16, room: Room, spare: u32) -> Result<(u32, Stop), Failure> {
     let Room {
         open_files,
         memory_available,
     } = room;
-    let files = within_files(open_files)?;
+    let files = within_files(open_files, spare)?;
     if wanted > files {
-        let needed = wanted.saturating_add(SPARE_SLOTS);
+        let needed = wanted.saturating_add(spare);
         return Err(Failure::Host {
             what: format!(
                 "limits.sessions_max is {wanted} sessions a shard, and the open-files limit of {open_files} \
@@ -198,8 +199,8 @@ fn configured(wanted: u32, shards: u16, room: Room) -> Result<(u32, Stop), Failu
 }
 
 /// Returns the sessions of a shard whose table has `open_files` slots at most.
-fn within_files(open_files: u64) -> Result<u32, Failure> {
-    match open_files.checked_sub(SPARE_SLOTS.into()) {
+fn within_files(open_files: u64, spare: u32) -> Result<u32, Failure> {
+    match open_files.checked_sub(spare.into()) {
         Some(sessions) if sessions > 0 => Ok(u32::try_from(sessions).unwrap_or(u32::MAX)),
         _ => Err(Failure::Host {
             what: format!(
@@ -239,9 +240,12 @@ fn binary_text(bytes: u64) -> String {
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
-/// Slots of a ring's table that are not for peers. One stays free: at a full table the kernel drops a
-/// client it has accepted (docs/internals/uring.md F). The other is the services'.
-pub(crate) const SPARE_SLOTS: u32 = 2;
+/// Returns the slots of a ring's table that are not for peers. One stays free: at a full table the kernel
+/// drops a client it has accepted (docs/internals/uring.md F). The others are the services', one for each
+/// dialect.
+pub(crate) fn spare_slots(config: &Config) -> u32 {
+    2 + u32::from(config.dmsg.listen.is_some())
+}
 
 #[cfg(test)]
 mod tests {
@@ -297,6 +301,14 @@ mod tests {
         }
         let taken = capacity(Some(19_998), 2, room(20_000, None)).unwrap();
         assert_eq!(taken.stop, Stop::Configuration);
+        // The services have a session of each dialect.
+        let mut config = Config {
+            sessions_max: Some(19_998),
+            ..Config::default()
+        };
+        config.dmsg.listen = Some(([127, 0, 0, 1], 0).into());
+        let refused = Capacity::of(&config, 2, room(20_000, None)).unwrap_err();
+        assert!(refused.to_string().contains("to 19997 or"), "{refused}");
         for files in [0, 1, 2] {
             let refused = capacity(None, 1, room(files, None)).unwrap_err();
             assert!(refused.contains("allows no session"), "{refused}");

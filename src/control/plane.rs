@@ -26,7 +26,7 @@ use ringway_shards::set::{
 use super::discoveries::Discoveries;
 use super::fleet::Fleet;
 use super::{ShardView, Shards};
-use crate::capacity::{Capacity, SPARE_SLOTS};
+use crate::capacity::{Capacity, spare_slots};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::geo::Database;
@@ -184,7 +184,7 @@ fn set_config(config: &Config, capacity: &Capacity, secret: &SecretKey) -> Shard
         resolver: None,
         has_services: config.services.is_any(),
         ring: RingConfig {
-            sockets_max: capacity.sockets_max.saturating_add(SPARE_SLOTS),
+            sockets_max: capacity.sockets_max.saturating_add(spare_slots(config)),
             blocks_max: blocks_max(config.receive_bytes_max, &ring),
             zero_copy_min: config.zero_copy_min,
             napi: config.napi,
