@@ -225,11 +225,12 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
     /// Returns when [`ShardCore::handle_timeout`] has something to do, if ever.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Now> {
+        // What waits for the next turn is due, whatever else is.
+        if self.is_withdrawing() || self.has_own_checks() {
+            return Some(self.now);
+        }
         let accept = self.accept_deadline();
-        let has_more = self.is_withdrawing() || self.has_own_checks();
-        let at_once = has_more.then_some(self.now);
-        let others = accept.into_iter().chain(at_once);
-        self.wheel.next_deadline().into_iter().chain(others).min()
+        self.wheel.next_deadline().into_iter().chain(accept).min()
     }
 
     /// Counts everything the core owns.

@@ -469,7 +469,7 @@ impl<L: Lease, D: Directory> ShardCore<L, D> {
 
 /// Signatures that a shard verifies itself in a turn. A refused open costs 42 us in all
 /// (docs/benchmarks.md), so eight of them take less than half a millisecond of it.
-const OWN_CHECKS_TURN: u32 = 8;
+pub(super) const OWN_CHECKS_TURN: u32 = 8;
 
 /// Returns what a refusal of another relay means to the opener: that it was asked by a relay is our business.
 pub(super) const fn of_another_relay(reason: Reason) -> Reason {

@@ -14,6 +14,7 @@ use ringway_proto::reason::Reason;
 use self::client::{Client, public, relay};
 use super::harness::Harness;
 use crate::core::RecvEnd;
+use crate::core::forward::OWN_CHECKS_TURN;
 
 fn harness(shards: u16) -> Harness {
     Harness::with(shards, |config| config.dmsg_key = Some(relay()))
@@ -145,6 +146,37 @@ fn wrong_requests_end_in_their_reasons_and_reach_nobody() {
     assert_eq!(b.headers(&mut harness), []);
     let stats = harness.cores[0].stats();
     assert_eq!((stats.opens_refused.sum(), stats.sessions_current), (3, 2));
+    harness.assert_clean();
+}
+
+#[test]
+fn requests_that_a_turn_does_not_get_to_are_due_at_once() {
+    let mut harness = harness(1);
+    let mut a = Client::join(&mut harness, 1, 0);
+    for id in (1..).step_by(2).take(OWN_CHECKS_TURN as usize + 1) {
+        let object = a.seal(&a.signed(public(9), 80));
+        let length = u32::try_from(object.len()).unwrap();
+        let headers = [
+            Header::window_update(id, Flags::SYN, 0).encode(),
+            Header::data(id, Flags::NONE, length).encode(),
+        ];
+        harness.inject(a.wire, &[&headers.concat()[..], &object].concat());
+    }
+    let now = harness.now;
+    for left in [1, 0] {
+        let core = &mut harness.cores[0];
+        assert_eq!(
+            core.next_deadline(),
+            Some(now),
+            "a shard may not sleep on it"
+        );
+        core.flush();
+        let refused = u64::from(OWN_CHECKS_TURN) + 1 - left;
+        assert_eq!(opens_refused(&harness, Reason::UnknownDestination), refused);
+    }
+    let due = harness.cores[0].next_deadline();
+    assert!(due.is_none_or(|due| due > now));
+    harness.run();
     harness.assert_clean();
 }
 

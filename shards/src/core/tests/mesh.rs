@@ -518,6 +518,26 @@ fn peers_are_announced_as_they_come_and_go() {
 }
 
 #[test]
+fn what_an_ended_link_has_told_is_due_at_once() {
+    let mut mesh = Mesh::new(&[1, 1], &[&[], &[0]]);
+    mesh.peer(0, 1, 0);
+    mesh.pass(Duration::from_secs(1));
+    assert_eq!(mesh.holders(1, 1).len(), 1);
+    mesh.kill(0);
+    let now = mesh.now();
+    let core = &mut mesh.relays[1].cores[0];
+    assert_eq!(
+        core.next_deadline(),
+        Some(now),
+        "a shard may not sleep on it"
+    );
+    core.flush();
+    assert!(core.next_deadline().is_none_or(|due| due > now));
+    assert_eq!(mesh.holders(1, 1), []);
+    mesh.finish();
+}
+
+#[test]
 fn another_link_goes_on_telling_when_the_one_that_did_is_gone() {
     let mut mesh = Mesh::new(&[2, 1], &[&[1], &[]]);
     mesh.pass(Duration::from_secs(1));
