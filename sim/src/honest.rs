@@ -428,7 +428,8 @@ impl Honest {
         match event {
             PeerEvent::Closed { error } => self.closed(world, error),
             PeerEvent::Finished { stream } => self.saw_fin(world, stream.as_u32()),
-            PeerEvent::GoAway { code } if code != 0 => {
+            // Before that it is a refusal, and the end says so.
+            PeerEvent::GoAway { code } if code != 0 && self.is_ready => {
                 if code == u32::from(Reason::Replaced.code()) {
                     world.check_replaced(self.conn, self.identity);
                 }
