@@ -79,6 +79,12 @@ impl Book {
         );
     }
 
+    /// Returns the bytes that were read and found right.
+    #[cfg(test)]
+    pub(super) fn arrived_bytes(&self) -> u64 {
+        self.entries.iter().flat_map(|entry| entry.read).sum()
+    }
+
     /// Returns the next bytes of one side.
     pub(super) fn bytes(&self, end: End, count: usize) -> Vec<u8> {
         let Some(index) = end.entry else {

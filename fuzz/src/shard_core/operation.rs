@@ -227,3 +227,35 @@ pub(super) enum DmsgOperation {
         is_signed: bool,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::structured;
+
+    /// The kind of an [`Operation`] is the upper part of the number that its bytes begin with.
+    fn input(first: [u8; 4]) -> Option<Input> {
+        structured([&[1], &first[..], &[3, 2, 0], &[9, 8, 7]].concat().leak())
+    }
+
+    #[test]
+    fn operations_of_before_the_dmsg_dialect_mean_what_they_meant() {
+        let first = input([0, 0, 0, 0]).unwrap();
+        assert!(matches!(
+            first.operations[..],
+            [Step::Common(Operation::Accept { socket: 3, key: 2 })]
+        ));
+        assert_eq!((first.setting.piece, first.setting.handshakes_max), (9, 8));
+        assert!(!first.setting.believes_all);
+        let last = input([0xff; 4]).unwrap();
+        assert!(matches!(
+            last.operations[0],
+            Step::Common(Operation::Write { socket: 3, .. })
+        ));
+        let other = input([DMSG, 0, 0, 0]).unwrap();
+        assert!(matches!(
+            other.operations[0],
+            Step::Dmsg(DmsgOperation::Accept { .. })
+        ));
+    }
+}

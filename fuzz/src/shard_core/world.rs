@@ -11,6 +11,8 @@ mod dmsg;
 mod drive;
 mod keys;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
