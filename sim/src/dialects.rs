@@ -6,6 +6,8 @@
 //! Drawn from a generator of its own, and only when asked for: a run without is the run it was before.
 //! Source: docs/dmsg.md "Refusals and codes" and "Peers".
 
+use std::sync::Arc;
+
 use ringway_proto::dialect::Dialect;
 use ringway_proto::dialect::peer::Identity;
 use ringway_proto::key::PublicKey;
@@ -74,8 +76,8 @@ impl World {
     /// Returns an honest peer's identity.
     pub(crate) fn identity(&self, identity: usize) -> Identity {
         match self.dialects.of(identity) {
-            Dialect::Dmsg => self.keys.dmsg[identity].clone().into(),
-            _ => self.keys.peers[identity].0.clone().into(),
+            Dialect::Dmsg => Arc::clone(&self.keys.dmsg[identity]).into(),
+            _ => Arc::clone(&self.keys.peers[identity].0).into(),
         }
     }
 
