@@ -16,6 +16,10 @@ use ringway_sim::{Counts, Outcome, run, run_dmsg, run_mesh, run_routes};
 /// Simulates relays, peers and networks; one seed decides a whole run.
 #[derive(Debug, Parser)]
 #[command(version)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 struct Flags {
     /// How many seeds to run.
     #[arg(long, default_value_t = 200)]
