@@ -15,8 +15,8 @@
 //! cargo run --release -p ringway-sim -- --routes --seeds 200    runs in which the relay sets routes up
 //! ```
 //!
-//! In runs with peers of the dmsg dialect ([`run_dmsg`]) each honest peer has a dialect, and everything else is
-//! as in the run of the same seed without. Opens between dialects are refused, and by the right reason.
+//! In runs with peers of the dmsg dialect ([`run_dmsg`]) each honest peer has a dialect, and everything else
+//! is as in the run of the same seed without. Opens between dialects are refused, and for the right reason.
 //!
 //! Runs of several relays ([`run_mesh`]) have other faults and checks, which `mesh` lists; so have those
 //! with route setup ([`run_routes`]), which `mesh::routes` lists.
