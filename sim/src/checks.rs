@@ -200,31 +200,41 @@ impl World {
         }
     }
 
+    /// An open has reached its destination, or was accepted: both speak the same.
+    pub(crate) fn check_dialects(&mut self, number: usize) {
+        if self.dialects.is_across(&self.opens[number]) {
+            self.fail(format!("open {number} reached the other dialect"));
+        }
+    }
+
     /// An open of an honest peer was refused.
     pub(crate) fn check_refusal(&mut self, number: usize, code: u16) {
         self.counts.opens_refused += 1;
         let open = &self.opens[number];
+        self.counts.opens_across += u64::from(self.dialects.is_across(open));
         if open.hurt.is_some() || self.is_draining || open.is_with_adversary() {
             return;
         }
+        let told = |reason: Reason| code == self.dialects.told(open, reason);
         let is_right = match (open.target, open.plan.answer) {
-            (Target::Nobody, _) => code == Reason::UnknownDestination.code(),
-            (Target::Relay, _) => code == Reason::NoListener.code(),
+            (Target::Peer(_), _) if self.dialects.is_across(open) => told(Reason::OtherDialect),
+            (Target::Nobody, _) => told(Reason::UnknownDestination),
+            (Target::Relay, _) => told(Reason::NoListener),
             (_, Answer::Refuse(reason)) => code == reason.code(),
-            (_, Answer::Never) => code == Reason::DialTimeout.code(),
+            (_, Answer::Never) => told(Reason::DialTimeout),
             (_, Answer::Accept { .. }) => false,
         };
-        let is_absent = !open.was_there && code == Reason::UnknownDestination.code();
+        let is_absent = !open.was_there && told(Reason::UnknownDestination);
         // A reset right behind the acceptance may arrive with it.
         let is_reset = (matches!(open.plan.reset, Some((1, _))) || self.is_queue_excuse(number))
-            && code == Reason::RefusedByDestination.code();
+            && told(Reason::RefusedByDestination);
         // The relay says 303; a destination that is full itself resets the stream, which is 305.
         // So does a peer with 256 opens unanswered.
         let is_full = (self.options.streams_max < 100 || self.options.opens > 250)
             && [Reason::TooManyStreams, Reason::RefusedByDestination]
                 .iter()
-                .any(|reason| reason.code() == code);
-        let is_late = code == Reason::DialTimeout.code()
+                .any(|reason| told(*reason));
+        let is_late = told(Reason::DialTimeout)
             && (self.options.is_slow_network() || self.is_answer_late(number));
         if !(is_right || is_absent || is_full || is_reset || is_late) {
             let target = open.target;

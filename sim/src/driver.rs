@@ -16,8 +16,8 @@ use ringway_proto::key::PublicKey;
 use ringway_proto::limits::HOLDERS_MAX;
 use ringway_proto::time::Now;
 use ringway_shards::core::{
-    Action, CoreConfig, Directory, Holder, JobResult, LookedUp, Message, Outdated, Place, RecvEnd,
-    Registration, ShardCore, ShardId, Slot, Source,
+    Action, Arrival, CoreConfig, Directory, Holder, JobResult, LookedUp, Message, Outdated, Place,
+    RecvEnd, Registration, ShardCore, ShardId, Slot, Source,
 };
 
 use crate::dials::DialInput;
@@ -133,7 +133,7 @@ impl Directory for SimDirectory {
 /// What a shard finds when it wakes.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Accepted(Slot, Source),
+    Accepted(Slot, Arrival),
     Closed(Slot),
     Computed(Box<JobResult>),
     Dial(DialInput),
@@ -244,9 +244,12 @@ impl World {
             self.shards[shard].slots[free] = Some(conn);
             self.conns[conn].slot = Some(slot);
             self.trace(|| format!("shard {shard} accepts connection {conn} in slot {}", slot.0));
-            let source = self.source_of(conn);
+            let arrival = Arrival {
+                dialect: self.dialect_of(conn),
+                ..Arrival::from(self.source_of(conn))
+            };
             self.note_accept(shard);
-            self.push(shard, Input::Accepted(slot, source));
+            self.push(shard, Input::Accepted(slot, arrival));
             self.relay_read(conn);
         }
     }
@@ -405,7 +408,7 @@ impl World {
             ..
         } = &mut self.shards[shard];
         match input {
-            Input::Accepted(slot, source) => core.accepted(slot, source, now),
+            Input::Accepted(slot, arrival) => core.accepted(slot, arrival, now),
             Input::Closed(slot) => core.closed(slot),
             Input::Computed(result) => core.computed(*result, now),
             Input::Dial(input) => self.dial_input(shard, input, now),

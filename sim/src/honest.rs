@@ -6,8 +6,8 @@
 mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::key::Address;
 use ringway_proto::peer::{
     IncomingRequest, OpenStreamError, PeerConfig, PeerEvent, PeerSession, SessionError, StreamId,
@@ -100,13 +100,12 @@ impl World {
         let number = self.clients.len();
         self.clients.push(Client::Taken);
         let conn = self.connect(number);
-        let (secret, _) = &self.keys.peers[identity];
         let mut config = PeerConfig::new(UNIX_NS + self.now);
         config.mux.window_max = self.options.window_max;
         let random = self.rng.bytes_32();
         let session = PeerSession::connect(
-            Arc::clone(secret),
-            self.keys.relay_public,
+            self.identity(identity),
+            self.relay_key(self.dialects.of(identity)),
             config,
             random,
             self.clock(),
@@ -327,15 +326,7 @@ impl Honest {
                 return;
             }
             let open = &world.opens[number];
-            let target = open.target;
-            let key = match target {
-                Target::Adversary(identity) | Target::Peer(identity) => {
-                    world.keys.peers[identity].1
-                }
-                Target::Nobody => world.keys.nobody,
-                Target::Relay => world.keys.relay_public,
-            };
-            let destination = Address::new(key, open.plan.port);
+            let destination = Address::new(world.destination(open), open.plan.port);
             let (source_port, cancel) = (open.source_port, open.plan.cancel);
             let random = world.rng.bytes_32();
             let timestamp_ns = UNIX_NS + world.now;
@@ -411,7 +402,7 @@ impl Honest {
     }
 
     fn closed(&mut self, world: &mut World, error: SessionError) {
-        if world.check_refused(self.conn, error) {
+        if world.check_refused(self.conn, self.identity, error) {
             self.hurt.get_or_insert("refused by a full relay");
         }
         if let SessionError::PeerRefused {
@@ -437,7 +428,8 @@ impl Honest {
         match event {
             PeerEvent::Closed { error } => self.closed(world, error),
             PeerEvent::Finished { stream } => self.saw_fin(world, stream.as_u32()),
-            PeerEvent::GoAway { code } if code != 0 => {
+            // Before that it is a refusal, and the end says so.
+            PeerEvent::GoAway { code } if code != 0 && self.is_ready => {
                 if code == u32::from(Reason::Replaced.code()) {
                     world.check_replaced(self.conn, self.identity);
                 }
@@ -465,6 +457,7 @@ impl Honest {
                 let stream = stream.as_u32();
                 if let Some(number) = self.apps.get(&stream).and_then(|app| app.open) {
                     world.check_answer_time(number);
+                    world.check_dialects(number);
                     world.counts.opens_accepted += 1;
                     world.opens[number].ends[0].state = State::Open;
                 }
@@ -480,6 +473,8 @@ impl Honest {
             PeerEvent::Ready { .. } => {
                 self.is_ready = true;
                 world.counts.sessions += 1;
+                let is_dmsg = world.dialects.of(self.identity) == Dialect::Dmsg;
+                world.counts.sessions_dmsg += u64::from(is_dmsg);
                 if world.rng.chance(20) {
                     self.session.ping(world.clock());
                 }
@@ -522,6 +517,8 @@ impl Honest {
         }
         open.ends[1].state = State::Opening;
         open.clients[1] = Some(own);
+        world.check_dialects(number);
+        let open = &mut world.opens[number];
         let now = world.now;
         open.hurt = open.hurt.or_else(|| self.hurt().map(|why| (why, now)));
         let answer = open.plan.answer;

@@ -6,6 +6,8 @@
 use std::sync::{Arc, OnceLock};
 
 use ringway_proto::dialect::handshake::Identities;
+use ringway_proto::dmsg::handshake::Identity;
+use ringway_proto::dmsg::key::SecretKey as DmsgKey;
 use ringway_proto::handshake::RelayIdentity;
 use ringway_proto::key::{PublicKey, SecretKey};
 
@@ -28,8 +30,12 @@ pub(crate) struct Keys {
     /// Those of the relays of a mesh.
     pub(crate) relays: Vec<Identities>,
     pub(crate) peers: Vec<(Arc<SecretKey>, PublicKey)>,
+    /// The honest peers' identities in the dmsg dialect.
+    pub(crate) dmsg: Vec<Arc<Identity>>,
+    pub(crate) relay_dmsg: PublicKey,
     /// A key without a session.
     pub(crate) nobody: PublicKey,
+    pub(crate) nobody_dmsg: PublicKey,
 }
 
 impl std::fmt::Debug for Keys {
@@ -46,7 +52,9 @@ impl Keys {
         static KEYS: OnceLock<Arc<Keys>> = OnceLock::new();
         Arc::clone(KEYS.get_or_init(|| {
             let secret = |number: u8| SecretKey::from_seed([number; 32]);
-            let relay = Identities::from(RelayIdentity::new(&secret(200)));
+            let relay_dmsg = dmsg_identity(200);
+            let native = RelayIdentity::new(&secret(200));
+            let relay = Identities::new(native, Some(Arc::clone(&relay_dmsg)));
             let peers = (1..=u8::try_from(IDENTITIES).unwrap_or(u8::MAX))
                 .map(|number| {
                     let secret = Arc::new(secret(number));
@@ -62,7 +70,14 @@ impl Keys {
                 relay_public: relay.public(),
                 relay,
                 peers,
+                dmsg: (1..=u8::MAX)
+                    .map(dmsg_identity)
+                    .filter(|identity| is_native_point(&identity.public()))
+                    .take(ADVERSARY_FIRST)
+                    .collect(),
+                relay_dmsg: relay_dmsg.public(),
                 nobody: secret(201).public(),
+                nobody_dmsg: dmsg_identity(201).public(),
             })
         }))
     }
@@ -74,6 +89,24 @@ impl Keys {
 
     /// Returns the identity that has this public key.
     pub(crate) fn find(&self, key: &PublicKey) -> Option<usize> {
-        self.peers.iter().position(|(_, public)| public == key)
+        let native = self.peers.iter().position(|(_, public)| public == key);
+        native.or_else(|| {
+            self.dmsg
+                .iter()
+                .position(|identity| identity.public() == *key)
+        })
     }
+}
+
+fn dmsg_identity(number: u8) -> Arc<Identity> {
+    let secret = DmsgKey::from_bytes([number; 32]);
+    Arc::new(Identity::new(
+        secret.expect("small numbers are scalars of the curve"),
+    ))
+}
+
+/// Returns whether the x-coordinate of a dmsg key can be a native key, so that native peers can ask for it.
+fn is_native_point(key: &PublicKey) -> bool {
+    let x = key.as_bytes().last_chunk::<32>();
+    x.is_some_and(|x| PublicKey::native(*x).to_x25519().is_ok())
 }

@@ -11,8 +11,12 @@
 //! cargo run --release -p ringway-sim -- --seeds 200             seeds 0 to 199, after seeds.txt
 //! cargo run --release -p ringway-sim -- --seed 1234 --trace     one run, with its events
 //! cargo run --release -p ringway-sim -- --relays 0 --seeds 200  runs of two to four linked relays
+//! cargo run --release -p ringway-sim -- --dmsg --seeds 200      runs with peers of the dmsg dialect
 //! cargo run --release -p ringway-sim -- --routes --seeds 200    runs in which the relay sets routes up
 //! ```
+//!
+//! In runs with peers of the dmsg dialect ([`run_dmsg`]) each honest peer has a dialect, and everything else
+//! is as in the run of the same seed without. Opens between dialects are refused, and for the right reason.
 //!
 //! Runs of several relays ([`run_mesh`]) have other faults and checks, which `mesh` lists; so have those
 //! with route setup ([`run_routes`]), which `mesh::routes` lists.
@@ -36,6 +40,7 @@
 mod agenda;
 mod checks;
 mod content;
+mod dialects;
 mod dials;
 mod driver;
 mod event;
@@ -55,5 +60,5 @@ mod stranger;
 mod world;
 
 pub use mesh::{run_mesh, run_routes};
-pub use run::{Outcome, run};
+pub use run::{Outcome, run, run_dmsg};
 pub use world::Counts;

@@ -11,11 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use ringway_sim::{Counts, Outcome, run, run_mesh, run_routes};
+use ringway_sim::{Counts, Outcome, run, run_dmsg, run_mesh, run_routes};
 
 /// Simulates relays, peers and networks; one seed decides a whole run.
 #[derive(Debug, Parser)]
 #[command(version)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 struct Flags {
     /// How many seeds to run.
     #[arg(long, default_value_t = 200)]
@@ -35,6 +39,9 @@ struct Flags {
     /// Runs of so many linked relays, 2 to 4; 0: as each seed decides.
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=4))]
     relays: Option<u8>,
+    /// Runs with peers of the dmsg dialect.
+    #[arg(long, conflicts_with_all = ["relays", "routes"])]
+    dmsg: bool,
     /// Runs in which the relay sets routes up.
     #[arg(long, conflicts_with = "relays")]
     routes: bool,
@@ -51,6 +58,9 @@ const KEPT_MESH_SEEDS: &str = include_str!("../seeds-mesh.txt");
 
 /// Those of runs with routes.
 const KEPT_ROUTE_SEEDS: &str = include_str!("../seeds-routes.txt");
+
+/// Those of runs with peers of the dmsg dialect.
+const KEPT_DMSG_SEEDS: &str = include_str!("../seeds-dmsg.txt");
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
@@ -85,6 +95,7 @@ impl Flags {
     /// Returns the flag that says which kind of run it is, with a space behind it.
     fn kind(&self) -> String {
         match self.relays {
+            _ if self.dmsg => "--dmsg ".to_owned(),
             _ if self.routes => "--routes ".to_owned(),
             Some(relays) => format!("--relays {relays} "),
             None => String::new(),
@@ -94,6 +105,7 @@ impl Flags {
 
 fn kept_seeds(flags: &Flags) -> Vec<u64> {
     let kept = match flags.relays {
+        _ if flags.dmsg => KEPT_DMSG_SEEDS,
         _ if flags.routes => KEPT_ROUTE_SEEDS,
         None | Some(1) => KEPT_SEEDS,
         Some(0) => KEPT_MESH_SEEDS,
@@ -106,6 +118,7 @@ fn kept_seeds(flags: &Flags) -> Vec<u64> {
 
 fn run_one(seed: u64, flags: &Flags) -> Outcome {
     match flags.relays {
+        _ if flags.dmsg => run_dmsg(seed, flags.trace),
         _ if flags.routes => run_routes(seed, flags.trace),
         None | Some(1) => run(seed, flags.trace),
         Some(0) => run_mesh(seed, None, flags.trace),

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::limits::SESSION_QUEUE_SMALL;
 use ringway_proto::peer::SessionError;
 use ringway_proto::reason::Reason;
@@ -308,7 +309,12 @@ impl World {
     }
 
     /// A client was told why it gets no session. Returns whether that was right.
-    pub(crate) fn check_refused(&mut self, conn: usize, error: SessionError) -> bool {
+    pub(crate) fn check_refused(
+        &mut self,
+        conn: usize,
+        identity: usize,
+        error: SessionError,
+    ) -> bool {
         let SessionError::PeerRefused {
             reason: Reason::TooManySessions,
             retry_after_ms,
@@ -320,7 +326,12 @@ impl World {
         let book = &mut self.shards[self.conns[conn].shard].book;
         book.refused_seen += 1;
         let was_full = book.full_at.is_some_and(|at| self.now - at <= slack);
-        if !(5_000..30_000).contains(&retry_after_ms) {
+        // The dmsg dialect has no word for a time.
+        let says_when = match self.dialects.of(identity) {
+            Dialect::Dmsg => retry_after_ms == 0,
+            _ => (5_000..30_000).contains(&retry_after_ms),
+        };
+        if !says_when {
             self.fail(format!(
                 "a full relay says come back in {retry_after_ms} ms"
             ));

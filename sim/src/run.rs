@@ -11,6 +11,7 @@
 use ringway_proto::reason::Reason;
 
 use crate::checks::{Answer, Finish, Open, Plan, Target};
+use crate::dialects::Dialects;
 use crate::driver::Input;
 use crate::event::{Event, Fault, Join};
 use crate::keys::ADVERSARY_FIRST;
@@ -39,7 +40,17 @@ pub struct Outcome {
 /// Runs one seed.
 #[must_use]
 pub fn run(seed: u64, is_traced: bool) -> Outcome {
-    let mut world = World::new(seed, is_traced);
+    run_with(seed, Dialects::NATIVE, is_traced)
+}
+
+/// Runs one seed with honest peers of the dmsg dialect.
+#[must_use]
+pub fn run_dmsg(seed: u64, is_traced: bool) -> Outcome {
+    run_with(seed, Dialects::draw(seed), is_traced)
+}
+
+fn run_with(seed: u64, dialects: Dialects, is_traced: bool) -> Outcome {
+    let mut world = World::new(seed, dialects, is_traced);
     world.trace(|| format!("seed {seed}: {:?}", world.options));
     world.plan();
     let workload_end = world.now + world.options.workload_ns;
@@ -281,7 +292,7 @@ impl World {
             (Fault::Kick, Some((victim, _))) => {
                 self.counts.kicks += 1;
                 self.hurt(victim, "kicked");
-                let key = self.keys.peers[identity].1;
+                let key = self.keys.of(identity, self.dialects.of(identity));
                 for shard in 0..self.shards.len() {
                     self.push(shard, Input::Kick(key));
                 }

@@ -13,6 +13,7 @@ use ringway_shards::core::{CoreConfig, MeshConfig, Proxies, ShardId};
 
 use crate::agenda::{Agenda, print_trace};
 use crate::checks::{Open, Target};
+use crate::dialects::Dialects;
 use crate::dials::Dials;
 use crate::driver::{Input, Shard, SimDirectory};
 use crate::event::Event;
@@ -37,7 +38,9 @@ pub struct Counts {
     pub opens_refused: u64,
     pub streams_completed: u64,
     pub bytes: u64,
+    pub opens_across: u64,
     pub sessions: u64,
+    pub sessions_dmsg: u64,
     pub messages: u64,
     pub resets: u64,
     pub vanished: u64,
@@ -121,7 +124,7 @@ impl Counts {
     }
 
     #[expect(clippy::too_many_lines, reason = "a line for each count")]
-    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 69] {
+    fn fields_mut(&mut self) -> [(&'static str, &mut u64); 71] {
         [
             ("events", &mut self.events),
             ("opens", &mut self.opens),
@@ -129,7 +132,9 @@ impl Counts {
             ("opens refused", &mut self.opens_refused),
             ("streams completed", &mut self.streams_completed),
             ("bytes delivered", &mut self.bytes),
+            ("opens refused between dialects", &mut self.opens_across),
             ("sessions", &mut self.sessions),
+            ("sessions of the dmsg dialect", &mut self.sessions_dmsg),
             ("messages between shards", &mut self.messages),
             ("connections reset", &mut self.resets),
             ("peers vanished", &mut self.vanished),
@@ -218,6 +223,7 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) rng: Rng,
     pub(crate) options: Options,
+    pub(crate) dialects: Dialects,
     pub(crate) keys: Arc<Keys>,
     pub(crate) shards: Vec<Shard>,
     pub(crate) directory: SimDirectory,
@@ -236,7 +242,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, is_traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, dialects: Dialects, is_traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let options = Options::draw(seed, &mut rng);
         let dials = Dials::draw(seed);
@@ -251,7 +257,7 @@ impl World {
                     shard: ShardId(shard),
                     shards_count,
                     own_key: keys.relay_public,
-                    dmsg_key: None,
+                    dmsg_key: dialects.has_dmsg().then_some(keys.relay_dmsg),
                     proxies: Proxies::NONE,
                     offer: Offer {
                         capabilities: 0,
@@ -273,6 +279,7 @@ impl World {
             now,
             rng,
             options,
+            dialects,
             keys,
             shards,
             directory,

@@ -7,6 +7,7 @@
 //! Bound: one entry for each operation.
 
 use ringway_proto::peer::StreamId;
+use ringway_proto::reason::Reason;
 
 /// The end of a stream at one socket.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,8 @@ pub(super) struct End {
 
 #[derive(Debug, Default)]
 struct Entry {
+    /// The destination is of the other dialect.
+    is_across: bool,
     /// The connections at both ends, by their number in the run.
     ends: [Option<u64>; 2],
     written: [u64; 2],
@@ -38,9 +41,10 @@ impl Book {
         PORT_MIN + u16::try_from(self.entries.len()).expect("an input has fewer operations")
     }
 
-    /// Notes an open by a connection.
-    pub(super) fn opened(&mut self, connection: u64) -> usize {
+    /// Notes an open by a connection, to its own dialect or to the other one.
+    pub(super) fn opened(&mut self, connection: u64, is_across: bool) -> usize {
         self.entries.push(Entry {
+            is_across,
             ends: [Some(connection), None],
             ..Entry::default()
         });
@@ -52,8 +56,33 @@ impl Book {
         let index = usize::from(port.checked_sub(PORT_MIN)?);
         let entry = self.entries.get_mut(index)?;
         assert!(entry.ends[1].is_none(), "one open arrived twice");
+        assert!(!entry.is_across, "an open reached the other dialect");
         entry.ends[1] = Some(connection);
         Some(index)
+    }
+
+    /// Checks that an open may have been accepted.
+    pub(super) fn answered(&self, end: End) {
+        let entry = end.entry.and_then(|index| self.entries.get(index));
+        assert!(
+            entry.is_none_or(|entry| !entry.is_across),
+            "somebody of the other dialect has accepted"
+        );
+    }
+
+    /// Checks that an open may have been refused for this reason.
+    pub(super) fn refused(&self, end: End, reason_code: u16) {
+        let entry = end.entry.and_then(|index| self.entries.get(index));
+        assert!(
+            entry.is_none_or(|entry| entry.is_across) || reason_code != Reason::OtherDialect.code(),
+            "no such key in the other dialect"
+        );
+    }
+
+    /// Returns the bytes that were read and found right.
+    #[cfg(test)]
+    pub(super) fn arrived_bytes(&self) -> u64 {
+        self.entries.iter().flat_map(|entry| entry.read).sum()
     }
 
     /// Returns the next bytes of one side.

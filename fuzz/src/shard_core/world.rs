@@ -7,29 +7,35 @@
 //! no slot reused before its close was reported, messages of a pair of shards in order.
 
 mod dials;
+mod dmsg;
 mod drive;
+mod keys;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use ringway_proto::dialect::Dialect;
 use ringway_proto::dialect::handshake::Identities;
+use ringway_proto::dialect::peer::Identity;
 use ringway_proto::handshake::{Offer, RelayIdentity};
-use ringway_proto::key::{Address, SecretKey};
+use ringway_proto::key::{Address, PublicKey, SecretKey};
 use ringway_proto::peer::{PeerConfig, PeerSession};
 use ringway_proto::time::Now;
 use ringway_shards::core::{
-    AdmissionLimits, CoreConfig, Job, MeshConfig, Message, Proxies, QueueLimits, RecvEnd,
+    AdmissionLimits, Arrival, CoreConfig, Job, MeshConfig, Message, Proxies, QueueLimits, RecvEnd,
     ShardCore, ShardId, Slot, Source, Timeouts,
 };
 use ringway_shards::ports::{PortSet, PortsConfig};
 
 use self::dials::Dials;
+use self::keys::{identity, other_spelling, relay_dmsg};
 use self::socket::{Party, Socket};
 use super::book::{Book, End};
-use super::operation::{Operation, Setting};
+use super::operation::{Operation, Setting, Step};
 use crate::hostile::Hostile;
 use crate::memory::{HeapLease, Map, Memory};
 
@@ -62,7 +68,7 @@ struct Connection {
     /// It said only what an honest peer says.
     is_honest: bool,
     /// Whose it is.
-    key: Option<u8>,
+    key: Option<PublicKey>,
     /// When the core was told of it.
     accepted_at: Now,
 }
@@ -86,7 +92,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(setting: &Setting) -> Self {
-        let identity = Identities::from(RelayIdentity::new(&SecretKey::from_seed([1; 32])));
+        let native = RelayIdentity::new(&SecretKey::from_seed([1; 32]));
+        let identity = Identities::new(native, Some(relay_dmsg()));
         let directory = Map::default();
         let now = Now::from_nanos(1_000_000_000);
         let queue = if setting.is_tight {
@@ -112,8 +119,11 @@ impl World {
                     shard: ShardId(number(shard)),
                     shards_count: number(SHARDS),
                     own_key: identity.public(),
-                    dmsg_key: None,
-                    proxies: Proxies::NONE,
+                    dmsg_key: identity.dmsg().map(|identity| identity.public()),
+                    proxies: match setting.believes_all {
+                        true => Proxies::All,
+                        false => Proxies::NONE,
+                    },
                     offer: Offer {
                         capabilities: 0,
                         streams_max: STREAMS_MAX,
@@ -170,26 +180,25 @@ impl World {
     }
 
     /// Does one operation; what follows from it is left to [`World::settle`].
-    pub(super) fn step(&mut self, operation: &Operation) {
+    pub(super) fn step(&mut self, step: &Step) {
+        match step {
+            Step::Common(operation) => self.step_of_relay(operation),
+            Step::Dmsg(operation) => self.step_of_dmsg(operation),
+        }
+    }
+
+    /// What happens at the relay itself.
+    fn step_of_relay(&mut self, operation: &Operation) {
         match operation {
             Operation::Accept { socket, key } => {
-                let random = self.random();
-                let peer = PeerSession::connect(
-                    Arc::new(secret(*key)),
-                    self.identity.public(),
-                    PeerConfig::new(UNIX_NS),
-                    random,
-                    self.now,
-                );
-                let party = peer.map_or(Party::Nobody, |peer| Party::Honest(Box::new(peer)));
-                self.accept(*socket, party, Some(*key));
+                self.accept_honest(*socket, &identity(Dialect::Native, *key));
             }
             Operation::AcceptHostile { socket, key } => {
-                let random = self.random();
-                let hostile = Hostile::connect(secret(*key), &self.identity.public(), random);
-                self.accept(*socket, Party::Hostile(Box::new(hostile)), Some(*key));
+                self.accept_hostile(*socket, identity(Dialect::Native, *key));
             }
-            Operation::AcceptStranger { socket } => self.accept(*socket, Party::Nobody, None),
+            Operation::AcceptStranger { socket } => {
+                self.accept(*socket, Party::Nobody, Dialect::Native, None);
+            }
             Operation::ConnectOutcome { which, outcome } => {
                 self.connect_outcome(*which, *outcome);
             }
@@ -208,9 +217,11 @@ impl World {
                 self.late[usize::from(*shard)].holds_mail = *is_held;
             }
             Operation::Kick { key } => {
-                let key = secret(*key).public();
-                for core in &mut self.cores {
-                    core.kick(&key, self.now);
+                for dialect in Dialect::ALL {
+                    let key = identity(dialect, *key).public();
+                    for core in &mut self.cores {
+                        core.kick(&key, self.now);
+                    }
                 }
             }
             Operation::Raw { socket, bytes } => self.raw(*socket, bytes),
@@ -265,7 +276,7 @@ impl World {
                     socket.is_held = *is_held;
                 }
             }
-            Operation::Open { socket, key, port } => self.open(*socket, *key, *port),
+            Operation::Open { socket, key, port } => self.open(*socket, *key, *port, false),
             Operation::Ping { socket } => {
                 let now = self.now;
                 if let Some(Party::Honest(peer)) = self.party(*socket) {
@@ -278,8 +289,8 @@ impl World {
                 stream,
                 wrong,
             } => {
-                let to = Address::new(secret(*key).public(), 7);
                 if let Some(hostile) = self.hostile(*socket) {
+                    let to = Address::new(identity(hostile.dialect(), *key).public(), 7);
                     hostile.request(u32::from(*stream), to, UNIX_NS, *wrong);
                 }
             }
@@ -300,7 +311,28 @@ impl World {
         }
     }
 
-    fn accept(&mut self, socket: u8, party: Party, key: Option<u8>) {
+    fn accept_honest(&mut self, socket: u8, identity: &Identity) {
+        let random = self.random();
+        let peer = PeerSession::connect(
+            identity.clone(),
+            self.relay_key(identity.dialect()),
+            PeerConfig::new(UNIX_NS),
+            random,
+            self.now,
+        );
+        let party = peer.map_or(Party::Nobody, |peer| Party::Honest(Box::new(peer)));
+        self.accept(socket, party, identity.dialect(), Some(identity.public()));
+    }
+
+    fn accept_hostile(&mut self, socket: u8, identity: Identity) {
+        let random = self.random();
+        let (dialect, key) = (identity.dialect(), identity.public());
+        let hostile = Hostile::connect(identity, &self.relay_key(dialect), random);
+        let party = Party::Hostile(Box::new(hostile));
+        self.accept(socket, party, dialect, Some(key));
+    }
+
+    fn accept(&mut self, socket: u8, party: Party, dialect: Dialect, key: Option<PublicKey>) {
         let index = usize::from(socket) % SOCKETS;
         if self.sockets[index].is_some() {
             return;
@@ -309,35 +341,53 @@ impl World {
         let connection = self.connect(is_honest, key);
         self.sockets[index] = Some(Socket::new(party, connection));
         // Three places: one of a source's sockets may be refused for the others.
-        let source = Source::of(Ipv4Addr::new(127, 0, 0, socket / 8 % 3).into());
-        self.cores[index / SLOTS].accepted(slot_of(index), source, self.now);
+        let address = Ipv4Addr::new(127, 0, 0, socket / 8 % 3).into();
+        let arrival = Arrival {
+            dialect,
+            source: Source::of(address),
+            address: Some(address),
+        };
+        self.cores[index / SLOTS].accepted(slot_of(index), arrival, self.now);
+    }
+
+    /// Returns the relay's key in a dialect.
+    fn relay_key(&self, dialect: Dialect) -> PublicKey {
+        match (dialect, self.identity.dmsg()) {
+            (Dialect::Dmsg, Some(identity)) => identity.public(),
+            _ => self.identity.public(),
+        }
     }
 
     /// Notes a connection; returns its number.
-    fn connect(&mut self, is_honest: bool, key: Option<u8>) -> u64 {
+    fn connect(&mut self, is_honest: bool, key: Option<PublicKey>) -> u64 {
         self.connections.push(Connection {
             is_honest,
-            key: key.map(|key| key % KEYS),
+            key,
             accepted_at: self.now,
         });
         self.connections.len() as u64 - 1
     }
 
     fn connection(&mut self, number: u64) -> &mut Connection {
-        let index = usize::try_from(number).expect("a count of operations");
-        &mut self.connections[index]
+        &mut self.connections[usize_of(number)]
     }
 
-    fn open(&mut self, socket: u8, key: u8, port: u8) {
-        let destination = Address::new(secret(key).public(), u16::from(port));
+    /// An honest peer asks for a key of its own dialect, or for one of the other spelled as one of its own.
+    fn open(&mut self, socket: u8, key: u8, port: u8, is_across: bool) {
         let random = self.random();
         let source_port = self.book.next_port();
         let index = usize::from(socket) % SOCKETS;
         if let Some(socket) = &mut self.sockets[index]
+            && let Some(own) = self.connections[usize_of(socket.connection)].key
             && let Party::Honest(peer) = &mut socket.party
+            && let Some(key) = match is_across {
+                true => other_spelling(own.dialect(), key),
+                false => Some(identity(own.dialect(), key).public()),
+            }
+            && let destination = Address::new(key, u16::from(port))
             && let Ok(stream) = peer.open(destination, source_port, UNIX_NS, random)
         {
-            let entry = Some(self.book.opened(socket.connection));
+            let entry = Some(self.book.opened(socket.connection, is_across));
             let side = 0;
             socket.ends.push(End {
                 stream,
@@ -452,12 +502,9 @@ fn number(shard: usize) -> u16 {
     u16::try_from(shard).expect("two shards")
 }
 
-/// Keys that parties have: few, so that sessions of one key meet.
-const KEYS: u8 = 4;
-
-/// Returns one of the keys.
-fn secret(key: u8) -> SecretKey {
-    SecretKey::from_seed([0x20 + key % KEYS; 32])
+/// Returns the place of a connection in the run.
+fn usize_of(connection: u64) -> usize {
+    usize::try_from(connection).expect("a count of operations")
 }
 
 fn slot_of(index: usize) -> Slot {

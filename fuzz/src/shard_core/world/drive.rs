@@ -11,7 +11,7 @@ use ringway_proto::reason::Reason;
 use ringway_shards::core::{Action, LookedUp, ShardId};
 
 use super::socket::Party;
-use super::{ROUNDS_MAX, SHARDS, SLOTS, SOCKETS, World, slot_of};
+use super::{ROUNDS_MAX, SHARDS, SLOTS, SOCKETS, World, slot_of, usize_of};
 use crate::shard_core::book::End;
 
 impl World {
@@ -204,6 +204,19 @@ impl World {
                         });
                     }
                 }
+                PeerEvent::Opened { stream, .. } => {
+                    if let Some(end) = ends.iter().find(|end| end.stream == stream) {
+                        self.book.answered(*end);
+                    }
+                }
+                PeerEvent::OpenRefused {
+                    stream,
+                    reason_code,
+                } => {
+                    if let Some(end) = ends.iter().find(|end| end.stream == stream) {
+                        self.book.refused(*end, reason_code);
+                    }
+                }
                 // One stream in four is never read: a slow consumer.
                 PeerEvent::Readable { stream } if stream.as_u32() % 8 < 6 => {
                     if let Some(end) = ends.iter().find(|end| end.stream == stream) {
@@ -228,10 +241,7 @@ impl World {
     /// Reads all that has come on a stream, and checks it.
     fn read(&mut self, peer: &mut PeerSession, end: End) {
         let mut bytes = [0; 16_384];
-        let is_honest = |connection: u64| {
-            let index = usize::try_from(connection).expect("a count of operations");
-            self.connections[index].is_honest
-        };
+        let is_honest = |connection: u64| self.connections[usize_of(connection)].is_honest;
         while let Ok(count) = peer.read(end.stream, &mut bytes)
             && count > 0
         {
