@@ -446,6 +446,8 @@ impl DataThread {
                         .is_some_and(|resolver| resolver.look_up(*shard, lookup));
                     if !is_asked {
                         core.looked_up(lookup, LookedUp::Unavailable, now);
+                        // The turn has flushed before; the shard may sleep behind this.
+                        core.flush();
                     }
                 }
                 Action::Message { target, message } => {

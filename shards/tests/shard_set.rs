@@ -5,16 +5,22 @@
 #[path = "support/peer.rs"]
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringway_proto::key::Address;
 use ringway_proto::key::PublicKey;
 use ringway_proto::peer::PeerEvent;
 use ringway_proto::peer::StreamId;
+use ringway_proto::reason::Reason;
+use ringway_shards::core::ShardId;
 use ringway_shards::ring::ListenError;
 use ringway_shards::ring::RingError;
 use ringway_shards::set::LaunchError;
+use ringway_shards::set::Lookup;
+use ringway_shards::set::Resolver;
 use ringway_shards::set::ShardSet;
+use ringway_shards::set::ShardSetConfig;
 use ringway_shards::set::ShardSnapshot;
 
 use support::DEADLINE;
@@ -199,6 +205,49 @@ fn newest_session_of_a_key_wins_on_whichever_shard() {
             snapshots.iter().all(|shard| shard.audit.is_zero())
         });
     }
+    check_ended(set);
+}
+
+/// A registry that takes no questions.
+#[derive(Debug)]
+struct Overwhelmed;
+
+impl Resolver for Overwhelmed {
+    fn look_up(&self, _: ShardId, _: Lookup) -> bool {
+        false
+    }
+}
+
+#[test]
+fn open_whose_lookup_nobody_takes_is_refused_before_the_shard_sleeps() {
+    let config = ShardSetConfig {
+        resolver: Some(Arc::new(Overwhelmed)),
+        ..config(1)
+    };
+    let set = ShardSet::launch(&config).unwrap();
+    let mut peers = admitted(set.address(), 1);
+    let nobody = Address {
+        key: key(99),
+        port: 100,
+    };
+    let stream = peers[0]
+        .session
+        .open(nobody, 50_000, unix_time_ns(), random())
+        .unwrap();
+    let mut reason_code = None;
+    until(&mut peers, |peers| {
+        reason_code = peers[0].events.iter().find_map(|event| match event {
+            PeerEvent::OpenRefused {
+                stream: refused,
+                reason_code,
+            } if *refused == stream => Some(*reason_code),
+            _ => None,
+        });
+        reason_code.is_some()
+    });
+    // Not 302, with which the peer gives up by itself.
+    assert_eq!(reason_code, Some(Reason::DirectoryUnavailable.code()));
+    drop(peers);
     check_ended(set);
 }
 

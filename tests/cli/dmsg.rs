@@ -207,7 +207,7 @@ fn key_of_the_dialect_is_made_once_and_kept() {
     );
     assert_eq!((shown.code, shown.out.trim()), (Some(0), key.as_str()));
     // The same file is no native key.
-    let native = crate::support::run(
+    let native = run(
         relay.state.path(),
         &["keygen", "--show", file.to_str().unwrap()],
     );
