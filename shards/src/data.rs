@@ -422,8 +422,7 @@ impl DataThread {
                     };
                     if let Err(error) = ring.connect(target, &options, dial.token()) {
                         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                        let fault = connect_fault(errno.raw_os_error());
-                        core.connect_failed(dial, fault, now);
+                        core.connect_failed(dial, connect_fault(errno.raw_os_error()), now);
                     }
                 }
                 Action::Dialed { dial, outcome } => {
