@@ -41,7 +41,7 @@ pub trait GroupPlan {
     type Answer: fmt::Debug;
 
     /// Returns the hops that are asked, with the ids that each is to reserve.
-    fn counts(&self) -> Vec<(PublicKey, u8)>;
+    fn counts(&self) -> BTreeMap<PublicKey, u8>;
 
     /// Returns where the forward route ends.
     fn destination(&self) -> PublicKey;
@@ -104,6 +104,8 @@ pub enum SetupPhase {
 #[derive(Debug)]
 pub struct GroupSetup<P: GroupPlan = Plan> {
     plan: P,
+    /// Ids that each hop is to reserve.
+    counts: BTreeMap<PublicKey, u8>,
     phase: SetupPhase,
     /// When it is given up.
     deadline: Now,
@@ -147,6 +149,7 @@ impl<P: GroupPlan> GroupSetup<P> {
         let counts = plan.counts();
         let mut setup = Self {
             plan,
+            counts: counts.clone(),
             phase: SetupPhase::Reserving,
             deadline,
             until: deadline,
@@ -280,10 +283,8 @@ impl<P: GroupPlan> GroupSetup<P> {
     fn reserved(&mut self, hop: PublicKey, ids: Vec<RouteId>, now: Now) {
         match self.phase {
             SetupPhase::Reserving | SetupPhase::Hearing => {
-                let counts = self.plan.counts();
-                let want = counts.iter().find(|(other, _)| *other == hop);
-                let want = want.map_or(0, |(_, count)| usize::from(*count));
-                let is_right = ids.len() == want && !ids.contains(&RouteId::NONE);
+                let want = self.counts.get(&hop).copied().unwrap_or(0);
+                let is_right = ids.len() == usize::from(want) && !ids.contains(&RouteId::NONE);
                 self.reserved.insert(hop, ids);
                 if !is_right {
                     self.fail(wrong(hop, "has not reserved what it was asked for"), now);

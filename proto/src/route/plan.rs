@@ -24,8 +24,6 @@ use crate::key::PublicKey;
 pub struct Plan {
     source: PublicKey,
     set_up: SetUp,
-    /// Ids that each hop is to reserve; the source is not among them.
-    counts: BTreeMap<PublicKey, u8>,
 }
 
 /// The rules of each hop.
@@ -42,18 +40,8 @@ struct Rules {
 impl Plan {
     /// Returns the plan of a request of `source` that has been checked.
     #[must_use]
-    pub fn new(source: PublicKey, set_up: SetUp) -> Self {
-        let mut counts = BTreeMap::new();
-        let forward = set_up.forward.iter().skip(1);
-        let reverse = between(&set_up.reverse).iter();
-        for hop in forward.chain(reverse) {
-            *counts.entry(*hop).or_insert(0) += 1;
-        }
-        Self {
-            source,
-            set_up,
-            counts,
-        }
+    pub const fn new(source: PublicKey, set_up: SetUp) -> Self {
+        Self { source, set_up }
     }
 
     fn rules_of(&self, reserved: &BTreeMap<PublicKey, Vec<RouteId>>) -> Option<Rules> {
@@ -117,9 +105,14 @@ impl GroupPlan for Plan {
     type Request = HopRequest;
     type Answer = SetupReply;
 
-    fn counts(&self) -> Vec<(PublicKey, u8)> {
-        let counts = self.counts.iter();
-        counts.map(|(hop, count)| (*hop, *count)).collect()
+    fn counts(&self) -> BTreeMap<PublicKey, u8> {
+        // The source has its id already.
+        let hops = self.set_up.forward.iter().skip(1);
+        let mut counts = BTreeMap::new();
+        for hop in hops.chain(between(&self.set_up.reverse)) {
+            *counts.entry(*hop).or_insert(0) += 1;
+        }
+        counts
     }
 
     fn destination(&self) -> PublicKey {
@@ -240,7 +233,7 @@ mod tests {
             let (back, id) = walk(&rules, reverse[1], 2, first_id);
             assert_eq!((back, id), (reverse[1..].to_vec(), RouteId(77)));
             let used: usize = rules.between.values().map(Vec::len).sum();
-            let asked: u8 = plan.counts().iter().map(|(_, count)| count).sum();
+            let asked: u8 = plan.counts().values().sum();
             assert_eq!(used + 1, usize::from(asked), "no id is without a rule");
         }
     }
@@ -249,7 +242,7 @@ mod tests {
     fn hop_that_reserves_too_few_ids_makes_no_rules() {
         let set_up = set_up(&[1, 3, 2], &[2, 3, 1]);
         let plan = Plan::new(key(1), set_up);
-        assert_eq!(plan.counts(), [(key(2), 1), (key(3), 2)]);
+        assert_eq!(plan.counts(), [(key(2), 1), (key(3), 2)].into());
         let reserved = [(key(2), vec![RouteId(1)]), (key(3), vec![RouteId(2)])];
         assert_eq!(plan.rules_of(&reserved.into()), None);
     }

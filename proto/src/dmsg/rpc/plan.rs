@@ -97,8 +97,8 @@ impl GroupPlan for RoutePlan {
     type Request = RouterCall;
     type Answer = EdgeRules;
 
-    fn counts(&self) -> Vec<(PublicKey, u8)> {
-        self.route.visors().into_iter().collect()
+    fn counts(&self) -> BTreeMap<PublicKey, u8> {
+        self.route.visors()
     }
 
     fn destination(&self) -> PublicKey {

@@ -189,12 +189,9 @@ impl BidirectionalRoute {
     #[must_use]
     pub fn visors(&self) -> BTreeMap<PublicKey, u8> {
         let mut visors = BTreeMap::new();
-        for hops in [&self.forward, &self.reverse] {
-            let first = hops.first().map(|hop| hop.from);
-            for visor in first.into_iter().chain(hops.iter().map(|hop| hop.to)) {
-                let count: &mut u8 = visors.entry(visor).or_default();
-                *count = count.saturating_add(1);
-            }
+        for visor in visors_of(&self.forward).chain(visors_of(&self.reverse)) {
+            let count: &mut u8 = visors.entry(visor).or_default();
+            *count = count.saturating_add(1);
         }
         visors
     }
@@ -324,8 +321,12 @@ fn leads(hops: &[Hop], from: PublicKey, to: PublicKey) -> bool {
 
 /// Returns whether hops that lead on come to a visor twice.
 fn has_loop(hops: &[Hop]) -> bool {
-    let first = hops.first().map(|hop| hop.from);
     let mut seen = BTreeSet::new();
-    let mut visors = first.into_iter().chain(hops.iter().map(|hop| hop.to));
-    !visors.all(|visor| seen.insert(visor))
+    !visors_of(hops).all(|visor| seen.insert(visor))
+}
+
+/// Returns the visors of hops that lead on, both ends included.
+fn visors_of(hops: &[Hop]) -> impl Iterator<Item = PublicKey> {
+    let first = hops.first().map(|hop| hop.from);
+    first.into_iter().chain(hops.iter().map(|hop| hop.to))
 }

@@ -135,7 +135,10 @@ proptest! {
 #[test]
 fn visor_that_reserves_too_few_ids_makes_no_rules() {
     let plan = RoutePlan::new(route(&[1, 3, 2], &[2, 3, 1]));
-    assert_eq!(plan.counts(), [(key(1), 2), (key(2), 2), (key(3), 2)]);
+    assert_eq!(
+        plan.counts(),
+        [(key(1), 2), (key(2), 2), (key(3), 2)].into()
+    );
     let mut reserved = reserved(&plan);
     reserved.get_mut(&key(3)).unwrap().pop();
     assert_eq!(plan.rules(&reserved), None);
