@@ -58,13 +58,13 @@ impl Door {
         Ok(Self { listener, visits })
     }
 
-    /// Gives each stream to `talk`, `streams_max` of them at once, until the relay drains or the client is
-    /// closed; then those that there are go on to their end.
+    /// Gives each stream to `talk`, with the stage, `streams_max` of them at once, until the relay drains or
+    /// the client is closed; then those that there are go on to their end.
     pub(super) async fn serve<T>(
         self,
         streams_max: usize,
         mut stage: watch::Receiver<Stage>,
-        talk: impl Fn(Stream, Visit) -> T,
+        talk: impl Fn(Stream, Visit, watch::Receiver<Stage>) -> T,
     ) where
         T: Future<Output = ()> + Send + 'static,
     {
@@ -74,7 +74,7 @@ impl Door {
                 accepted = self.listener.accept(), if streams.len() < streams_max => {
                     let Ok(stream) = accepted else { break };
                     let visit = Visit::of(&self.visits, stream.peer().key);
-                    streams.spawn(talk(stream, visit));
+                    streams.spawn(talk(stream, visit, stage.clone()));
                 }
                 Some(_) = streams.join_next(), if !streams.is_empty() => {}
                 () = at_least(&mut stage, Stage::Draining) => break,

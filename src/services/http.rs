@@ -20,8 +20,7 @@ use super::{Stage, at_least};
 
 /// Serves the pages until the relay drains; then what has begun is finished.
 pub(super) async fn serve(door: Door, router: Router, stage: watch::Receiver<Stage>) {
-    let of_streams = stage.clone();
-    let talk = move |stream, visit| connection(stream, visit, router.clone(), of_streams.clone());
+    let talk = move |stream, visit, stage| connection(stream, visit, router.clone(), stage);
     door.serve(STREAMS_MAX, stage, talk).await;
 }
 

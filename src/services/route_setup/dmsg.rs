@@ -19,6 +19,7 @@ use ringway_proto::route::Refusal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
+use crate::control::VERSION;
 use crate::services::door::{Door, Visit};
 use crate::services::{Stage, at_least};
 
@@ -74,8 +75,7 @@ impl DmsgSetup {
 
     /// Serves until the relay drains; then what was asked is answered.
     pub(in crate::services) async fn serve(self, door: Door, stage: watch::Receiver<Stage>) {
-        let of_streams = stage.clone();
-        let talk = move |stream, visit| self.clone().talk(stream, visit, of_streams.clone());
+        let talk = move |stream, visit, stage| self.clone().talk(stream, visit, stage);
         door.serve(STREAMS_MAX, stage, talk).await;
     }
 
@@ -202,7 +202,7 @@ fn write(
 fn health() -> Health {
     Health {
         status: "OK".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         ..Health::default()
     }
 }

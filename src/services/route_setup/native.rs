@@ -72,8 +72,7 @@ impl NativeSetup {
 
     /// Serves until the relay drains; then what was asked is answered.
     pub(in crate::services) async fn serve(self, door: Door, stage: watch::Receiver<Stage>) {
-        let of_streams = stage.clone();
-        let talk = move |stream, visit| self.clone().talk(stream, visit, of_streams.clone());
+        let talk = move |stream, visit, stage| self.clone().talk(stream, visit, stage);
         door.serve(STREAMS_MAX, stage, talk).await;
     }
 
